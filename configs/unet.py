@@ -1,0 +1,57 @@
+"""The trace network on simulated pages: which row of px the trace passes in every column.
+
+python -m ecgjax.train --config configs/unet.py            chooses: full with an accelerator, small without
+python -m ecgjax.train --config configs/unet.py:small      250 columns/s, 0.5 M parameters: 6 minutes on 2 cores
+python -m ecgjax.train --config configs/unet.py:full       500 columns/s, 28 M parameters: not yet trained, needs an accelerator
+python -m ecgjax.train --config configs/unet.py:debug      4 steps, seconds
+
+Scores stand in ecgjax/weights/README.md, each with its command, commit and machine.
+"""
+
+import jax
+from ml_collections import ConfigDict
+
+VARIANTS = ('', 'full', 'small', 'debug')
+
+
+def get_config(variant: str = '') -> ConfigDict:
+  if variant not in VARIANTS:
+    raise ValueError(f'configs/unet.py:{variant} does not exist; choose one of {", ".join(VARIANTS[1:])} or none')
+  chosen = variant or ('small' if jax.default_backend() == 'cpu' else 'full')
+  debug, full = chosen == 'debug', chosen == 'full'
+  c = ConfigDict()
+  c.name = 'unet'
+  c.note = f'Setting: {chosen}' + (', since no accelerator was found.' if chosen == 'small' and not variant else '.')
+  c.seed = 0
+  c.total_steps = 4 if debug else 100_000 if full else 4_000
+  c.max_minutes = 0.0 if full or debug else 6.0  # 0: no limit
+  c.batch_size = 2 if debug else 32 if full else 2  # pages, over all devices
+
+  c.strip = dict(layout='3x4+II', rate_hz=500 if full else 250, height_px=640, window_px=1024 if full else 64 if debug else 256)
+  c.model = dict(
+    widths=(64, 128, 256, 512) if full else (8, 8, 8, 8) if debug else (32, 48, 64, 96),
+    cell=(2, 4) if full else (4, 4),  # rows, columns of px in one cell of the first level
+    dtype='bfloat16' if full else 'float32',
+  )
+  c.data = dict(
+    source='simulated',  # or records, as built by data_builders/ecg_pages
+    dir='',  # of the records
+    signals='',  # a pack or a folder of WFDB records to print; none: simulated signals only
+    simulated_share=0.3,  # of the pages, where there are signals to print
+    strength=1.0,  # of the photometric variation; 0 is the competition's look throughout
+    together=8 if full else 1,  # examples a device draws at once
+  )
+  c.loss = dict(sigma_px=1.5, class_weight=0.5, ema_decay=0.998)
+  c.optim = dict(
+    peak_lr=1e-3 if full else 3e-3,
+    warmup_steps=2 if debug else 1_000 if full else 100,
+    decay_steps=c.get_ref('total_steps'),
+    weight_decay=1e-4,
+    clip_norm=1.0,
+  )
+  c.init_from = ''  # a .safetensors file to start from
+  c.log_every = 1 if debug else 50
+  c.eval_every = 5_000 if full else c.get_ref('total_steps')
+  c.ckpt_every = 2 if debug else 1_000 if full else 200
+  c.evals = dict(val=dict(name='trace_snr', signals=c.data.get_ref('signals'), pages=1 if debug else 64 if full else 6, seed=1))
+  return c

@@ -1,0 +1,202 @@
+"""One page of a competition folder as a training example, and the TFDS builder that stores such examples.
+
+An example: 'image' and 'mask' (PNG), 'rows_px' (4, 5248), 'mv' (12, T), 'lattice' (45, 57, 2), 'fs', 'id', 'variant'.
+TFDS works without TensorFlow only if pictures are handed to it as PNG bytes and DatasetInfo is given explicitly.
+"""
+
+import functools
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from scipy import ndimage
+
+from ecgjax import folder, geometry, layout, model, paper, render, submit
+from ecgjax.layout import LEADS
+
+LAYOUT = layout.make('3x4+II')
+FRAME = geometry.frame(LAYOUT, rate_hz=500, height_px=640)
+DARK, WHITE = 110, 245  # ink: every channel is below DARK; bare paper: every channel is at least WHITE
+GUARD_PX = 2  # ink so near the trace is its soft edge, not text
+INK_WITHIN_PX, INK_SHARE = 2, 0.95  # where a printed lead must have ink for csv and picture to belong together
+
+
+class EcgPages(tfds.core.GeneratorBasedBuilder):
+  """Pages with exact geometry, class mask, strip rows and signal.
+
+  Args:
+    data_dir: the dataset goes to <data_dir>/ecg_pages/<version>.
+    pages: split -> what `example` returns, gone through once; no split may be empty.
+  """
+
+  VERSION = tfds.core.Version('1.0.0')
+  code_path = None  # TFDS looks for it with importlib_resources, which it does not require, to find download checksums
+
+  def __init__(self, *, data_dir: str | os.PathLike, pages: Mapping[str, Iterable[Mapping]]):
+    self._pages = pages
+    super().__init__(data_dir=os.fspath(data_dir), file_format='array_record')
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    png = lambda channels: tfds.features.Image(shape=(None, None, channels), encoding_format='png')
+    floats = lambda *shape: tfds.features.Tensor(shape=shape, dtype=np.float32)
+    features = {
+      'image': png(3), 'mask': png(1), 'rows_px': floats(len(LAYOUT.zeros_px), FRAME.width_px),
+      'mv': floats(len(LEADS), None), 'lattice': floats(*geometry.page_lattice().shape), 'fs': np.int32,
+      'id': tfds.features.Text(), 'variant': tfds.features.Text(),
+    }  # fmt: skip
+    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+  def _split_generators(self, dl_manager):
+    return {split: self._generate_examples(pages) for split, pages in self._pages.items()}
+
+  def _generate_examples(self, pages: Iterable[Mapping]):
+    return ((f'{page["id"]}-{page["variant"]}', page) for page in pages)
+
+
+def split_of(record: str, *, val_share: float) -> str:
+  """Returns 'val' or 'train' by a hash of the record's id: the same everywhere, whatever the other records are."""
+  place = int.from_bytes(hashlib.sha256(record.encode()).digest()[:8], 'big') / 2**64
+  return 'val' if place < val_share else 'train'
+
+
+def example(record: folder.TrainRecord, *, variant: str) -> dict:
+  """Makes the example of one page.
+
+  Args:
+    record: as `folder.list_train` gives it.
+    variant: '0001', the digital originals; the others are photos and scans whose geometry is not known.
+
+  Returns:
+    What EcgPages stores: 'image' (H, W, 3) and 'mask' (H, W), numbers of model.CLASSES, as PNG bytes; 'rows_px' (R, W)
+    float32, row of each strip's trace in FRAME, NaN where nothing is printed; 'mv' (12, 10 * fs) float32, NaN outside
+    the printed part; 'lattice' (45, 57, 2) float32 image px; 'fs' in Hz; 'id'; 'variant'.
+
+  Raises:
+    ValueError: for another variant, a faulty csv, or a picture that cannot be read, has another size or shows another
+      signal than the csv.
+  """
+  if variant != '0001':
+    raise ValueError(f'variant {variant} has no known geometry; only 0001 can be built')
+  mv = read_mv(record)
+  image = read_page(record.images[variant])
+  printed, rate_hz = as_printed(mv, fs=record.fs)
+  rows_px = truth_rows(printed, rate_hz=rate_hz)
+  check_ink(image, rows_px)
+  return {
+    'image': _png(image), 'mask': _png(class_mask(image, printed, rate_hz=rate_hz)), 'rows_px': rows_px, 'mv': mv,
+    'lattice': geometry.page_lattice(), 'fs': np.int32(record.fs), 'id': record.id, 'variant': variant,
+  }  # fmt: skip
+
+
+def read_mv(record: folder.TrainRecord) -> np.ndarray:
+  """Returns (12, 10 * fs) float32 mV in layout.LEADS order, NaN where not printed; ValueError for any other layout."""
+  runs = folder.read_record_csv(record.csv, fs=record.fs)
+  rows = submit.read_rows(record.csv, columns=LEADS)
+  mv = np.full((len(LEADS), len(rows)), np.nan, np.float32)
+  for lead, run in runs.items():
+    first = next(i for i, row in enumerate(rows) if row[lead].strip().lower() not in ('', 'nan'))
+    shown = LAYOUT.scored(lead)
+    start, count = shown.start_s * record.fs, (shown.stop_s - shown.start_s) * record.fs
+    if abs(first - start) >= 1 or abs(len(run) - count) >= 1:  # fs may be odd: half a sample either way is fine
+      raise ValueError(
+        f'{record.csv}: lead {lead} has {len(run)} samples from row {first}; {LAYOUT.name} prints {count:g} from row '
+        f'{start:g} at fs={record.fs} Hz of train.csv'
+      )
+    mv[LEADS.index(lead), first : first + len(run)] = run
+  return mv
+
+
+def read_page(path: str | os.PathLike) -> np.ndarray:
+  """Returns (1700, 2200, 3) uint8, a transparent picture on white; ValueError if unreadable or of another size."""
+  size = paper.WIDTH_PX, paper.HEIGHT_PX
+  try:
+    with Image.open(path, formats=('PNG', 'JPEG')) as file:
+      if file.size != size:  # before a px is decoded
+        raise ValueError(f'the picture is {file.width} x {file.height} px; a 0001 page is {size[0]} x {size[1]}')
+      page = Image.new('RGBA', size, 'white')
+      page.alpha_composite(file.convert('RGBA'))
+  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    raise ValueError(f'the picture cannot be read: {error}') from error
+  return np.asarray(page.convert('RGB'))
+
+
+def as_printed(mv: np.ndarray, *, fs: int) -> tuple[np.ndarray, int]:
+  """The record on the page's own time, at a rate at which every column begins on a sample.
+
+  The competition prints a lead's first sample where its column begins: at an odd fs between two samples of the record,
+  which is therefore doubled by the mid points of its lines.
+
+  Args:
+    mv: (12, T) as from `read_mv`.
+    fs: its rate in Hz.
+
+  Returns:
+    (12, T * k) mV, NaN where not printed, and its rate k * fs, k being 1 or 2.
+  """
+  k = 1 + fs % 2
+  printed = np.full((len(LEADS), mv.shape[-1] * k), np.nan, np.float32)
+  for lead, row, out in zip(LEADS, mv, printed, strict=True):
+    run = row[~np.isnan(row)]
+    first = round(LAYOUT.scored(lead).start_s * fs * k)
+    count = (len(run) - 1) * k + 1
+    out[first : first + count] = np.interp(np.arange(count) / k, np.arange(len(run)), run)
+  return printed, fs * k
+
+
+def truth_rows(printed: np.ndarray, *, rate_hz: int) -> np.ndarray:
+  """Returns (R, W) float32 strip rows in px of FRAME, NaN where nothing is printed, of mV as from `as_printed`."""
+  mv, shown = render.strip_truth(jnp.asarray(printed), FRAME.times_s(), layout=LAYOUT, rate_hz=rate_hz)
+  return np.where(shown, FRAME.rows_px(np.asarray(mv)), np.nan).astype(np.float32)
+
+
+def check_ink(image: np.ndarray, rows_px: np.ndarray) -> None:
+  """Raises ValueError if a segment has no ink in `image` (1700, 2200, 3) where `rows_px` (R, W) says it is printed."""
+  dark = (image < DARK).all(-1)
+  ink = ndimage.maximum_filter(dark, size=(2 * INK_WITHIN_PX + 1, 1))
+  time_s = FRAME.times_s()
+  for segment in LAYOUT.segments:
+    mv = FRAME.millivolts(rows_px[segment.row])
+    y = LAYOUT.zeros_px[segment.row] - mv * LAYOUT.px_per_mv
+    # a trace may leave the page, and NaN compares false
+    there = (time_s >= segment.start_s) & (time_s < segment.stop_s) & (y >= 0) & (y < paper.HEIGHT_PX)
+    x = paper.START_X_PX + time_s[there] * LAYOUT.px_per_s
+    hit = ink[y[there].astype(int), x.astype(int)]
+    if hit.size and hit.mean() < INK_SHARE:
+      raise ValueError(
+        f'csv and picture disagree: lead {segment.lead}, row {segment.row + 1}, has ink within {INK_WITHIN_PX} px in '
+        f'{hit.mean():.0%} of its columns; need {INK_SHARE:.0%}'
+      )
+
+
+def class_mask(image: np.ndarray, printed: np.ndarray, *, rate_hz: int) -> np.ndarray:
+  """Returns (1700, 2200) uint8 numbers of model.CLASSES for `image` (1700, 2200, 3) and mV as from `as_printed`."""
+  held = np.maximum.accumulate(np.where(np.isnan(printed), 0, np.arange(printed.shape[-1])), axis=-1)
+  drawn = np.nan_to_num(np.take_along_axis(printed, held, axis=-1))  # a lead that ends early must not drop to zero
+  trace = np.asarray(_trace(rate_hz)(drawn))
+  dark = (image < DARK).all(-1)
+  near = np.asarray(ndimage.maximum_filter(trace, size=2 * GUARD_PX + 1), bool)
+  mask = np.full(trace.shape, model.CLASSES.index('background'), np.uint8)
+  # later ones lie on top
+  for name, px in (('grid', (image < WHITE).any(-1)), ('text', dark), ('trace', trace | (dark & near))):
+    mask[px] = model.CLASSES.index(name)
+  return mask
+
+
+@functools.cache
+def _trace(rate_hz: int):
+  """Returns the compiled (12, T) mV -> (1700, 2200) bool, where the competition's trace covers most of a px."""
+
+  draw = functools.partial(render.page, layout=LAYOUT, style=render.competition(), rate_hz=rate_hz)
+  return jax.jit(lambda mv: draw(jax.random.key(0), mv).inks[..., 2] > 0.5)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, 'PNG', compress_level=1)  # 4.5 times faster than level 6, 7 % larger
+  return file.getvalue()

@@ -1,0 +1,1 @@
+"""Paper ECGs to calibrated 12-lead signals, in JAX."""

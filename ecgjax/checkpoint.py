@@ -1,0 +1,160 @@
+"""State on disk: written beside and renamed, with a sha256 manifest, so that what is restored is what was saved.
+
+A checkpoint is a folder `step_00001234` with `state.msgpack` (flax.serialization), `meta.json` and `manifest.json`.
+Weights for shipping are one `.safetensors` file in bf16 whose header holds the configuration that builds the network.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+from flax import serialization
+
+KEEP = 2
+
+
+def save(folder, state: Any, *, step: int, meta: dict) -> None:
+  """Saves a state; older checkpoints beyond the last KEEP are removed after it is safe.
+
+  Args:
+    folder: of the run's checkpoints, made where missing.
+    state: pytree of arrays, the same on every host; only the first host writes.
+    step: updates applied.
+    meta: JSON-able facts beside it (config, commit).
+  """
+  if jax.process_index() != 0:
+    return
+  folder = pathlib.Path(folder)
+  final, beside = folder / f'step_{step:08d}', folder / f'.writing_{step:08d}'
+  shutil.rmtree(beside, ignore_errors=True)
+  beside.mkdir(parents=True)
+  (beside / 'state.msgpack').write_bytes(serialization.to_bytes(jax.device_get(state)))
+  (beside / 'meta.json').write_text(json.dumps({'step': step, **meta}, indent=1, default=str))
+  sums = {p.name: _sha256(p) for p in sorted(beside.iterdir())}
+  (beside / 'manifest.json').write_text(json.dumps(sums, indent=1))
+  shutil.rmtree(final, ignore_errors=True)
+  os.replace(beside, final)
+  for old in _steps(folder)[:-KEEP]:
+    shutil.rmtree(old)
+
+
+def restore(folder, like: Any, *, warn) -> tuple[Any, int] | None:
+  """Reads the newest sound checkpoint.
+
+  Args:
+    folder: of the run's checkpoints; may be missing.
+    like: a state of the same shapes.
+    warn: called with a sentence for each damaged checkpoint that is passed over.
+
+  Returns:
+    (state as numpy arrays, step), or None where there is no checkpoint at all.
+
+  Raises:
+    ValueError: if a sound checkpoint belongs to another network or optimiser, or if every checkpoint is damaged.
+  """
+  found = _steps(pathlib.Path(folder))
+  for path in reversed(found):
+    damage = _damage(path)
+    if damage:
+      warn(f'checkpoint {path} is damaged ({damage}); trying the one before')
+      continue
+    tree = serialization.msgpack_restore((path / 'state.msgpack').read_bytes())
+    compare(tree, serialization.to_state_dict(like), path)
+    return serialization.from_state_dict(like, tree), json.loads((path / 'meta.json').read_text())['step']
+  if found:
+    raise ValueError(f'none of the {len(found)} checkpoints in {folder} is sound; remove it or choose another --workdir')
+  return None
+
+
+def save_weights(path, params: Any, *, meta: dict) -> None:
+  """Writes parameters as one bf16 safetensors file.
+
+  Args:
+    path: of the file.
+    params: nested dict (pure) of float arrays.
+    meta: JSON-able; the key 'model' must hold the arguments of `model.create`.
+  """
+  import ml_dtypes
+  from safetensors.numpy import save
+
+  flat = {'/'.join(map(str, k)): np.asarray(v) for k, v in _flatten(params)}
+  data = save({k: v.astype(ml_dtypes.bfloat16) for k, v in flat.items()}, metadata={'meta': json.dumps(meta)})
+  path = pathlib.Path(path)
+  beside = path.with_name(f'.{path.name}.writing')
+  beside.write_bytes(data)
+  os.replace(beside, path)
+
+
+def load_weights(path) -> tuple[dict, dict]:
+  """Reads a weights file.
+
+  Args:
+    path: of a `.safetensors` file as `save_weights` writes it.
+
+  Returns:
+    (params as a nested dict of float32 arrays, meta).
+
+  Raises:
+    ValueError: if the file is missing, is no safetensors file, or lacks the network's configuration.
+  """
+  from safetensors import SafetensorError, safe_open
+
+  if not pathlib.Path(path).is_file():
+    raise ValueError(f'no weights file {path}; give --weights the path of a .safetensors file')
+  params: dict = {}
+  try:
+    with safe_open(str(path), framework='flax') as file:
+      meta = json.loads((file.metadata() or {}).get('meta', '{}'))
+      for name in file.keys():  # noqa: SIM118, not a dict
+        _put(params, name.split('/'), np.asarray(file.get_tensor(name)).astype(np.float32))
+  except SafetensorError as error:
+    raise ValueError(f'{path} is not a safetensors file: {error}') from error
+  if 'model' not in meta:
+    raise ValueError(f'{path} says nothing of the network it belongs to; it was not written by ecgjax')
+  return params, meta
+
+
+def _steps(folder: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(folder.glob('step_*'))
+
+
+def _sha256(path: pathlib.Path) -> str:
+  return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _damage(path: pathlib.Path) -> str:
+  try:
+    sums = json.loads((path / 'manifest.json').read_text())
+    bad = [name for name, digest in sums.items() if _sha256(path / name) != digest]
+  except (OSError, ValueError) as error:
+    return str(error)
+  return f'{", ".join(bad)} changed since it was written' if bad or 'state.msgpack' not in sums else ''
+
+
+def _flatten(tree, path=()):
+  for key, value in tree.items():
+    yield from _flatten(value, (*path, key)) if isinstance(value, dict) else [((*path, key), value)]
+
+
+def _put(tree: dict, path: list[str], value) -> None:
+  for key in path[:-1]:
+    tree = tree.setdefault(int(key) if key.isdigit() else key, {})
+  tree[path[-1]] = value
+
+
+def compare(found: dict, wanted: dict, path) -> None:
+  """Raises ValueError, naming the first array, where two parameter trees differ in shape."""
+  shapes = lambda tree: {'/'.join(map(str, k)): np.shape(v) for k, v in _flatten(tree)}
+  a, b = shapes(found), shapes(wanted)
+  different = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
+  if different:
+    k = different[0]
+    raise ValueError(
+      f'{path} is a checkpoint of another model: {k} is {a.get(k)} there and {b.get(k)} here '
+      f'({len(different)} arrays differ); change config.model or choose another --workdir'
+    )

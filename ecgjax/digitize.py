@@ -1,0 +1,172 @@
+"""One picture to calibrated leads: the single way that evaluate, predict and every later tool reads a page."""
+
+import functools
+import pathlib
+import warnings as python_warnings
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecgjax import assemble, checkpoint, decode, geometry, layout, model, paper
+from ecgjax.decode import Trace
+
+WEIGHTS = pathlib.Path(__file__).with_name('weights') / 'trace.safetensors'
+MAX_MPX = 100
+POOR_STD_MV = 0.05  # a lead whose median standard deviation is above this needs a person's eye
+
+
+class Recording(NamedTuple):
+  """What was read of one picture.
+
+  Attributes:
+    leads: lead name -> (n,) mV.
+    std: lead name -> (n,) standard deviation in mV.
+    fs: samples per second.
+    quality: lead name -> 0..1, share of the lead's columns in which the trace was seen.
+    layout: name of the page's layout.
+    status: 'ok' or 'review'.
+    warnings: sentences, empty where all is well.
+    lattice: (45, 57, 2) image x, y of the page's nodes.
+    trace: the rows as read, for pictures.
+  """
+
+  leads: dict[str, np.ndarray]
+  std: dict[str, np.ndarray]
+  fs: float
+  quality: dict[str, float]
+  layout: str
+  status: str
+  warnings: tuple[str, ...]
+  lattice: np.ndarray
+  trace: Trace
+
+
+class Reader(NamedTuple):
+  """Trained weights, ready to read: `trace` is one compiled function from pixels to rows."""
+
+  trace: Callable[[np.ndarray, np.ndarray], Trace]
+  page: layout.Layout
+  frame: geometry.Frame
+  meta: dict
+
+
+def reader(path=WEIGHTS) -> Reader:
+  """Loads weights and compiles nothing yet.
+
+  Raises:
+    ValueError: if the file is missing or is no weights file.
+  """
+  params, meta = checkpoint.load_weights(path)
+  net = model.network(**meta['model'])
+  checkpoint.compare(params, jax.eval_shape(net.init, jax.random.key(0)), path)
+  page = layout.make(meta['strip']['layout'])
+  frame = geometry.frame(page, rate_hz=meta['strip']['rate_hz'], height_px=meta['strip']['height_px'])
+  read = make_trace(net.apply, page=page, frame=frame)
+  return Reader(functools.partial(read, jax.device_put(params)), page, frame, meta)
+
+
+def make_trace(apply, *, page: layout.Layout, frame: geometry.Frame):
+  """Returns the way (params, image, lattice) -> Trace; differentiable in all three.
+
+  Cutting, network and decoder are compiled one by one: in a single program XLA's CPU compiler samples the image anew for
+  every convolution tap (26 s a page instead of 3).
+  """
+  cut = jax.jit(lambda image, lattice: cut_strips(image, lattice, page=page, frame=frame))
+  scores, decoded = jax.jit(apply), jax.jit(decode.soft_argmax)
+  return lambda params, image, lattice: decoded(scores(params, cut(image, lattice)))
+
+
+def cut_strips(image: jax.Array, lattice: jax.Array, *, page: layout.Layout, frame: geometry.Frame) -> jax.Array:
+  """Returns (R, H, W, 5): the strips of a picture as the network wants them."""
+  return geometry.with_coordinates(geometry.cut(image, lattice, layout=page, frame=frame), frame=frame)
+
+
+def read_image(path) -> np.ndarray:
+  """Decodes a picture.
+
+  Args:
+    path: of a PNG, JPEG or whatever else Pillow reads.
+
+  Returns:
+    (H, W, 3) uint8, turned as its EXIF says, transparency laid on white.
+
+  Raises:
+    ValueError: if it cannot be read, or is larger than MAX_MPX million px.
+  """
+  from PIL import Image, ImageOps
+
+  try:
+    with python_warnings.catch_warnings():
+      python_warnings.simplefilter('error', Image.DecompressionBombWarning)
+      with Image.open(path) as file:
+        if file.width * file.height > MAX_MPX * 1e6:
+          raise ValueError(f'{file.width} x {file.height} px; at most {MAX_MPX} million px are read')
+        picture = ImageOps.exif_transpose(file).convert('RGBA')
+  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    raise ValueError(f'{path} cannot be read as a picture: {error}') from error
+  white = Image.new('RGBA', picture.size, 'white')
+  return np.asarray(Image.alpha_composite(white, picture).convert('RGB'))
+
+
+def locate(image: np.ndarray) -> np.ndarray:
+  """Finds the page in a picture; so far a page is only known where the picture is the page itself.
+
+  Args:
+    image: (H, W, 3) uint8.
+
+  Returns:
+    (45, 57, 2) float32 lattice.
+
+  Raises:
+    ValueError: for a picture of another size.
+  """
+  if image.shape[:2] != (paper.HEIGHT_PX, paper.WIDTH_PX):
+    raise ValueError(
+      f'the picture is {image.shape[1]} x {image.shape[0]} px; this version reads pages of {paper.WIDTH_PX} x '
+      f'{paper.HEIGHT_PX} px (the digital originals), photos and scans need the rectifier'
+    )
+  return geometry.page_lattice()
+
+
+def digitize(image: np.ndarray, *, reader: Reader, fs: float = 500.0, counts: Mapping[str, int] | None = None) -> Recording:
+  """Reads one page.
+
+  Args:
+    image: (H, W, 3) uint8.
+    reader: loaded weights.
+    fs: samples per second wanted.
+    counts: samples wanted of each lead; as many as are printed where it is None.
+
+  Returns:
+    The recording.
+
+  Raises:
+    ValueError: if the page cannot be found in the picture, or more is wanted than it shows.
+  """
+  lattice = locate(image)
+  trace = reader.trace(image, lattice)
+  segments = [reader.page.scored(lead) for lead in layout.LEADS]
+  counts = counts or {s.lead: int((s.stop_s - s.start_s) * fs + 1e-6) for s in segments}
+  read = _assemble(trace, tuple(segments), reader.page, reader.frame, float(fs), tuple(counts[s.lead] for s in segments))
+  leads, std = ({s.lead: np.asarray(v[i], np.float64) for s, v in zip(segments, read, strict=True)} for i in (0, 1))
+  quality = {s.lead: _quality(trace, s, reader.frame) for s in segments}
+  poor = [lead for lead in layout.LEADS if quality[lead] < 0.9 or np.median(std[lead]) > POOR_STD_MV]
+  notes = (f'uncertain in {", ".join(poor)}',) if poor else ()
+  status = 'review' if poor else 'ok'
+  return Recording(leads, std, float(fs), quality, reader.page.name, status, notes, lattice, jax.device_get(trace))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
+def _assemble(trace: Trace, segments, page, frame, fs: float, counts):
+  return [
+    assemble.lead(trace, segment, layout=page, frame=frame, fs=fs, count=count)
+    for segment, count in zip(segments, counts, strict=True)
+  ]
+
+
+def _quality(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> float:
+  first, stop = (round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s))
+  return float(jnp.mean(trace.visible[segment.row, first:stop] >= assemble.SEEN))

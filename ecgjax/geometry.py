@@ -1,0 +1,189 @@
+"""Lattices and strips: where the page lies in an image, and the one sampling that cuts rows of signal out of it.
+
+A lattice is (rows, cols, 2): the image's x, y of every node of the page, nodes standing every 5 mm and on the border.
+A strip is one row of a layout as the network sees it: column j shows the second (j - margin) / rate, row h shows the
+millivolts (height / 2 - (h + 0.5)) / PX_PER_MV. Both follow `paper`'s convention: continuous px, centres at i + 0.5.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecgjax import paper
+from ecgjax.layout import Layout
+
+STRIP_PX_PER_MV = paper.px_per_mv()  # whatever the page's gain: one strip px is 12.7 uV
+MARGIN_S = 0.248  # shown before second 0, so that the whole calibration pulse (0.2 s) is in view
+
+
+class Frame(NamedTuple):
+  """Size and rate of a strip. Hashable.
+
+  Attributes:
+    rate_hz: columns per second.
+    height_px: rows, even; 640 shows +-4.06 mV, 960 shows +-6.1 mV.
+    width_px: columns.
+  """
+
+  rate_hz: int
+  height_px: int
+  width_px: int
+
+  @property
+  def margin_px(self) -> int:
+    return round(MARGIN_S * self.rate_hz)
+
+  def columns_px(self, time_s):
+    """Returns the continuous column coordinate, minus the half px of a centre, of a time in s."""
+    return time_s * self.rate_hz + self.margin_px
+
+  def times_s(self) -> np.ndarray:
+    """Returns (width_px,) the second that each column shows."""
+    return (np.arange(self.width_px) - self.margin_px) / self.rate_hz
+
+  def rows_px(self, mv):
+    """mV, upwards -> strip row in continuous px, downwards."""
+    return self.height_px / 2 - mv * STRIP_PX_PER_MV
+
+  def millivolts(self, rows_px):
+    """Strip row in continuous px, downwards -> mV, upwards."""
+    return (self.height_px / 2 - rows_px) / STRIP_PX_PER_MV
+
+
+def frame(layout: Layout, *, rate_hz: int, height_px: int, multiple: int = 64) -> Frame:
+  """Returns the frame that shows all seconds of `layout` and both margins, its width a multiple of `multiple` px."""
+  seconds = layout.seconds + 2 * MARGIN_S
+  return Frame(rate_hz, height_px, math.ceil(round(seconds * rate_hz, 3) / multiple) * multiple)
+
+
+@functools.cache
+def nodes_px() -> tuple[np.ndarray, np.ndarray]:
+  """Returns the page px of the lattice's node rows (45,) and node columns (57,)."""
+
+  def axis(first, size):
+    lines = np.arange(first, size - 1e-6, paper.MAJOR_PX)
+    return np.unique(np.concatenate([[0.0], lines, [size]]))
+
+  return axis(paper.GRID_Y_PX, paper.HEIGHT_PX), axis(paper.GRID_X_PX, paper.WIDTH_PX)
+
+
+def page_lattice() -> np.ndarray:
+  """Returns (45, 57, 2) float32: the lattice of an image that is the page itself."""
+  rows, cols = nodes_px()
+  return np.stack(np.meshgrid(cols, rows), axis=-1).astype(np.float32)
+
+
+def spline_weights(knots: np.ndarray, at: np.ndarray) -> np.ndarray:
+  """Weights of piecewise cubic interpolation on uneven knots, as a matrix.
+
+  Catmull-Rom's idea on uneven knots: a cubic Hermite spline whose slopes are three-point differences (`numpy.gradient`).
+  It is local, smooth to first order, and exact for parabolas inside and straight lines everywhere; beyond the ends it goes on with the
+  last piece.
+
+  Args:
+    knots: (K,) increasing.
+    at: (N,) where to interpolate.
+
+  Returns:
+    (N, K) float64, so that values at `at` are `weights @ values_at_knots`.
+  """
+  values = np.eye(len(knots))
+  slopes = np.gradient(values, knots, axis=0)
+  left = np.clip(np.searchsorted(knots, at, side='right') - 1, 0, len(knots) - 2)
+  step = (knots[left + 1] - knots[left])[:, None]
+  u = ((at - knots[left]) / step[:, 0])[:, None]
+  return (
+    (1 + 2 * u) * (1 - u) ** 2 * values[left]
+    + u * (1 - u) ** 2 * step * slopes[left]
+    + u**2 * (3 - 2 * u) * values[left + 1]
+    + u**2 * (u - 1) * step * slopes[left + 1]
+  )
+
+
+def _taps(at: jax.Array, *, shrink: float) -> tuple[jax.Array, jax.Array]:
+  """Indices and weights (..., taps) of Keys' cubic (a = -0.5) around pixel coordinates, widened by `shrink`."""
+  n = 2 * math.ceil(2 * shrink)
+  first = jnp.floor(at - 0.5) - (n // 2 - 1)
+  index = first[..., None] + jnp.arange(n)
+  x = jnp.abs(index + 0.5 - at[..., None]) / shrink
+  near = (1.5 * x - 2.5) * x * x + 1
+  far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+  weights = jnp.where(x < 1, near, jnp.where(x < 2, far, 0.0))
+  if shrink > 1:
+    weights = weights / weights.sum(-1, keepdims=True)
+  return index.astype(jnp.int32), weights
+
+
+def sample(image: jax.Array, xy_px: jax.Array, *, shrink: tuple[float, float] = (1.0, 1.0)) -> jax.Array:
+  """Samples an image at points, once, by Keys' cubic convolution; differentiable in both arguments.
+
+  Args:
+    image: (H, W, C) any float or uint8; uint8 counts as 0..255 -> 0..1.
+    xy_px: (..., 2) x, y in continuous px.
+    shrink: image px per output px along x and along y where that is above 1: the kernel is widened by it against aliasing.
+
+  Returns:
+    (..., C) float32; points outside the image read 0.
+  """
+  height, width = image.shape[:2]
+  scale = 1 / 255 if image.dtype == jnp.uint8 else 1.0
+  ix, wx = _taps(xy_px[..., 0], shrink=max(1.0, shrink[0]))
+  iy, wy = _taps(xy_px[..., 1], shrink=max(1.0, shrink[1]))
+  wx = wx * ((ix >= 0) & (ix < width)) * scale
+  wy = wy * ((iy >= 0) & (iy < height))
+  ix, iy = jnp.clip(ix, 0, width - 1), jnp.clip(iy, 0, height - 1)
+  flat = image.reshape(height * width, -1)
+  out = 0.0
+  for j in range(iy.shape[-1]):
+    line = iy[..., j] * width
+    row = sum(flat[line + ix[..., i]].astype(jnp.float32) * wx[..., i, None] for i in range(ix.shape[-1]))
+    out += row * wy[..., j, None]
+  return out
+
+
+def cut(image: jax.Array, lattice: jax.Array, *, layout: Layout, frame: Frame, image_scale: float = 1.0, window=None) -> jax.Array:
+  """Cuts every row of the layout out of the image, from the original pixels in one sampling.
+
+  Args:
+    image: (H, W, C) float or uint8.
+    lattice: (45, 57, 2) image x, y of the page's nodes.
+    layout: says which rows there are.
+    frame: size and rate of the strips.
+    image_scale: image px per page px, for the anti-aliasing; 1 for a page at its own resolution.
+    window: (first column, may be traced; number of columns, static) to cut only a part of the time.
+
+  Returns:
+    (R, height_px, width_px, C) float32, 0 outside the image.
+  """
+  rows, cols = nodes_px()
+  across = jnp.asarray(spline_weights(cols, paper.START_X_PX + frame.times_s() * layout.px_per_s), jnp.float32)
+  if window is not None:
+    across = jax.lax.dynamic_slice_in_dim(across, *window)
+  mv = frame.millivolts(np.arange(frame.height_px) + 0.5)
+  down = np.stack([spline_weights(rows, zero - mv * layout.px_per_mv) for zero in layout.zeros_px])
+  # f32 products: a TPU's default bf16 would move points by several px
+  points = jnp.einsum('shr,rcd,wc->shwd', jnp.asarray(down, jnp.float32), lattice, across, precision='highest')
+  shrink = (image_scale * layout.px_per_s / frame.rate_hz, image_scale * layout.px_per_mv / STRIP_PX_PER_MV)
+  return sample(image, points, shrink=shrink)
+
+
+def with_coordinates(strips: jax.Array, *, frame: Frame, first=0) -> jax.Array:
+  """Appends what the network must know besides colours: how high and when a px is.
+
+  Args:
+    strips: (R, H, W, 3).
+    frame: of the whole strip.
+    first: column of `frame` that the strips begin with; may be traced.
+
+  Returns:
+    (R, H, W, 5): row coordinate -1..1 upwards, column coordinate in units of 5 s from the strip's middle.
+  """
+  height, width = strips.shape[1:3]
+  up = 1 - (jnp.arange(height) + 0.5) * (2 / height)
+  when = (first + jnp.arange(width) - frame.width_px / 2) / (5.0 * frame.rate_hz)
+  grid = jnp.stack(jnp.meshgrid(up, when, indexing='ij'), axis=-1)
+  return jnp.concatenate([strips, jnp.broadcast_to(grid, (*strips.shape[:3], 2))], axis=-1)

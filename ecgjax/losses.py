@@ -1,0 +1,72 @@
+"""Targets and losses of the trace network. Every loss returns one number per page; the caller reduces."""
+
+import jax
+import jax.numpy as jnp
+
+from ecgjax.model import Scores
+
+
+def column_target(rows_px: jax.Array, printed: jax.Array, *, height_px: int, sigma_px: float) -> jax.Array:
+  """Where the trace passes, as a distribution over the px rows of each column and "hidden".
+
+  Args:
+    rows_px: (..., W) fractional row of the trace, px h covering [h, h + 1).
+    printed: (..., W) bool, whether there is one.
+    height_px: H.
+    sigma_px: > 0, width of the Gaussian; its mean is the row itself, so decoding by expectation gives it back.
+
+  Returns:
+    (..., H + 1, W) float32, summing to 1 over H + 1; the last entry is "hidden", which also holds where the trace leaves
+    the strip.
+  """
+  centres = jnp.arange(height_px, dtype=jnp.float32)[:, None] + 0.5
+  seen = printed & (rows_px >= 0) & (rows_px <= height_px)
+  where = jnp.where(seen, rows_px, height_px / 2)[..., None, :]
+  p = jax.nn.softmax(-0.5 * ((centres - where) / sigma_px) ** 2, axis=-2) * seen[..., None, :]
+  return jnp.concatenate([p, (~seen)[..., None, :].astype(p.dtype)], axis=-2)
+
+
+def column_xent(scores: Scores, rows_px: jax.Array, printed: jax.Array, *, sigma_px: float) -> jax.Array:
+  """Kullback-Leibler divergence of the predicted from the target distribution, mean over columns.
+
+  Args:
+    scores: of one page.
+    rows_px: (R, W) fractional row.
+    printed: (R, W) bool.
+    sigma_px: of the target.
+
+  Returns:
+    () float32, 0 when the target is met exactly.
+  """
+  target = column_target(rows_px, printed, height_px=scores.rows.shape[-2], sigma_px=sigma_px)
+  logp = jax.nn.log_softmax(jnp.concatenate([scores.rows, scores.hidden[..., None, :]], axis=-2), axis=-2)
+  entropy = jnp.where(target > 0, target * jnp.log(jnp.maximum(target, 1e-30)), 0.0)
+  return (entropy - target * logp).sum(-2).mean()
+
+
+def class_target(inks: jax.Array) -> jax.Array:
+  """Turns coverage into classes.
+
+  Args:
+    inks: (..., 3) coverage 0..1 of grid, text and trace; later ones lie on top.
+
+  Returns:
+    (..., 4) float32 share of each of model.CLASSES, summing to 1.
+  """
+  grid, text, trace = jnp.moveaxis(jnp.clip(inks, 0, 1), -1, 0)
+  text = text * (1 - trace)
+  grid = grid * (1 - trace - text)
+  return jnp.stack([1 - grid - text - trace, grid, text, trace], axis=-1)
+
+
+def class_xent(scores: Scores, inks: jax.Array) -> jax.Array:
+  """Cross entropy of the classes, mean over px.
+
+  Args:
+    scores: of one page.
+    inks: (R, H, W, 3) as in `class_target`.
+
+  Returns:
+    () float32.
+  """
+  return -(class_target(inks) * jax.nn.log_softmax(scores.classes, axis=-1)).sum(-1).mean()

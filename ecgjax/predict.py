@@ -1,0 +1,69 @@
+"""Reads a competition's test folder: python -m ecgjax.predict --data DIR --out submission.csv [--weights PATH]
+
+Works offline. A picture that cannot be read gets zeros for all its samples, which the file format demands, and is listed
+on stderr. Research software, not a medical device.
+"""
+
+import argparse
+import sys
+import time
+
+import numpy as np
+
+from ecgjax import digitize, folder, log, submit
+
+
+def read_record(record: folder.TestRecord, *, reader: digitize.Reader) -> tuple[dict[str, np.ndarray], str]:
+  """Reads one record of the test folder.
+
+  Args:
+    record: as listed by `folder.list_test`.
+    reader: loaded weights.
+
+  Returns:
+    Lead -> (number_of_rows,) mV, and why it is only the fallback, '' where it was read.
+  """
+  counts = {lead: n for lead, (_, n) in record.wanted.leads.items()}
+  rates = {fs for fs, _ in record.wanted.leads.values()}
+  try:
+    if record.image is None:
+      raise ValueError('it has no image in test/')
+    found = digitize.digitize(digitize.read_image(record.image), reader=reader, fs=rates.pop(), counts=counts)
+    return found.leads, ''
+  except ValueError as error:
+    return {lead: np.zeros(n) for lead, n in counts.items()}, str(error)
+
+
+def run(args: argparse.Namespace) -> int:
+  """Does what the command line asks for; returns the exit code."""
+  records = folder.list_test(args.data)
+  reader = digitize.reader(args.weights)
+  leads, failed, start = {}, [], time.perf_counter()
+  for i, record in enumerate(records, start=1):
+    leads[record.id], reason = read_record(record, reader=reader)
+    if reason:
+      failed.append(f'{record.id}: {reason}')
+    log.say(f'{i}/{len(records)} {record.id} {"fallback" if reason else "read"}, {(time.perf_counter() - start) / i:.2f} s/page')
+  wanted = [record.wanted for record in records]
+  submit.write(args.out, wanted, leads)
+  print(f'{args.out}: {submit.check(args.out, wanted)} rows, {len(records) - len(failed)} of {len(records)} records read')
+  for text in failed:
+    log.say(f'not read, zeros written: {text}')
+  return 3 if len(failed) == len(records) else int(bool(failed))
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(prog='python -m ecgjax.predict', description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--data', required=True, help='folder with test.csv and test/<id>.png')
+  parser.add_argument('--out', required=True, help='the submission.csv to write')
+  parser.add_argument('--weights', default=digitize.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
+  args = parser.parse_args()
+  try:
+    sys.exit(run(args))
+  except (ValueError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == '__main__':
+  main()
