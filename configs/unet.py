@@ -1,8 +1,8 @@
 """The trace network on simulated pages: which row of px the trace passes in every column.
 
 python -m ecgjax.train --config configs/unet.py            chooses: full with an accelerator, small without
-python -m ecgjax.train --config configs/unet.py:small      250 columns/s, 0.5 M parameters: 6 minutes on 2 cores
-python -m ecgjax.train --config configs/unet.py:full       500 columns/s, 28 M parameters: not yet trained, needs an accelerator
+python -m ecgjax.train --config configs/unet.py:small      250 columns/s, 0.58 M parameters: 6 minutes on 2 cores
+python -m ecgjax.train --config configs/unet.py:full       500 columns/s, 9.3 M parameters: not yet trained, needs an accelerator
 python -m ecgjax.train --config configs/unet.py:debug      4 steps, seconds
 
 Scores stand in ecgjax/weights/README.md, each with its command, commit and machine.
@@ -51,7 +51,8 @@ def get_config(variant: str = '') -> ConfigDict:
   )
   c.init_from = ''  # a .safetensors file to start from
   c.log_every = 1 if debug else 50
-  c.eval_every = 5_000 if full else c.get_ref('total_steps')
+  c.eval_every = 5_000  # and after the last step
   c.ckpt_every = 2 if debug else 1_000 if full else 200
-  c.evals = dict(val=dict(name='trace_snr', signals=c.data.get_ref('signals'), pages=1 if debug else 64 if full else 6, seed=1))
+  # signals: recordings that were not trained on, or '' for simulated ones
+  c.evals = dict(val=dict(name='trace_snr', signals='', pages=1 if debug else 64 if full else 6, seed=1))
   return c

@@ -31,14 +31,18 @@ def save(folder, state: Any, *, step: int, meta: dict) -> None:
     return
   folder = pathlib.Path(folder)
   final, beside = folder / f'step_{step:08d}', folder / f'.writing_{step:08d}'
-  shutil.rmtree(beside, ignore_errors=True)
+  for left in folder.glob('.writing_*'):  # by a run that was killed
+    shutil.rmtree(left)
   beside.mkdir(parents=True)
   (beside / 'state.msgpack').write_bytes(serialization.to_bytes(jax.device_get(state)))
   (beside / 'meta.json').write_text(json.dumps({'step': step, **meta}, indent=1, default=str))
   sums = {p.name: _sha256(p) for p in sorted(beside.iterdir())}
   (beside / 'manifest.json').write_text(json.dumps(sums, indent=1))
-  shutil.rmtree(final, ignore_errors=True)
+  aside = folder / f'{final.name}.old'  # still found by `restore` if the run dies before the next line is done
+  if final.exists():
+    os.replace(final, aside)
   os.replace(beside, final)
+  shutil.rmtree(aside, ignore_errors=True)
   for old in _steps(folder)[:-KEEP]:
     shutil.rmtree(old)
 
@@ -63,7 +67,7 @@ def restore(folder, like: Any, *, warn) -> tuple[Any, int] | None:
     if damage:
       warn(f'checkpoint {path} is damaged ({damage}); trying the one before')
       continue
-    tree = serialization.msgpack_restore((path / 'state.msgpack').read_bytes())
+    tree: Any = serialization.msgpack_restore((path / 'state.msgpack').read_bytes())
     compare(tree, serialization.to_state_dict(like), path)
     return serialization.from_state_dict(like, tree), json.loads((path / 'meta.json').read_text())['step']
   if found:
@@ -77,7 +81,7 @@ def save_weights(path, params: Any, *, meta: dict) -> None:
   Args:
     path: of the file.
     params: nested dict (pure) of float arrays.
-    meta: JSON-able; the key 'model' must hold the arguments of `model.create`.
+    meta: JSON-able; the key 'model' must hold the arguments of `model.network`.
   """
   import ml_dtypes
   from safetensors.numpy import save

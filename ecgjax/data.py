@@ -4,20 +4,21 @@ The host only reads signals; pages are drawn, degraded and cut on the device (`e
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import degrade, geometry, packs, paper, render, signals
+from ecgjax import degrade, geometry, looks, packs, paper, records, render, signals, truth
 from ecgjax.geometry import Frame
 from ecgjax.layout import Layout
 
 PACK_RATE_HZ = 500
 EDGE_PX = 8  # drawn beyond the window on either side, for the sampling kernel
 Batch = dict[str, np.ndarray]
+Item = Mapping[str, jax.Array]  # one element of a batch, on the device
 
 
 class Example(NamedTuple):
@@ -36,6 +37,17 @@ class Example(NamedTuple):
   inks: jax.Array
 
 
+def order(size: int, *, batch_size: int, seed: int) -> Callable[[int], list[int]]:
+  """Returns a pure function step -> `batch_size` indices below `size`, every epoch in an order of its own."""
+
+  def indices(step: int) -> list[int]:
+    at = range(step * batch_size, (step + 1) * batch_size)
+    orders = {e: np.random.default_rng((seed, e)).permutation(size) for e in {i // size for i in at}}
+    return [int(orders[i // size][i % size]) for i in at]
+
+  return indices
+
+
 def stream(pack: np.ndarray | None, *, batch_size: int, seed: int) -> Callable[[int], Batch]:
   """Recordings for simulated pages, shuffled anew in every epoch.
 
@@ -47,14 +59,29 @@ def stream(pack: np.ndarray | None, *, batch_size: int, seed: int) -> Callable[[
   Returns:
     A pure function: step 0, 1, ... -> {'pack': (B, 8, 5000) int16}; zeros without a pack.
   """
+  if pack is None:
+    return lambda step: {'pack': np.zeros((batch_size, 8, 10 * PACK_RATE_HZ), np.int16)}
+  indices = order(len(pack), batch_size=batch_size, seed=seed)
+  return lambda step: {'pack': pack[indices(step)]}
+
+
+def recorded(pages: Sequence[dict[str, Any]], *, batch_size: int, seed: int) -> Callable[[int], Batch]:
+  """Built pages, shuffled anew in every epoch.
+
+  Args:
+    pages: as `records.read` opens them, all of one size.
+    batch_size: global.
+    seed: of the order.
+
+  Returns:
+    A pure function: step 0, 1, ... -> {'image': (B, H, W, 3) uint8, 'mask': (B, H, W) uint8 class numbers,
+    'lattice': (B, 45, 57, 2), 'rows_px': (B, R, W) in the frame of `records`, nan where nothing is printed}.
+  """
+  indices = order(len(pages), batch_size=batch_size, seed=seed)
 
   def batch(step: int) -> Batch:
-    if pack is None:
-      return {'pack': np.zeros((batch_size, 8, 10 * PACK_RATE_HZ), np.int16)}
-    at = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs, places = at // len(pack), at % len(pack)
-    orders = {e: np.random.default_rng((seed, int(e))).permutation(len(pack)) for e in np.unique(epochs)}
-    return {'pack': np.stack([pack[orders[e][i]] for e, i in zip(epochs, places, strict=True)])}
+    items = [pages[i] for i in indices(step)]
+    return {name: np.stack([item[name] for item in items]) for name in ('image', 'mask', 'lattice', 'rows_px')}
 
   return batch
 
@@ -71,15 +98,15 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float) -> jax.Ar
     (12, T) mV.
   """
   ks = jax.random.split(key, 5)
-  mv = None
+  mv = jnp.zeros((12, pack.shape[-1]))
   if simulated_share < 1:
     gain = jnp.exp(jax.random.uniform(ks[0], minval=math.log(0.7), maxval=math.log(1.5)))
     mv = signals.twelve(pack * (gain * packs.MV_PER_UNIT))
     mv = jnp.roll(mv, jax.random.randint(ks[1], (), 0, mv.shape[-1]), axis=-1)
   if simulated_share > 0:
     drawn = signals.simulate(ks[2], rate_hz=PACK_RATE_HZ, seconds=pack.shape[-1] / PACK_RATE_HZ)
-    mv = drawn if mv is None else jnp.where(jax.random.bernoulli(ks[3], simulated_share), drawn, mv)
-  # a record at half the rate is printed with longer straight lines and sharper corners
+    mv = drawn if simulated_share >= 1 else jnp.where(jax.random.bernoulli(ks[3], simulated_share), drawn, mv)
+  # the competition prints records of 250 Hz too: longer straight lines, sharper corners
   coarse = mv.at[:, 1:-1:2].set((mv[:, :-2:2] + mv[:, 2::2]) / 2)
   return jnp.where(jax.random.bernoulli(ks[4], 0.4), coarse, mv)
 
@@ -104,16 +131,50 @@ def example(key: jax.Array, mv: jax.Array, *, layout: Layout, frame: Frame, wind
   x0 = jnp.floor(paper.START_X_PX + (first - frame.margin_px) * scale).astype(jnp.int32) - EDGE_PX
   width = min(paper.WIDTH_PX, math.ceil(window_px * scale) + 2 * EDGE_PX)
   x0 = jnp.clip(x0, 0, paper.WIDTH_PX - width)
-  style = render.competition()
+  style = looks.competition()
   if strength:
     plain = jax.random.bernoulli(ks[1], 0.3)
-    style = jax.tree.map(lambda a, b: jnp.where(plain, a, b), style, render.draw_style(ks[2]))
+    style = jax.tree.map(lambda a, b: jnp.where(plain, a, b), style, looks.draw(ks[2]))
   page = render.page(ks[3], mv, layout=layout, style=style, rate_hz=PACK_RATE_HZ, x0_px=x0, width_px=width)
   image = degrade.photometric(ks[4], page.image, strength=strength) if strength else page.image
   lattice = geometry.page_lattice() - jnp.array([1, 0]) * x0
   strips, inks = (
     geometry.cut(layer, lattice, layout=layout, frame=frame, window=(first, window_px)) for layer in (image, page.inks)
   )
-  truth, printed = render.strip_truth(mv, frame.times_s(), layout=layout, rate_hz=PACK_RATE_HZ)
+  wanted, printed = truth.at(mv, frame.times_s(), layout=layout, rate_hz=PACK_RATE_HZ)
   take = lambda a: jax.lax.dynamic_slice_in_dim(jnp.asarray(a), first, window_px, axis=-1)
-  return Example(geometry.with_coordinates(strips, frame=frame, first=first), frame.rows_px(take(truth)), take(printed), inks)
+  return Example(geometry.with_coordinates(strips, frame=frame, first=first), frame.rows_px(take(wanted)), take(printed), inks)
+
+
+def recorded_example(key: jax.Array, item: Item, *, layout: Layout, frame: Frame, window_px: int, strength: float) -> Example:
+  """Cuts a random window of time out of a built page.
+
+  Args:
+    key: of this example.
+    item: one page of `recorded`.
+    layout: of the page.
+    frame: of the strips; its rate must divide records.RATE_HZ.
+    window_px: columns of the frame to show.
+    strength: of `degrade.photometric`.
+
+  Returns:
+    The example, its width `window_px`; inks are 0 or 1 before they are sampled.
+
+  Raises:
+    ValueError: if the record's columns cannot be thinned out to the frame's rate.
+  """
+  if records.RATE_HZ % frame.rate_hz:
+    raise ValueError(f"config.strip.rate_hz={frame.rate_hz} must divide the records' {records.RATE_HZ} columns/s")
+  at_window, at_light = jax.random.split(key)
+  first = jax.random.randint(at_window, (), 0, frame.width_px - window_px + 1)
+  image = item['image'].astype(jnp.float32) / 255
+  image = degrade.photometric(at_light, image, strength=strength) if strength else image
+  inks = (item['mask'][..., None] == jnp.arange(1, 4)).astype(jnp.float32)
+  strips, inks = (
+    geometry.cut(layer, item['lattice'], layout=layout, frame=frame, window=(first, window_px)) for layer in (image, inks)
+  )
+  columns = jnp.clip((first + jnp.arange(window_px)) * (records.RATE_HZ // frame.rate_hz), 0, item['rows_px'].shape[-1] - 1)
+  rows = item['rows_px'][:, columns] + (frame.height_px - records.HEIGHT_PX) / 2
+  printed = ~jnp.isnan(rows)
+  strips = geometry.with_coordinates(strips, frame=frame, first=first)
+  return Example(strips, jnp.where(printed, rows, 0.0), printed, inks)

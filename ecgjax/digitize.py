@@ -22,7 +22,7 @@ class Recording(NamedTuple):
   """What was read of one picture.
 
   Attributes:
-    leads: lead name -> (n,) mV.
+    leads: lead name -> (n,) mV; nan where nothing of the lead was seen.
     std: lead name -> (n,) standard deviation in mV.
     fs: samples per second.
     quality: lead name -> 0..1, share of the lead's columns in which the trace was seen.
@@ -55,6 +55,12 @@ class Reader(NamedTuple):
 
 def reader(path=WEIGHTS) -> Reader:
   """Loads weights and compiles nothing yet.
+
+  Args:
+    path: of a `.safetensors` file.
+
+  Returns:
+    A Reader.
 
   Raises:
     ValueError: if the file is missing or is no weights file.
@@ -153,10 +159,18 @@ def digitize(image: np.ndarray, *, reader: Reader, fs: float = 500.0, counts: Ma
   read = _assemble(trace, tuple(segments), reader.page, reader.frame, float(fs), tuple(counts[s.lead] for s in segments))
   leads, std = ({s.lead: np.asarray(v[i], np.float64) for s, v in zip(segments, read, strict=True)} for i in (0, 1))
   quality = {s.lead: _quality(trace, s, reader.frame) for s in segments}
-  poor = [lead for lead in layout.LEADS if quality[lead] < 0.9 or np.median(std[lead]) > POOR_STD_MV]
+  for lead in layout.LEADS:
+    if not quality[lead]:  # nothing was seen of it: absent, not 0 mV
+      leads[lead], std[lead] = np.full_like(leads[lead], np.nan), np.full_like(std[lead], np.nan)
+  poor = [lead for lead in layout.LEADS if not (quality[lead] >= 0.9 and np.median(std[lead]) <= POOR_STD_MV)]
   notes = (f'uncertain in {", ".join(poor)}',) if poor else ()
   status = 'review' if poor else 'ok'
   return Recording(leads, std, float(fs), quality, reader.page.name, status, notes, lattice, jax.device_get(trace))
+
+
+def finite(leads: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns the leads with 0 mV for absent samples: what the competition's format and score demand."""
+  return {lead: np.nan_to_num(mv, nan=0.0) for lead, mv in leads.items()}
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))

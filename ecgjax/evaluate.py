@@ -46,7 +46,7 @@ def evaluate_page(record: folder.TrainRecord, variant: str, *, reader: digitize.
   try:
     image = digitize.read_image(record.images[variant])
     found = digitize.digitize(image, reader=reader, fs=record.fs, counts=counts)
-    leads, status, reason = found.leads, found.status, '; '.join(found.warnings)
+    leads, status, reason = digitize.finite(found.leads), found.status, '; '.join(found.warnings)
     if pictures:
       strips = geometry.cut(image, found.lattice, layout=reader.page, frame=reader.frame)
       shown = plot.overlay(np.asarray(strips), np.asarray(found.trace.rows_px), np.asarray(found.trace.std_px))

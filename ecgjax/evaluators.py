@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import assemble, data, digitize, geometry, metrics, packs, plot, render, signals
+from ecgjax import assemble, data, digitize, geometry, looks, metrics, packs, plot, render, signals, truth
 from ecgjax.layout import LEADS, Layout
 
 HEAD = f'{"":<8}{"n":>5}{"score dB":>10}{"median dB":>11}{"worst dB":>10}{"r":>8}{"rmse uV":>9}'
@@ -58,7 +58,7 @@ def trace_snr(*, signals: str, pages: int, seed: int, apply, page: Layout, frame
   """
   recordings = _records(signals, pages=pages, seed=seed)
   fs = data.PACK_RATE_HZ
-  draw = jax.jit(lambda key, mv: render.page(key, mv, layout=page, style=render.competition(), rate_hz=fs).image)
+  draw = jax.jit(lambda key, mv: render.page(key, mv, layout=page, style=looks.competition(), rate_hz=fs).image)
   trace = digitize.make_trace(apply, page=page, frame=frame)
   lattice = geometry.page_lattice()
   cut = jax.jit(lambda image: geometry.cut(image, lattice, layout=page, frame=frame))
@@ -75,12 +75,12 @@ def trace_snr(*, signals: str, pages: int, seed: int, apply, page: Layout, frame
       image = draw(jax.random.key(i), mv)
       found = trace(params, image, lattice)
       first = [round(s.start_s * fs) for s in segments]
-      true = {s.lead: np.float64(mv[LEADS.index(s.lead), a : a + n]) for s, a, n in zip(segments, first, counts, strict=True)}
-      pred = {s.lead: np.float64(v) for s, v in zip(segments, leads(found), strict=True)}
+      true = {s.lead: np.asarray(mv[LEADS.index(s.lead), a : a + n], np.float64) for s, a, n in zip(segments, first, counts, strict=True)}
+      pred = {s.lead: np.asarray(v, np.float64) for s, v in zip(segments, leads(found), strict=True)}
       reports.append(metrics.image_report(true, pred, fs=fs))
       if i == 0:
-        truth, printed = render.strip_truth(mv, frame.times_s(), layout=page, rate_hz=fs)
-        true_px = np.where(printed, frame.rows_px(np.asarray(truth)), np.nan)
+        wanted, printed = truth.at(mv, frame.times_s(), layout=page, rate_hz=fs)
+        true_px = np.where(printed, frame.rows_px(np.asarray(wanted)), np.nan)
         pictures['overlay'] = plot.overlay(np.asarray(cut(image)), np.asarray(found.rows_px), np.asarray(found.std_px), true_px=true_px)
     numbers = summary(reports)
     return Result(numbers, pictures, f'{HEAD}\n{line("0001", numbers)}')

@@ -16,6 +16,7 @@ import numpy as np
 from ecgjax import paper
 from ecgjax.layout import Layout
 
+Array = jax.Array | np.ndarray
 STRIP_PX_PER_MV = paper.px_per_mv()  # whatever the page's gain: one strip px is 12.7 uV
 MARGIN_S = 0.248  # shown before second 0, so that the whole calibration pulse (0.2 s) is in view
 
@@ -118,7 +119,7 @@ def _taps(at: jax.Array, *, shrink: float) -> tuple[jax.Array, jax.Array]:
   return index.astype(jnp.int32), weights
 
 
-def sample(image: jax.Array, xy_px: jax.Array, *, shrink: tuple[float, float] = (1.0, 1.0)) -> jax.Array:
+def sample(image: Array, xy_px: jax.Array, *, shrink: tuple[float, float] = (1.0, 1.0)) -> jax.Array:
   """Samples an image at points, once, by Keys' cubic convolution; differentiable in both arguments.
 
   Args:
@@ -137,7 +138,7 @@ def sample(image: jax.Array, xy_px: jax.Array, *, shrink: tuple[float, float] = 
   wy = wy * ((iy >= 0) & (iy < height))
   ix, iy = jnp.clip(ix, 0, width - 1), jnp.clip(iy, 0, height - 1)
   flat = image.reshape(height * width, -1)
-  out = 0.0
+  out = jnp.zeros((*xy_px.shape[:-1], image.shape[-1]))
   for j in range(iy.shape[-1]):
     line = iy[..., j] * width
     row = sum(flat[line + ix[..., i]].astype(jnp.float32) * wx[..., i, None] for i in range(ix.shape[-1]))
@@ -145,7 +146,7 @@ def sample(image: jax.Array, xy_px: jax.Array, *, shrink: tuple[float, float] = 
   return out
 
 
-def cut(image: jax.Array, lattice: jax.Array, *, layout: Layout, frame: Frame, image_scale: float = 1.0, window=None) -> jax.Array:
+def cut(image: Array, lattice: Array, *, layout: Layout, frame: Frame, image_scale: float = 1.0, window=None) -> jax.Array:
   """Cuts every row of the layout out of the image, from the original pixels in one sampling.
 
   Args:
@@ -171,7 +172,7 @@ def cut(image: jax.Array, lattice: jax.Array, *, layout: Layout, frame: Frame, i
   return sample(image, points, shrink=shrink)
 
 
-def with_coordinates(strips: jax.Array, *, frame: Frame, first=0) -> jax.Array:
+def with_coordinates(strips: jax.Array, *, frame: Frame, first: int | jax.Array = 0) -> jax.Array:
   """Appends what the network must know besides colours: how high and when a px is.
 
   Args:

@@ -68,7 +68,7 @@ def _stamp(code, x_px, y_px, em_px):
   return fine.reshape(STAMP_PX, 2, STAMP_PX, 2).mean((1, 3)), left.astype(jnp.int32), top.astype(jnp.int32)
 
 
-def coverage(letters: Letters, *, height_px: int, width_px: int, x0_px=0) -> jax.Array:
+def coverage(letters: Letters, *, height_px: int, width_px: int, x0_px: int | jax.Array = 0) -> jax.Array:
   """Draws letters.
 
   Args:

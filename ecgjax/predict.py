@@ -5,6 +5,7 @@ on stderr. Research software, not a medical device.
 """
 
 import argparse
+import pathlib
 import sys
 import time
 
@@ -29,13 +30,16 @@ def read_record(record: folder.TestRecord, *, reader: digitize.Reader) -> tuple[
     if record.image is None:
       raise ValueError('it has no image in test/')
     found = digitize.digitize(digitize.read_image(record.image), reader=reader, fs=rates.pop(), counts=counts)
-    return found.leads, ''
+    absent = [lead for lead, mv in found.leads.items() if np.isnan(mv).any()]
+    return digitize.finite(found.leads), f'nothing seen of {", ".join(absent)}' if absent else ''
   except ValueError as error:
     return {lead: np.zeros(n) for lead, n in counts.items()}, str(error)
 
 
 def run(args: argparse.Namespace) -> int:
   """Does what the command line asks for; returns the exit code."""
+  if pathlib.Path(args.out).exists() and not args.overwrite:
+    raise ValueError(f'{args.out} exists; choose another --out or add --overwrite')
   records = folder.list_test(args.data)
   reader = digitize.reader(args.weights)
   leads, failed, start = {}, [], time.perf_counter()
@@ -57,6 +61,7 @@ def main() -> None:
   parser.add_argument('--data', required=True, help='folder with test.csv and test/<id>.png')
   parser.add_argument('--out', required=True, help='the submission.csv to write')
   parser.add_argument('--weights', default=digitize.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
+  parser.add_argument('--overwrite', action='store_true', help='replace --out if it exists')
   args = parser.parse_args()
   try:
     sys.exit(run(args))

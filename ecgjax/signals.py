@@ -138,7 +138,7 @@ def _beat(patient, t_s, beat):
   after_s = (t_s - rhythm.times_s[beat])[:, None]
   z = jnp.where(beats.IS_T, after_s / rhythm.qt[beat][:, None], after_s) - waves.centre_s
   z = z / jnp.where(z < 0, *waves.width_s)
-  share = jnp.where(beats.IS_ECTOPIC == rhythm.ectopic[:, None], rhythm.gain[:, None], 0.0)
+  share = jnp.where(rhythm.ectopic[:, None] == beats.IS_ECTOPIC, rhythm.gain[:, None], 0.0)
   share = share * jnp.where(beats.IS_P, rhythm.p_wave[:, None], 1.0)
   height = jnp.where(inside[:, None], share[beat], 0.0) * jnp.exp(-(z**2) / 2)
   return jnp.matmul(waves.mv.T, height.T, precision='highest')

@@ -12,7 +12,7 @@ from ecgjax import glyphs
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('font', help='path of a .ttf file')
   args = parser.parse_args()
   font = ImageFont.truetype(args.font, round(glyphs.ATLAS_EM_PX), layout_engine=ImageFont.Layout.BASIC)

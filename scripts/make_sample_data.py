@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from scipy import signal
 
-from ecgjax import layout, render, signals
+from ecgjax import layout, looks, render, signals
 from ecgjax.layout import LEADS
 
 RATES_HZ = (500, 250, 1000, 256, 512, 1025)
@@ -100,7 +100,7 @@ def _draw(rate_hz: int):
   """Returns the compiled (key, (12, T) mV) -> (1700, 2200, 3) uint8."""
 
   def draw(key, mv):
-    page = render.page(key, mv, layout=LAYOUT, style=render.competition(), rate_hz=rate_hz)
+    page = render.page(key, mv, layout=LAYOUT, style=looks.competition(), rate_hz=rate_hz)
     return jnp.round(255 * page.image).astype(jnp.uint8)
 
   return jax.jit(draw)

@@ -30,3 +30,42 @@ def image_power(true, pred, fs):
   """Pooled signal and noise power of dicts of lead -> list of mV."""
   powers = [lead_power(true[lead], pred[lead], int(0.2 * fs)) for lead in true]
   return math.fsum(s for s, _ in powers), math.fsum(n for _, n in powers)
+
+
+def keys_cubic(image, x, y, *, shrink=(1.0, 1.0)):
+  """One point of a (H, W) list-of-lists image by Keys' cubic convolution (a = -0.5), 0 outside, px i centred at i + 0.5.
+
+  Summed over the whole image rather than over taps; the widened kernel is normalised by its weights on the endless grid.
+  """
+
+  def weight(t):
+    t = abs(t)
+    if t < 1:
+      return 1.5 * t**3 - 2.5 * t**2 + 1
+    return -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2 if t < 2 else 0.0
+
+  def along(at, size, widen):
+    total = math.fsum(weight((i + 0.5 - at) / widen) for i in range(-20, size + 20))
+    return [weight((i + 0.5 - at) / widen) / total for i in range(size)]
+
+  wx, wy = along(x, len(image[0]), shrink[0]), along(y, len(image), shrink[1])
+  return math.fsum(wy[j] * wx[i] * image[j][i] for j in range(len(image)) for i in range(len(image[0])))
+
+
+def center_of_mass(darkness, around, *, reach):
+  """Vertical centre of mass of (H, W) darkness in each column, within `reach` px of the row `around` (W,); nan if empty."""
+  found = []
+  for column, row in enumerate(around):
+    rows = [h for h in range(darkness.shape[0]) if abs(h + 0.5 - row) <= reach]
+    mass = math.fsum(float(darkness[h, column]) for h in rows)
+    found.append(math.fsum((h + 0.5) * float(darkness[h, column]) for h in rows) / mass if mass > 0.5 else math.nan)
+  return found
+
+
+def classes_of_a_px(grid, text, trace):
+  """Shares of background, grid, text and trace of one px by peeling layers off from the top."""
+  left, shares = 1.0, {}
+  for name, cover in (('trace', trace), ('text', text), ('grid', grid)):
+    shares[name] = left * min(max(cover, 0.0), 1.0)
+    left -= shares[name]
+  return [left, shares['grid'], shares['text'], shares['trace']]

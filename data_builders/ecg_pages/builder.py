@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from scipy import ndimage
 
-from ecgjax import folder, geometry, layout, model, paper, render, submit
+from ecgjax import folder, geometry, layout, looks, model, paper, render, submit, truth
 from ecgjax.layout import LEADS
 
 LAYOUT = layout.make('3x4+II')
@@ -28,12 +28,7 @@ INK_WITHIN_PX, INK_SHARE = 2, 0.95  # where a printed lead must have ink for csv
 
 
 class EcgPages(tfds.core.GeneratorBasedBuilder):
-  """Pages with exact geometry, class mask, strip rows and signal.
-
-  Args:
-    data_dir: the dataset goes to <data_dir>/ecg_pages/<version>.
-    pages: split -> what `example` returns, gone through once; no split may be empty.
-  """
+  """Writes <data_dir>/ecg_pages/<version> of `pages`: split -> what `example` returns. No split may be empty."""
 
   VERSION = tfds.core.Version('1.0.0')
   code_path = None  # TFDS looks for it with importlib_resources, which it does not require, to find download checksums
@@ -137,7 +132,7 @@ def as_printed(mv: np.ndarray, *, fs: int) -> tuple[np.ndarray, int]:
     fs: its rate in Hz.
 
   Returns:
-    (12, T * k) mV, NaN where not printed, and its rate k * fs, k being 1 or 2.
+    (12, T * k) mV, NaN where not printed, and its rate k * fs; k is 1 or 2.
   """
   k = 1 + fs % 2
   printed = np.full((len(LEADS), mv.shape[-1] * k), np.nan, np.float32)
@@ -151,7 +146,7 @@ def as_printed(mv: np.ndarray, *, fs: int) -> tuple[np.ndarray, int]:
 
 def truth_rows(printed: np.ndarray, *, rate_hz: int) -> np.ndarray:
   """Returns (R, W) float32 strip rows in px of FRAME, NaN where nothing is printed, of mV as from `as_printed`."""
-  mv, shown = render.strip_truth(jnp.asarray(printed), FRAME.times_s(), layout=LAYOUT, rate_hz=rate_hz)
+  mv, shown = truth.at(jnp.asarray(printed), FRAME.times_s(), layout=LAYOUT, rate_hz=rate_hz)
   return np.where(shown, FRAME.rows_px(np.asarray(mv)), np.nan).astype(np.float32)
 
 
@@ -192,7 +187,7 @@ def class_mask(image: np.ndarray, printed: np.ndarray, *, rate_hz: int) -> np.nd
 def _trace(rate_hz: int):
   """Returns the compiled (12, T) mV -> (1700, 2200) bool, where the competition's trace covers most of a px."""
 
-  draw = functools.partial(render.page, layout=LAYOUT, style=render.competition(), rate_hz=rate_hz)
+  draw = functools.partial(render.page, layout=LAYOUT, style=looks.competition(), rate_hz=rate_hz)
   return jax.jit(lambda mv: draw(jax.random.key(0), mv).inks[..., 2] > 0.5)
 
 

@@ -1,0 +1,81 @@
+"""The update: a pure function made from the network, the optimiser and the way examples are drawn."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ecgjax import losses
+from ecgjax.data import Example
+
+
+class State(NamedTuple):
+  """All there is to save of a run."""
+
+  step: jax.Array  # () int32, updates applied so far
+  params: Any
+  opt: optax.OptState
+  ema: Any  # moving average of params; what is evaluated and shipped
+
+
+def optimiser(*, peak_lr: float, warmup_steps: int, decay_steps: int, weight_decay: float, clip_norm: float):
+  """Returns AdamW under a warmup-cosine schedule, gradients clipped by their global norm."""
+  schedule = optax.warmup_cosine_decay_schedule(0.0, peak_lr, warmup_steps, max(decay_steps, warmup_steps + 1), peak_lr / 100)
+  return optax.chain(optax.clip_by_global_norm(clip_norm), optax.adamw(schedule, weight_decay=weight_decay))
+
+
+def make_step(apply, tx, draw, *, sigma_px: float, class_weight: float, ema_decay: float):
+  """Returns the pure update (state, batch, key) -> (state, metrics).
+
+  Args:
+    apply: (params, strips) -> Scores, of one page.
+    tx: optimiser.
+    draw: (key, batch) -> Example with a leading batch axis.
+    sigma_px: width of the column target.
+    class_weight: of the class cross entropy beside the column loss.
+    ema_decay: of the moving average of the parameters, reached after a ramp.
+  """
+
+  def page_loss(params, example: Example):
+    scores = apply(params, example.strips)
+    columns = losses.column_xent(scores, example.rows_px, example.printed, sigma_px=sigma_px)
+    return columns, losses.class_xent(scores, example.inks)
+
+  def total(params, examples):
+    columns, classes = jax.vmap(page_loss, (None, 0))(params, examples)
+    return (columns + class_weight * classes).mean(), (columns.mean(), classes.mean())
+
+  def step(state: State, batch, key: jax.Array):
+    examples = draw(jax.random.fold_in(key, state.step), batch)
+    (loss, (columns, classes)), grads = jax.value_and_grad(total, has_aux=True)(state.params, examples)
+    updates, opt = tx.update(grads, state.opt, state.params)
+    params = optax.apply_updates(state.params, updates)
+    decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+    ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, params)
+    metrics = {'loss': loss, 'columns': columns, 'classes': classes, 'grad_norm': optax.global_norm(grads)}
+    return State(state.step + 1, params, opt, ema), metrics
+
+  return step
+
+
+def make_draw(one, *, devices: int, together: int):
+  """Batches `one(key, item) -> Example` over a batch that is split over the devices.
+
+  Args:
+    one: draws one example.
+    devices: the batch axis is split over.
+    together: examples a device draws at once. A CPU is faster with one after the other: XLA then keeps each in its cache.
+
+  Returns:
+    (key, batch) -> Example with a leading batch axis.
+  """
+
+  def draw(key: jax.Array, batch) -> Example:
+    size = len(next(iter(batch.values())))
+    keys = jax.random.split(key, size)
+    by_device = jax.tree.map(lambda x: x.reshape(devices, size // devices, *x.shape[1:]), (keys, batch))
+    mapped = jax.vmap(lambda items: jax.lax.map(lambda item: one(*item), items, batch_size=together))(by_device)
+    return jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), mapped)
+
+  return draw

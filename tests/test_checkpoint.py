@@ -1,0 +1,212 @@
+"""State on disk: what is restored is what was saved, or it is said why not."""
+
+import json
+import os
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ecgjax import checkpoint
+
+
+class State(NamedTuple):
+  step: jax.Array
+  params: dict
+  opt: optax.OptState
+
+
+def state(seed=0, width=5):
+  rng = np.random.default_rng(seed)
+  params = {'stem': {'kernel': jnp.asarray(rng.normal(size=(3, width)), jnp.float32)}, 'down': {0: {'bias': jnp.arange(4.0) + seed}}}
+  return State(jnp.int32(seed), params, optax.adam(1e-3).init(params))
+
+
+def refuse(text):
+  raise AssertionError(f'a warning came where none was due: {text}')
+
+
+def fill(folder, *steps):
+  for step in steps:
+    checkpoint.save(folder, state(step), step=step, meta={'commit': 'abc'})
+
+
+def assert_equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+
+
+def test_what_was_saved_is_restored_to_the_bit(tmp_path):
+  fill(tmp_path, 7)
+  found, step = checkpoint.restore(tmp_path, state(0), warn=refuse)
+  assert step == 7
+  assert_equal(found, state(7))
+  meta = json.loads((tmp_path / 'step_00000007/meta.json').read_text())
+  assert meta == {'step': 7, 'commit': 'abc'}
+
+
+def test_without_a_checkpoint_there_is_nothing_to_restore(tmp_path):
+  assert checkpoint.restore(tmp_path / 'never', state(), warn=refuse) is None
+
+
+def test_the_newest_of_the_last_few_is_kept(tmp_path):
+  fill(tmp_path, 1, 2, 3, 10)
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['step_00000003', 'step_00000010'] and checkpoint.KEEP == 2
+  assert checkpoint.restore(tmp_path, state(), warn=refuse)[1] == 10
+
+
+def test_saving_a_step_again_replaces_it(tmp_path):
+  fill(tmp_path, 4)
+  checkpoint.save(tmp_path, state(9), step=4, meta={})
+  assert_equal(checkpoint.restore(tmp_path, state(), warn=refuse)[0], state(9))
+
+
+def flip(path):
+  data = bytearray((path / 'state.msgpack').read_bytes())
+  data[len(data) // 2] ^= 1
+  (path / 'state.msgpack').write_bytes(data)
+
+
+def cut_short(path):
+  (path / 'state.msgpack').write_bytes((path / 'state.msgpack').read_bytes()[:-7])
+
+
+def empty(path):
+  for file in path.iterdir():
+    file.unlink()
+
+
+def forget_the_state(path):
+  (path / 'manifest.json').write_text('{}')
+
+
+def break_the_manifest(path):
+  (path / 'manifest.json').write_text('{"state.msgpack"')
+
+
+def lose_the_meta(path):
+  (path / 'meta.json').unlink()
+
+
+DAMAGES = [flip, cut_short, empty, forget_the_state, break_the_manifest, lose_the_meta]
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, damage):
+  fill(tmp_path, 1, 2)
+  damage(tmp_path / 'step_00000002')
+  warnings = []
+  found, step = checkpoint.restore(tmp_path, state(0), warn=warnings.append)
+  assert step == 1
+  assert_equal(found, state(1))
+  (warning,) = warnings
+  assert 'step_00000002 is damaged (' in warning and warning.endswith('); trying the one before')
+  assert '()' not in warning
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_with_every_checkpoint_damaged_the_run_stops(tmp_path, damage):
+  fill(tmp_path, 1, 2)
+  damage(tmp_path / 'step_00000001')
+  damage(tmp_path / 'step_00000002')
+  warnings = []
+  with pytest.raises(ValueError, match=r'none of the 2 checkpoints in .* is sound; remove it or choose another --workdir'):
+    checkpoint.restore(tmp_path, state(0), warn=warnings.append)
+  assert len(warnings) == 2
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_the_first_array_that_differs(tmp_path):
+  fill(tmp_path, 3)
+  with pytest.raises(
+    ValueError, match=r'step_00000003 is a checkpoint of another model: .*stem/kernel is \(3, 5\) there and \(3, 6\) here'
+  ):
+    checkpoint.restore(tmp_path, state(0, width=6), warn=refuse)
+
+
+class Cut(Exception):
+  """The power went."""
+
+
+def test_an_interrupted_save_leaves_the_one_before_and_nothing_half_written(tmp_path, monkeypatch):
+  fill(tmp_path, 1)
+
+  def cut(*_):
+    raise Cut
+
+  with monkeypatch.context() as patch:
+    patch.setattr(os, 'replace', cut)
+    with pytest.raises(Cut):
+      fill(tmp_path, 2)
+  found, step = checkpoint.restore(tmp_path, state(0), warn=refuse)
+  assert step == 1
+  assert_equal(found, state(1))
+  fill(tmp_path, 3)
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['step_00000001', 'step_00000003']
+
+
+def test_an_interrupted_second_save_of_a_step_does_not_lose_the_first(tmp_path, monkeypatch):
+  fill(tmp_path, 2)
+
+  def cut(*_):
+    raise Cut
+
+  with monkeypatch.context() as patch:
+    patch.setattr(os, 'replace', cut)
+    with pytest.raises(Cut):
+      fill(tmp_path, 2)
+  assert checkpoint.restore(tmp_path, state(0), warn=refuse)[1] == 2
+
+
+def test_only_the_first_host_writes(tmp_path, monkeypatch):
+  monkeypatch.setattr(jax, 'process_index', lambda: 1)
+  fill(tmp_path, 1)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_come_back_within_bfloat16_rounding(tmp_path):
+  params = {**state(5).params, 'huge': jnp.array([3e38, 1e-37])}  # half precision holds neither
+  checkpoint.save_weights(tmp_path / 'w.safetensors', params, meta={'model': {'widths': [8]}, 'step': 3})
+  found, meta = checkpoint.load_weights(tmp_path / 'w.safetensors')
+  assert meta == {'model': {'widths': [8]}, 'step': 3}
+  assert jax.tree.structure(found) == jax.tree.structure(params)
+  # bf16 keeps 8 bits of the fraction
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2.0**-8), found, params)
+  assert {a.dtype for a in jax.tree.leaves(found)} == {np.dtype('float32')}
+  checkpoint.save_weights(tmp_path / 'w.safetensors', found, meta=meta)
+  assert_equal(checkpoint.load_weights(tmp_path / 'w.safetensors')[0], found)
+  assert [p.name for p in tmp_path.iterdir()] == ['w.safetensors']
+
+
+def test_interrupted_weights_leave_the_old_file(tmp_path, monkeypatch):
+  path = tmp_path / 'w.safetensors'
+  checkpoint.save_weights(path, state(1).params, meta={'model': {}})
+  old = path.read_bytes()
+
+  def cut(*_):
+    raise Cut
+
+  monkeypatch.setattr(os, 'replace', cut)
+  with pytest.raises(Cut):
+    checkpoint.save_weights(path, state(2).params, meta={'model': {}})
+  assert path.read_bytes() == old
+
+
+@pytest.mark.parametrize(
+  ('content', 'text'),
+  [(None, 'no weights file .*; give --weights the path of a .safetensors file'), (b'not at all', 'is not a safetensors file')],
+)
+def test_what_is_no_weights_file_is_refused(tmp_path, content, text):
+  path = tmp_path / 'w.safetensors'
+  if content:
+    path.write_bytes(content)
+  with pytest.raises(ValueError, match=text):
+    checkpoint.load_weights(path)
+
+
+def test_weights_without_their_network_are_refused(tmp_path):
+  checkpoint.save_weights(tmp_path / 'w.safetensors', state(0).params, meta={})
+  with pytest.raises(ValueError, match='says nothing of the network it belongs to'):
+    checkpoint.load_weights(tmp_path / 'w.safetensors')

@@ -1,0 +1,286 @@
+"""Training as a person runs it: one process learns and leaves its files, resumes to the bit, and says what is wrong."""
+
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ecgjax import checkpoint, data, model, train, update
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+STEPS = 4  # of the debug config
+
+
+@pytest.fixture(scope='session')
+def compiled(tmp_path_factory):
+  """Folder in which the processes of this file keep what XLA compiled, so that the second one is quick."""
+  return tmp_path_factory.mktemp('compiled')
+
+
+def environment(*, cache=None, devices=1):
+  # compiling is nearly all of a debug run's time; optimization does not change what is tested here
+  env = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+         'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}  # fmt: skip
+  if cache:
+    env |= {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+  return env
+
+
+def command(workdir, *options, variant='debug'):
+  return [sys.executable, '-m', 'ecgjax.train', '--config', f'{ROOT}/configs/unet.py:{variant}', '--workdir', str(workdir), *options]
+
+
+def run(workdir, *options, cache=None, devices=1, variant='debug'):
+  env = environment(cache=cache, devices=devices)
+  return subprocess.run(command(workdir, *options, variant=variant), cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, compiled):
+  """A debug run from beginning to end: its folder and its process."""
+  workdir = tmp_path_factory.mktemp('run')
+  process = run(workdir, cache=compiled)
+  assert process.returncode == 0, process.stderr
+  return workdir, process
+
+
+def states(workdir):
+  """The raw state of every checkpoint."""
+  from flax import serialization
+
+  folders = sorted((workdir / 'checkpoints').iterdir())
+  return {int(p.name[-8:]): serialization.msgpack_restore((p / 'state.msgpack').read_bytes()) for p in folders}
+
+
+def journal(workdir):
+  return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def test_a_debug_run_leaves_a_journal_checkpoints_weights_and_pictures(finished):
+  workdir, process = finished
+  steps = [line for line in journal(workdir) if 'loss' in line]
+  assert [line['step'] for line in steps] == [1, 2, 3, 4] and all(math.isfinite(line['loss']) for line in steps)
+  assert all(line['grad_norm'] > 0 and 0 <= line['waiting'] <= 1 for line in steps)
+  assert sorted(states(workdir)) == [2, 4]
+  params, meta = checkpoint.load_weights(workdir / 'trace.safetensors')
+  net = model.network(**meta['model'])
+  checkpoint.compare(params, jax.eval_shape(net.init, jax.random.key(0)), 'weights')
+  assert meta['step'] == STEPS and meta['strip']['layout'] == '3x4+II'
+  pictures = re.findall(r'^picture (.*)$', process.stdout, flags=re.M)
+  assert pictures and all(pathlib.Path(p).read_bytes().startswith(b'\x89PNG') for p in pictures)
+  assert 'score dB' in process.stdout and 'step 4/4' in process.stderr
+
+
+def test_a_debug_run_learns_something_and_ships_the_moving_average(finished):
+  workdir, _ = finished
+  state = states(workdir)[STEPS]
+  flat = dict(checkpoint._flatten(state['params']))
+  ema = dict(checkpoint._flatten(state['ema']))
+  assert any(np.abs(flat[k] - ema[k]).max() > 1e-6 for k in flat)
+  shipped = dict(checkpoint._flatten(checkpoint.load_weights(workdir / 'trace.safetensors')[0]))
+  assert {k: v.shape for k, v in shipped.items()} == {tuple(int(p) if p.isdigit() else p for p in k): v.shape for k, v in ema.items()}
+  for key, value in ema.items():
+    np.testing.assert_allclose(shipped[tuple(int(p) if p.isdigit() else p for p in key)], value, rtol=2.0**-8, atol=1e-30)
+
+
+def test_training_resumes_exactly(finished, tmp_path, compiled):
+  workdir, _ = finished
+  shutil.copytree(workdir / 'checkpoints/step_00000002', tmp_path / 'checkpoints/step_00000002')
+  process = run(tmp_path, cache=compiled)
+  assert process.returncode == 0, process.stderr
+  assert 'resumed after step 2' in process.stderr and 'step 1/4' not in process.stderr
+  straight, resumed = states(workdir)[STEPS], states(tmp_path)[STEPS]
+  jax.tree.map(np.testing.assert_array_equal, straight, resumed)
+  losses = lambda folder: {line['step']: line['loss'] for line in journal(folder) if 'loss' in line}
+  assert losses(tmp_path) == {k: v for k, v in losses(workdir).items() if k > 2}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_told_to_stop_saves_and_goes_on_to_the_same_end(finished, tmp_path, compiled):
+  workdir, _ = finished
+  with subprocess.Popen(command(tmp_path), cwd=ROOT, env=environment(cache=compiled), stderr=subprocess.PIPE, text=True) as process:
+    assert process.stderr
+    for line in process.stderr:
+      if line.startswith('step 1/'):
+        process.send_signal(signal.SIGTERM)
+  assert process.returncode == 0
+  assert max(states(tmp_path)) <= STEPS
+  assert run(tmp_path, cache=compiled).returncode == 0
+  jax.tree.map(np.testing.assert_array_equal, states(workdir)[STEPS], states(tmp_path)[STEPS])
+
+
+ON_DEVICES = """
+import importlib.util, pathlib, sys
+from ml_collections import ConfigDict
+from ecgjax import train
+spec = importlib.util.spec_from_file_location('config', 'configs/unet.py')
+config = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(config)
+c = config.get_config('debug')
+c.batch_size, c.evals, c.total_steps = 8, ConfigDict(), 3
+train.train(c, pathlib.Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_eight_two_and_one_devices_give_the_same_losses(tmp_path):
+  losses = {}
+  for devices in (8, 2, 1):
+    workdir = tmp_path / str(devices)
+    process = subprocess.run(
+      [sys.executable, '-c', ON_DEVICES, str(workdir)], cwd=ROOT, env=environment(devices=devices), capture_output=True, text=True,
+      timeout=900,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert f' {devices} x cpu' in process.stderr
+    losses[devices] = [line['loss'] for line in journal(workdir) if 'loss' in line]
+  print(losses)
+  assert len(losses[1]) == 3
+  # the sum over the batch is taken in another order
+  np.testing.assert_allclose(losses[8], losses[1], rtol=1e-5)
+  np.testing.assert_allclose(losses[2], losses[1], rtol=1e-5)
+
+
+def sentence(process):
+  """The error line of a run that must have failed with one clear sentence."""
+  assert process.returncode not in (0, None)
+  assert 'Traceback' not in process.stderr + process.stdout
+  (found,) = [line for line in process.stderr.splitlines() if line.startswith('error: ')]
+  assert process.stderr.rstrip().endswith(found)
+  return found
+
+
+@pytest.mark.parametrize(
+  ('options', 'devices', 'text'),
+  [
+    (('--config.totl_steps', '3'), 1, r'Did you mean "total_steps"'),
+    (('--config.batch_size=3',), 2, r'config.batch_size=3 must be a multiple of the 2 devices'),
+    (('--config.data.signals=/no/where.npy.xz',), 1, r'no pack /no/where.npy.xz'),
+    (('--config.init_from=/no/where.safetensors',), 1, r'no weights file /no/where.safetensors'),
+    pytest.param(('--config.strip.height_px=600',), 1, r'strips are .* need multiples of \(32, 32\)', marks=pytest.mark.slow),
+  ],
+)
+def test_a_mistake_ends_with_one_sentence(tmp_path, options, devices, text):
+  process = run(tmp_path, *options, devices=devices)
+  assert re.search(text, sentence(process)), process.stderr
+  assert not (tmp_path / 'checkpoints').exists()
+
+
+def test_an_unknown_variant_names_the_others(tmp_path):
+  assert re.search(r'configs/unet.py:debgu does not exist; choose one of full, small, debug', sentence(run(tmp_path, variant='debgu')))
+
+
+def test_a_checkpoint_of_another_model_ends_with_one_sentence(tmp_path):
+  checkpoint.save(tmp_path / 'checkpoints', {'params': {'stem': np.zeros(3)}}, step=2, meta={})
+  found = sentence(run(tmp_path))
+  assert re.search(r'step_00000002 is a checkpoint of another model: .* there and .* here', found)
+  assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == ['step_00000002']
+
+
+def config(variant):
+  spec = importlib.util.spec_from_file_location('unet_config', ROOT / 'configs/unet.py')
+  assert spec and spec.loader
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(variant)
+
+
+@pytest.mark.parametrize('variant', ['', 'full', 'small', 'debug'])
+def test_the_config_fits_together(variant):
+  c = config(variant)
+  net = model.network(**c.model)
+  assert c.strip.height_px % net.stride[0] == 0 and c.strip.window_px % net.stride[1] == 0
+  c.total_steps = 77
+  assert c.optim.decay_steps == 77  # follows
+
+
+def test_something_done_every_few_steps_is_also_done_at_the_last():
+  assert [step for step in range(1, 12) if train.every(step, 4, 11)] == [4, 8, 11]
+
+
+def test_the_learning_rate_warms_up_and_cools_down():
+  tx = update.optimiser(peak_lr=1.0, warmup_steps=10, decay_steps=110, weight_decay=0.0, clip_norm=1e9)
+  params = {'w': jnp.float32(0.0)}
+
+  def sizes(opt, _):
+    updates, opt = tx.update({'w': jnp.float32(1.0)}, opt, params)
+    return opt, -updates['w']
+
+  # of a steady gradient Adam makes steps as long as the learning rate
+  lr = np.asarray(jax.lax.scan(sizes, tx.init(params), length=120)[1])
+  np.testing.assert_allclose(lr[:11], np.arange(11) / 10, atol=1e-3)
+  np.testing.assert_allclose(lr[10:110], 0.01 + 0.99 * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2, atol=2e-3)
+  np.testing.assert_allclose(lr[110:], 0.01, atol=1e-3)
+
+
+def test_an_update_is_the_gradient_of_both_losses_and_the_average_follows():
+  rows, height, width = 2, 16, 8
+  example = data.Example(
+    jnp.ones((3, rows, height, width, 5)), jnp.full((3, rows, width), 5.0), jnp.ones((3, rows, width), bool),
+    jnp.zeros((3, rows, height, width, 3)),
+  )  # fmt: skip
+
+  def apply(params, strips):
+    scores = params['w'] * strips[..., 0] * jnp.arange(height)[:, None]
+    return model.Scores(params['v'] * strips[..., :4], scores, jnp.full((rows, width), -1.0))
+
+  seen = []
+  draw = lambda key, batch: (seen.append(key), example)[1]
+  step = update.make_step(apply, optax.sgd(0.01), draw, sigma_px=1.5, class_weight=0.5, ema_decay=0.9)
+  params = {'w': jnp.float32(0.3), 'v': jnp.arange(4.0)}
+  state = update.State(jnp.int32(0), params, optax.sgd(0.01).init(params), params)
+  new, metrics = step(state, {}, jax.random.key(0))
+  assert float(metrics['loss']) == pytest.approx(float(metrics['columns'] + 0.5 * metrics['classes']), rel=1e-6)
+  again, later = step(new, {}, jax.random.key(0))
+  assert float(later['loss']) < float(metrics['loss']) and int(again.step) == 2
+  # the first average keeps a tenth of the old
+  np.testing.assert_allclose(new.ema['v'], 0.1 * params['v'] + 0.9 * new.params['v'], rtol=1e-6)
+  assert not np.array_equal(*(jax.random.key_data(k) for k in seen))  # every step draws anew
+  assert float(metrics['grad_norm']) * 0.01 == pytest.approx(
+    float(optax.global_norm(jax.tree.map(jnp.subtract, params, new.params))), rel=1e-4
+  )
+
+
+@pytest.mark.parametrize(('devices', 'together'), [(1, 1), (1, 4), (2, 2), (4, 1)])
+def test_examples_do_not_depend_on_how_many_are_drawn_at_once(devices, together):
+  one = lambda key, item: jax.random.normal(key, (3,)) + item['pack']
+  batch = {'pack': jnp.arange(8.0)}
+  key = jax.random.key(5)
+  judge = np.stack([one(k, {'pack': v}) for k, v in zip(jax.random.split(key, 8), batch['pack'], strict=True)])
+  np.testing.assert_allclose(update.make_draw(one, devices=devices, together=together)(key, batch), judge, atol=1e-6)
+
+
+def test_a_stream_is_a_function_of_the_step_and_an_epoch_shows_every_record_once():
+  pack = np.arange(6, dtype=np.int16)[:, None, None] * np.ones((1, 8, 5000), np.int16)
+  stream = data.stream(pack, batch_size=2, seed=3)
+  shown = [stream(step)['pack'][:, 0, 0].tolist() for step in range(6)]
+  assert sorted(sum(shown[:3], [])) == sorted(sum(shown[3:], [])) == list(range(6)) and shown[:3] != shown[3:]
+  assert [data.stream(pack, batch_size=2, seed=3)(step)['pack'][:, 0, 0].tolist() for step in (5, 0)] == [shown[5], shown[0]]
+
+
+def test_a_run_ends_when_its_minutes_are_over():
+  before = signal.getsignal(signal.SIGTERM)
+  try:
+    assert not train._Stop(0.0).due()
+    stop = train._Stop(0.001)
+    time.sleep(0.07)
+    assert stop.due() and not stop.signalled
+    stop = train._Stop(0.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.01)
+    assert stop.due() and stop.signalled
+  finally:
+    signal.signal(signal.SIGTERM, before)
