@@ -1,7 +1,7 @@
 """The trace network on simulated pages: which row of px the trace passes in every column.
 
 python -m ecgjax.train --config configs/unet.py            chooses: full with an accelerator, small without
-python -m ecgjax.train --config configs/unet.py:small      250 columns/s, 0.58 M parameters: 6 minutes on 2 cores
+python -m ecgjax.train --config configs/unet.py:small      250 columns/s, 0.58 M parameters: at most 5.5 minutes of training
 python -m ecgjax.train --config configs/unet.py:full       500 columns/s, 9.3 M parameters: not yet trained, needs an accelerator
 python -m ecgjax.train --config configs/unet.py:debug      4 steps, seconds
 
@@ -23,8 +23,8 @@ def get_config(variant: str = '') -> ConfigDict:
   c.name = 'unet'
   c.note = f'Setting: {chosen}' + (', since no accelerator was found.' if chosen == 'small' and not variant else '.')
   c.seed = 0
-  c.total_steps = 4 if debug else 100_000 if full else 4_000
-  c.max_minutes = 0.0 if full or debug else 6.0  # 0: no limit
+  c.total_steps = 4 if debug else 100_000 if full else 350
+  c.max_minutes = 0.0 if full or debug else 5.5  # 0: no limit
   c.batch_size = 2 if debug else 32 if full else 2  # pages, over all devices
 
   c.strip = dict(layout='3x4+II', rate_hz=500 if full else 250, height_px=640, window_px=1024 if full else 64 if debug else 256)
@@ -44,7 +44,7 @@ def get_config(variant: str = '') -> ConfigDict:
   c.loss = dict(sigma_px=1.5, class_weight=0.5, ema_decay=0.998)
   c.optim = dict(
     peak_lr=1e-3 if full else 3e-3,
-    warmup_steps=2 if debug else 1_000 if full else 100,
+    warmup_steps=2 if debug else 1_000 if full else 40,
     decay_steps=c.get_ref('total_steps'),
     weight_decay=1e-4,
     clip_norm=1.0,
@@ -52,7 +52,7 @@ def get_config(variant: str = '') -> ConfigDict:
   c.init_from = ''  # a .safetensors file to start from
   c.log_every = 1 if debug else 50
   c.eval_every = 5_000  # and after the last step
-  c.ckpt_every = 2 if debug else 1_000 if full else 200
+  c.ckpt_every = 2 if debug else 1_000 if full else 100
   # signals: recordings that were not trained on, or '' for simulated ones
   c.evals = dict(val=dict(name='trace_snr', signals='', pages=1 if debug else 64 if full else 6, seed=1))
   return c

@@ -214,8 +214,8 @@ def test_splits_share_no_record_and_do_not_depend_on_the_others(monkeypatch, dat
   done = command.build(data_dir, tmp_path / 'out', val_share=share)
   found = {split: [p['id'] for p in records.read(tmp_path / 'out', split=split)] for split in done.pages}
   assert sorted(i for split in found.values() for i in split) == sorted(GOOD * 2)
-  for split, records in found.items():
-    assert {builder.split_of(record, val_share=share) for record in records} == {split}
+  for split, ids in found.items():
+    assert {builder.split_of(record, val_share=share) for record in ids} == {split}
 
 
 def test_leads_in_other_places_are_refused(data_dir):
