@@ -20,7 +20,7 @@ def get_config(variant: str = '') -> ConfigDict:
   chosen = variant or ('small' if jax.default_backend() == 'cpu' else 'full')
   debug, full = chosen == 'debug', chosen == 'full'
   c = ConfigDict()
-  c.name = 'unet'
+  c.name = f'unet-{chosen}'
   c.note = f'Setting: {chosen}' + (', since no accelerator was found.' if chosen == 'small' and not variant else '.')
   c.seed = 0
   c.total_steps = 4 if debug else 100_000 if full else 350

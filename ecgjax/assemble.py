@@ -15,6 +15,8 @@ SEEN = 0.5  # columns less probable to show a trace are interpolated
 GAP_STD_MV_PER_S = 2.0  # an interpolated sample grows uncertain by this much per second from the nearest seen column
 LOBES = 16  # half width of the resampling kernel in zero crossings
 KAISER_BETA = 8.0
+POLYLINE_BELOW = 1.2  # times the column rate; above it too few columns lie on each line of the print
+TENSION = 1e-3  # of the polyline above the column rate, where a few corners have no column of their own
 
 
 def fill(mv: jax.Array, seen: jax.Array) -> jax.Array:
@@ -85,16 +87,17 @@ def kernel(first: int, last: int, rate_hz: float, offset: float, fs: float, coun
 
 
 def vertices(mv: jax.Array, offset: float, *, rate_hz: float, fs: float, count: int) -> jax.Array:
-  """Corners of the polyline that fits the columns best, for rates below the columns' own.
+  """Corners of the polyline that fits the columns best, for rates below or little above the columns' own.
 
   A print joins its samples by straight lines; reading it more densely than it was sampled and filtering would lose what
   the lines hold of the corners. The least-squares fit gives them back; its matrix is tridiagonal.
+  Above the columns' rate neighbouring corners are drawn together by TENSION, which decides where the columns do not.
 
   Args:
     mv: (W,) columns, all defined.
     offset: fractional column of sample 0.
-    rate_hz: of the columns, above `fs`.
-    fs: rate wanted.
+    rate_hz: of the columns.
+    fs: rate wanted, below POLYLINE_BELOW * rate_hz.
     count: samples wanted.
 
   Returns:
@@ -108,6 +111,10 @@ def vertices(mv: jax.Array, offset: float, *, rate_hz: float, fs: float, count: 
   add = lambda where, values: np.bincount(where, values, minlength=count)[:count]
   main = add(left, a * a) + add(left + 1, b * b) + 1e-6
   side = add(left, a * b)
+  if fs > rate_hz:
+    main[:-1] += TENSION
+    main[1:] += TENSION
+    side[:-1] -= TENSION
   right_side = jnp.zeros(count).at[left].add(a * mv).at[left + 1].add(b * mv, mode='drop')
   f32 = lambda x: jnp.asarray(x, jnp.float32)
   lower, upper = np.concatenate([[0], side[:-1]]), np.concatenate([side[:-1], [0]])
@@ -142,7 +149,7 @@ def lead(trace: Trace, segment: Segment, *, layout: Layout, frame: Frame, fs: fl
   i = jnp.arange(mv.shape[-1])
   near = jnp.minimum(i - jax.lax.cummax(jnp.where(seen, i, -(10**6))), jax.lax.cummin(jnp.where(seen, i, 10**6), reverse=True) - i)
   std_mv = std / STRIP_PX_PER_MV + near / frame.rate_hz * GAP_STD_MV_PER_S
-  if fs < frame.rate_hz:
+  if fs != frame.rate_hz and fs < POLYLINE_BELOW * frame.rate_hz:
     resampled = vertices(mv, offset - first, rate_hz=frame.rate_hz, fs=fs, count=count)
   else:
     index, weights = kernel(first, last, frame.rate_hz, offset, fs, count)

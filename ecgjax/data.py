@@ -163,8 +163,8 @@ def recorded_example(key: jax.Array, item: Item, *, layout: Layout, frame: Frame
   Raises:
     ValueError: if the record's columns cannot be thinned out to the frame's rate.
   """
-  if records.RATE_HZ % frame.rate_hz:
-    raise ValueError(f"config.strip.rate_hz={frame.rate_hz} must divide the records' {records.RATE_HZ} columns/s")
+  if records.RATE_HZ % frame.rate_hz or abs(frame.margin_px - geometry.MARGIN_S * frame.rate_hz) > 1e-6:
+    raise ValueError(f"config.strip.rate_hz={frame.rate_hz} must divide the records' {records.RATE_HZ} columns/s and have a whole margin")
   at_window, at_light = jax.random.split(key)
   first = jax.random.randint(at_window, (), 0, frame.width_px - window_px + 1)
   image = item['image'].astype(jnp.float32) / 255

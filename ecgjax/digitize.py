@@ -45,7 +45,7 @@ class Recording(NamedTuple):
 
 
 class Reader(NamedTuple):
-  """Trained weights, ready to read: `trace` is one compiled function from pixels to rows."""
+  """Trained weights, ready to read: `trace` goes from (image, lattice) to rows."""
 
   trace: Callable[[np.ndarray, np.ndarray], Trace]
   page: layout.Layout
@@ -106,12 +106,12 @@ def read_image(path) -> np.ndarray:
 
   try:
     with python_warnings.catch_warnings():
-      python_warnings.simplefilter('error', Image.DecompressionBombWarning)
+      python_warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # MAX_MPX is our own, stricter word
       with Image.open(path) as file:
         if file.width * file.height > MAX_MPX * 1e6:
           raise ValueError(f'{file.width} x {file.height} px; at most {MAX_MPX} million px are read')
         picture = ImageOps.exif_transpose(file).convert('RGBA')
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+  except Exception as error:  # a damaged file makes Pillow raise nearly anything: struct.error, IndexError, SyntaxError
     raise ValueError(f'{path} cannot be read as a picture: {error}') from error
   white = Image.new('RGBA', picture.size, 'white')
   return np.asarray(Image.alpha_composite(white, picture).convert('RGB'))
@@ -129,6 +129,8 @@ def locate(image: np.ndarray) -> np.ndarray:
   Raises:
     ValueError: for a picture of another size.
   """
+  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    raise ValueError(f'the picture is {image.dtype} {image.shape}; it must be uint8 (H, W, 3), as read_image gives it')
   if image.shape[:2] != (paper.HEIGHT_PX, paper.WIDTH_PX):
     raise ValueError(
       f'the picture is {image.shape[1]} x {image.shape[0]} px; this version reads pages of {paper.WIDTH_PX} x '
@@ -150,7 +152,7 @@ def digitize(image: np.ndarray, *, reader: Reader, fs: float = 500.0, counts: Ma
     The recording.
 
   Raises:
-    ValueError: if the page cannot be found in the picture, or more is wanted than it shows.
+    ValueError: if the page cannot be found in the picture, no trace is seen on it, or more is wanted than it shows.
   """
   lattice = locate(image)
   trace = reader.trace(image, lattice)
@@ -159,6 +161,8 @@ def digitize(image: np.ndarray, *, reader: Reader, fs: float = 500.0, counts: Ma
   read = _assemble(trace, tuple(segments), reader.page, reader.frame, float(fs), tuple(counts[s.lead] for s in segments))
   leads, std = ({s.lead: np.asarray(v[i], np.float64) for s, v in zip(segments, read, strict=True)} for i in (0, 1))
   quality = {s.lead: _quality(trace, s, reader.frame) for s in segments}
+  if not any(quality.values()):
+    raise ValueError('no trace was seen on the page')
   for lead in layout.LEADS:
     if not quality[lead]:  # nothing was seen of it: absent, not 0 mV
       leads[lead], std[lead] = np.full_like(leads[lead], np.nan), np.full_like(std[lead], np.nan)
@@ -166,6 +170,11 @@ def digitize(image: np.ndarray, *, reader: Reader, fs: float = 500.0, counts: Ma
   notes = (f'uncertain in {", ".join(poor)}',) if poor else ()
   status = 'review' if poor else 'ok'
   return Recording(leads, std, float(fs), quality, reader.page.name, status, notes, lattice, jax.device_get(trace))
+
+
+def seen_rows(trace: Trace) -> np.ndarray:
+  """Returns (R, W) rows px as read, nan where no trace was seen: what a picture may show."""
+  return np.where(np.asarray(trace.visible) >= assemble.SEEN, np.asarray(trace.rows_px), np.nan)
 
 
 def finite(leads: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

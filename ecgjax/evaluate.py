@@ -5,7 +5,9 @@ Research software, not a medical device.
 """
 
 import argparse
+import csv
 import json
+import os
 import pathlib
 import sys
 import time
@@ -32,13 +34,16 @@ def evaluate_page(record: folder.TrainRecord, variant: str, *, reader: digitize.
   """Reads one page and compares it with its truth.
 
   Args:
-    record: of the training folder; its csv must be sound.
+    record: of the training folder.
     variant: key of record.images.
     reader: loaded weights.
     pictures: folder for an overlay picture, or None.
 
   Returns:
     The outcome; a picture that cannot be read has status 'fail' and is scored as all zeros.
+
+  Raises:
+    ValueError: if the truth is faulty.
   """
   true = folder.read_record_csv(record.csv, fs=record.fs)
   counts = {lead: len(v) for lead, v in true.items()}
@@ -49,10 +54,10 @@ def evaluate_page(record: folder.TrainRecord, variant: str, *, reader: digitize.
     leads, status, reason = digitize.finite(found.leads), found.status, '; '.join(found.warnings)
     if pictures:
       strips = geometry.cut(image, found.lattice, layout=reader.page, frame=reader.frame)
-      shown = plot.overlay(np.asarray(strips), np.asarray(found.trace.rows_px), np.asarray(found.trace.std_px))
+      shown = plot.overlay(np.asarray(strips), digitize.seen_rows(found.trace), np.asarray(found.trace.std_px))
       (pictures / f'{record.id}-{variant}.png').write_bytes(log.png(shown))
-  except ValueError as error:
-    leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', str(error)
+  except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
+    leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', f'{type(error).__name__}: {error}'
   seconds = time.perf_counter() - tic
   return Page(record.id, variant, metrics.image_report(true, leads, fs=record.fs), status, reason, seconds)
 
@@ -74,6 +79,8 @@ def table(pages: list[Page]) -> str:
 
 def run(args: argparse.Namespace) -> int:
   """Does what the command line asks for; returns the exit code."""
+  if args.json and not pathlib.Path(args.json).resolve().parent.is_dir():
+    raise ValueError(f'no folder {pathlib.Path(args.json).parent} for --json; make it or choose another')
   records = folder.list_train(args.data)
   reader = digitize.reader(args.weights)
   pictures = pathlib.Path(args.pictures) if args.pictures else None
@@ -82,17 +89,36 @@ def run(args: argparse.Namespace) -> int:
   jobs = [(r, v) for r in records for v in sorted(r.images) if not args.variant or v in args.variant]
   if not jobs:
     raise ValueError(f'{args.data} holds {len(records)} records but no picture of the variants asked for')
-  pages = []
+  pages, unscored = [], []
   for i, (record, variant) in enumerate(jobs, start=1):
-    page = evaluate_page(record, variant, reader=reader, pictures=pictures)
+    try:
+      page = evaluate_page(record, variant, reader=reader, pictures=pictures)
+    except (ValueError, OSError, csv.Error) as error:  # of the truth: there is nothing to compare with
+      unscored.append(f'{record.id}-{variant} is not scored: {error}')
+      log.say(f'{i}/{len(jobs)} {unscored[-1]}')
+      continue
     pages.append(page)
     log.say(f'{i}/{len(jobs)} {page.id}-{variant} {page.report.db_open:.2f} dB {page.status} {page.reason}')
+  if not pages:
+    raise ValueError(f'none of {len(jobs)} pages could be scored; the first: {unscored[0]}')
   print(table(pages))
+  for text in unscored:
+    log.say(text)
   if args.json:
     rows = [{**p._asdict(), 'report': p.report._asdict()} for p in pages]
-    pathlib.Path(args.json).write_text(json.dumps({'weights': str(args.weights), 'meta': reader.meta, 'pages': rows}, indent=1))
+    _write_json(pathlib.Path(args.json), {'weights': pathlib.Path(args.weights).name, 'meta': reader.meta, 'pages': rows})
   failed = sum(p.status == 'fail' for p in pages)
-  return 3 if failed == len(pages) else int(any(p.status != 'ok' for p in pages))
+  return 3 if failed == len(pages) else int(bool(unscored) or any(p.status != 'ok' for p in pages))
+
+
+def _write_json(path: pathlib.Path, value) -> None:
+  """Writes beside, then renames; what is not a number (the correlation of a flat lead) becomes null."""
+  plain = lambda x: {k: plain(v) for k, v in x.items()} if isinstance(x, dict) else (
+    [plain(v) for v in x] if isinstance(x, list | tuple) else None if isinstance(x, float) and not np.isfinite(x) else x
+  )  # fmt: skip
+  beside = path.with_name(f'.{path.name}.part')
+  beside.write_text(json.dumps(plain(value), indent=1, allow_nan=False))
+  os.replace(beside, path)
 
 
 def main() -> None:

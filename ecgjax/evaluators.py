@@ -24,7 +24,11 @@ class Result(NamedTuple):
 def summary(reports: list[metrics.ImageReport]) -> dict[str, float]:
   """Returns the table's numbers of a group of pages: the competition's score (mean of linear ratios), median, worst, r, rmse."""
   db = [r.db_open for r in reports]
-  over_leads = lambda values: float(np.nanmedian([list(v.values()) for v in values]))
+
+  def over_leads(values) -> float:
+    finite = [x for v in values for x in v.values() if np.isfinite(x)]
+    return float(np.median(finite)) if finite else float('nan')
+
   return {
     'n': len(reports),
     'score_db': metrics.reference_score([r.ratio for r in reports]),
@@ -81,7 +85,9 @@ def trace_snr(*, signals: str, pages: int, seed: int, apply, page: Layout, frame
       if i == 0:
         wanted, printed = truth.at(mv, frame.times_s(), layout=page, rate_hz=fs)
         true_px = np.where(printed, frame.rows_px(np.asarray(wanted)), np.nan)
-        pictures['overlay'] = plot.overlay(np.asarray(cut(image)), np.asarray(found.rows_px), np.asarray(found.std_px), true_px=true_px)
+        pictures['overlay'] = plot.overlay(
+          np.asarray(cut(image)), digitize.seen_rows(found), np.asarray(found.std_px), true_px=true_px
+        )
     numbers = summary(reports)
     return Result(numbers, pictures, f'{HEAD}\n{line("0001", numbers)}')
 

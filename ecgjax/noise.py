@@ -59,7 +59,7 @@ def draw(key, *, seconds: float = 10.0) -> Levels:
     seconds: length of the record.
 
   Returns:
-    The Levels. Medians follow the recordings of shared/data; the tails are longer.
+    The Levels. Medians follow real recordings; the tails are longer.
   """
   k = jax.random.split(key, 19)
   each = jnp.exp(0.5 * jax.random.normal(k[0], (3, ELECTRODES)))

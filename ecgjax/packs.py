@@ -18,7 +18,9 @@ MV_PER = {'mV': 1.0, 'uV': 1e-3, '\N{MICRO SIGN}V': 1e-3, 'V': 1e3}
 
 
 def load_pack(path) -> np.ndarray:
-  """Reads a pack of ten-second records, stored as first differences along time (shared/data/README.md).
+  """Reads a pack of ten-second records, stored as first differences along time.
+
+  Write one with `np.save` of np.diff(x, axis=-1, prepend=0) into an lzma file, x being int16 at 5 uV a unit.
 
   Args:
     path: a `.npy.xz` file of int16 (N, 8, 5000).
@@ -31,7 +33,7 @@ def load_pack(path) -> np.ndarray:
   """
   path = pathlib.Path(path)
   if not path.is_file():
-    raise ValueError(f'no pack {path}; shared/data/README.md says where packs come from')
+    raise ValueError(f'no pack {path}; need a .npy.xz file as packs.load_pack describes it')
   try:
     with lzma.open(path) as file:
       pack = np.lib.format.read_array(file, allow_pickle=False)

@@ -10,7 +10,7 @@ def overlay(strips: np.ndarray, rows_px: np.ndarray, std_px: np.ndarray, *, true
 
   Args:
     strips: (R, H, W, >= 3) colours in 0..1.
-    rows_px: (R, W) continuous rows as read.
+    rows_px: (R, W) continuous rows as read, nan where nothing was seen.
     std_px: (R, W) their standard deviation.
     true_px: (R, W) true rows, nan where nothing is printed.
     step: every step-th px is kept in both directions.

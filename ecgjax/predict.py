@@ -14,7 +14,7 @@ import numpy as np
 from ecgjax import digitize, folder, log, submit
 
 
-def read_record(record: folder.TestRecord, *, reader: digitize.Reader) -> tuple[dict[str, np.ndarray], str]:
+def read_record(record: folder.TestRecord, *, reader: digitize.Reader) -> tuple[dict[str, np.ndarray], bool, str]:
   """Reads one record of the test folder.
 
   Args:
@@ -22,7 +22,7 @@ def read_record(record: folder.TestRecord, *, reader: digitize.Reader) -> tuple[
     reader: loaded weights.
 
   Returns:
-    Lead -> (number_of_rows,) mV, and why it is only the fallback, '' where it was read.
+    Lead -> (number_of_rows,) mV; whether anything was read; and what is to be said of it, '' where all is well.
   """
   counts = {lead: n for lead, (_, n) in record.wanted.leads.items()}
   rates = {fs for fs, _ in record.wanted.leads.values()}
@@ -31,29 +31,32 @@ def read_record(record: folder.TestRecord, *, reader: digitize.Reader) -> tuple[
       raise ValueError('it has no image in test/')
     found = digitize.digitize(digitize.read_image(record.image), reader=reader, fs=rates.pop(), counts=counts)
     absent = [lead for lead, mv in found.leads.items() if np.isnan(mv).any()]
-    return digitize.finite(found.leads), f'nothing seen of {", ".join(absent)}' if absent else ''
-  except ValueError as error:
-    return {lead: np.zeros(n) for lead, n in counts.items()}, str(error)
+    return digitize.finite(found.leads), True, f'zeros for {", ".join(absent)}, of which nothing was seen' if absent else ''
+  except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
+    return {lead: np.zeros(n) for lead, n in counts.items()}, False, f'not read, zeros written: {type(error).__name__}: {error}'
 
 
 def run(args: argparse.Namespace) -> int:
   """Does what the command line asks for; returns the exit code."""
   if pathlib.Path(args.out).exists() and not args.overwrite:
     raise ValueError(f'{args.out} exists; choose another --out or add --overwrite')
+  if not pathlib.Path(args.out).resolve().parent.is_dir():
+    raise ValueError(f'no folder {pathlib.Path(args.out).parent} for --out; make it or choose another')
   records = folder.list_test(args.data)
   reader = digitize.reader(args.weights)
-  leads, failed, start = {}, [], time.perf_counter()
+  leads, notes, read, start = {}, [], 0, time.perf_counter()
   for i, record in enumerate(records, start=1):
-    leads[record.id], reason = read_record(record, reader=reader)
-    if reason:
-      failed.append(f'{record.id}: {reason}')
-    log.say(f'{i}/{len(records)} {record.id} {"fallback" if reason else "read"}, {(time.perf_counter() - start) / i:.2f} s/page')
+    leads[record.id], ok, note = read_record(record, reader=reader)
+    read += ok
+    if note:
+      notes.append(f'{record.id}: {note}')
+    log.say(f'{i}/{len(records)} {record.id} {"read" if ok else "fallback"}, {(time.perf_counter() - start) / i:.2f} s/page')
   wanted = [record.wanted for record in records]
   submit.write(args.out, wanted, leads)
-  print(f'{args.out}: {submit.check(args.out, wanted)} rows, {len(records) - len(failed)} of {len(records)} records read')
-  for text in failed:
-    log.say(f'not read, zeros written: {text}')
-  return 3 if len(failed) == len(records) else int(bool(failed))
+  print(f'{args.out}: {submit.check(args.out, wanted)} rows, {read} of {len(records)} records read')
+  for text in notes:
+    log.say(text)
+  return 3 if not read else int(bool(notes))
 
 
 def main() -> None:

@@ -19,6 +19,9 @@ CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train: a file 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; runs/<config name> if not given. Resumed if it exists.')
 
 
+PATHS = ('signals', 'dir', 'init_from')  # options of a config that name files
+
+
 def every(step: int, period: int, last: int) -> bool:
   """Whether something done every `period` steps is due; always true at the last step."""
   return step % period == 0 or step == last
@@ -87,23 +90,28 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, stream, 
   if first > c.total_steps:
     log.say(f'config.total_steps={c.total_steps} are done; raise it to train on')
     report(journal, first - 1, {name: run(state.ema) for name, run in evals.items()})
-  last, waited, since = c.total_steps, 0.0, time.time()
+  last, reported, waited, since = c.total_steps, first - 1, 0.0, time.time()
   for step in range(first, last + 1):
     tic = time.time()
     batch = put(stream(step - 1))
     waited += time.time() - tic
     state, metrics = step_fn(state, batch, key)
     done = step == last or stop.due()
-    if every(step, c.log_every, last) or done:
+    saving = every(step, c.ckpt_every, last) or done
+    if every(step, c.log_every, last) or saving:
       metrics = {k: float(v) for k, v in metrics.items()}
-      if not np.isfinite(metrics['loss']):
-        raise FloatingPointError(f'loss is {metrics["loss"]} at step {step}, seed {c.seed}; the last checkpoint is kept')
-      took, n = time.time() - since, min(c.log_every, step - first + 1)
-      metrics |= {'steps_per_s': n / took, 'waiting': waited / took}
+      # the loss belongs to the parameters before the update, the gradient says whether they are sound after it
+      if not np.isfinite([metrics['loss'], metrics['grad_norm']]).all():
+        raise FloatingPointError(
+          f'loss is {metrics["loss"]}, gradient {metrics["grad_norm"]} at step {step}, seed {c.seed}; the last checkpoint is kept'
+        )
+      took = time.time() - since
+      metrics |= {'steps_per_s': (step - reported) / took, 'waiting': waited / took}
+      reported = step
       journal.scalars(step, metrics)
       log.say(f'step {step}/{last}  ' + '  '.join(f'{k} {v:.4g}' for k, v in metrics.items()))
       waited, since = 0.0, time.time()
-    if every(step, c.ckpt_every, last) or done:
+    if saving:
       checkpoint.save(workdir / 'checkpoints', state, step=step, meta=meta)
     if (every(step, c.eval_every, last) or done) and not stop.signalled:
       report(journal, step, {name: run(state.ema) for name, run in evals.items()})
@@ -122,6 +130,8 @@ def report(journal: log.Log, step: int, results: dict[str, evaluators.Result]) -
     journal.scalars(step, {f'{name}/{k}': v for k, v in result.numbers.items()})
     paths = [journal.picture(step, f'{name}_{k}', image) for k, image in result.pictures.items()]
     if jax.process_index() == 0:
+      with open(journal.workdir / 'tables.txt', 'a') as file:
+        file.write(f'{name} after step {step}\n{result.table}\n\n')
       print(f'{name} after step {step}\n{result.table}\n' + '\n'.join(f'picture {p}' for p in paths), flush=True)
 
 
@@ -148,10 +158,9 @@ def commit() -> str:
 
 
 def weights_meta(c, step: int) -> dict:
-  """Returns what a weights file says of itself: how to build its network, and where it comes from."""
-  return {
-    'model': c.model.to_dict(), 'strip': c.strip.to_dict(), 'config': json.loads(c.to_json()), 'step': step, 'commit': commit(),
-  }  # fmt: skip
+  """Returns what a weights file says of itself: how to build its network, and where it comes from; no folder of this machine."""
+  config = json.loads(c.to_json(), object_hook=lambda d: {k: pathlib.Path(v).name if k in PATHS else v for k, v in d.items()})
+  return {'model': c.model.to_dict(), 'strip': c.strip.to_dict(), 'config': config, 'step': step, 'commit': commit()}
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -172,7 +181,7 @@ def main(argv):
   workdir = pathlib.Path(WORKDIR.value or f'runs/{c.name}')
   try:
     train(c, workdir)
-  except (ValueError, FloatingPointError) as error:
+  except (ValueError, FloatingPointError, ImportError, OSError) as error:
     sys.exit(f'error: {error}')
 
 

@@ -168,9 +168,9 @@ def test_only_the_first_host_writes(tmp_path, monkeypatch):
 
 def test_weights_come_back_within_bfloat16_rounding(tmp_path):
   params = {**state(5).params, 'huge': jnp.array([3e38, 1e-37])}  # half precision holds neither
-  checkpoint.save_weights(tmp_path / 'w.safetensors', params, meta={'model': {'widths': [8]}, 'step': 3})
+  checkpoint.save_weights(tmp_path / 'w.safetensors', params, meta={'model': {'widths': [8]}, 'strip': {}, 'step': 3})
   found, meta = checkpoint.load_weights(tmp_path / 'w.safetensors')
-  assert meta == {'model': {'widths': [8]}, 'step': 3}
+  assert meta == {'model': {'widths': [8]}, 'strip': {}, 'step': 3}
   assert jax.tree.structure(found) == jax.tree.structure(params)
   # bf16 keeps 8 bits of the fraction
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2.0**-8), found, params)

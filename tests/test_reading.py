@@ -1,0 +1,196 @@
+"""From a picture to leads, tables and a submission, with a reader that knows the truth in place of the network."""
+
+import argparse
+import csv
+import io
+import json
+import struct
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from ecgjax import decode, digitize, evaluate, folder, geometry, layout, log, metrics, paper, plot, predict, truth
+
+FS = 250
+PAGE = layout.make()
+FRAME = geometry.frame(PAGE, rate_hz=500, height_px=640)
+WHITE = np.full((paper.HEIGHT_PX, paper.WIDTH_PX, 3), 255, np.uint8)
+TIMES = np.arange(10 * FS) / FS
+MV = np.stack([np.sin(2 * np.pi * (1 + 0.1 * n) * TIMES + n) for n in range(12)])
+
+
+def reader(hidden=()):
+  """A Reader that finds MV on any page, but for the rows named in `hidden`."""
+  mv, printed = truth.at(jnp.asarray(MV, jnp.float32), FRAME.times_s(), layout=PAGE, rate_hz=FS)
+  visible = jnp.asarray(printed, jnp.float32).at[jnp.array(hidden, int)].set(0.0)
+  trace = decode.Trace(FRAME.rows_px(mv), jnp.full(mv.shape, 0.3), visible)
+  return digitize.Reader(lambda image, lattice: trace, PAGE, FRAME, {'model': {}})
+
+
+@pytest.fixture
+def runs():
+  """Lead -> its printed run."""
+  segments = {s.lead: s for s in (PAGE.scored(lead) for lead in layout.LEADS)}
+  cut = {lead: slice(round(s.start_s * FS), round(s.stop_s * FS)) for lead, s in segments.items()}
+  return {lead: MV[i, cut[lead]] for i, lead in enumerate(layout.LEADS)}
+
+
+@pytest.fixture
+def data_dir(tmp_path, runs):
+  """A competition folder: two records to score, three to read."""
+  (tmp_path / 'test').mkdir()
+  train, test = ['id,fs,sig_len'], ['id,lead,fs,number_of_rows']
+  for record in ('a', 'b'):
+    (tmp_path / 'train' / record).mkdir(parents=True)
+    Image.fromarray(WHITE).save(tmp_path / f'train/{record}/{record}-0001.png', compress_level=1)
+    train.append(f'{record},{FS},{10 * FS}')
+    with (tmp_path / f'train/{record}/{record}.csv').open('w', newline='') as file:
+      rows = csv.writer(file)
+      rows.writerow(layout.LEADS)
+      for i in range(10 * FS):
+        inside = [round(PAGE.scored(lead).start_s * FS) <= i < round(PAGE.scored(lead).stop_s * FS) for lead in layout.LEADS]
+        rows.writerow([f'{mv[i]:.6f}' if shown else '' for mv, shown in zip(MV, inside, strict=True)])
+  for record in ('x', 'y', 'z'):
+    test += [f'{record},{lead},{FS},{len(run)}' for lead, run in runs.items()]
+  Image.fromarray(WHITE).save(tmp_path / 'test/x.png', compress_level=1)
+  (tmp_path / 'test/y.png').write_bytes(b'\x89PNG\r\n\x1a\n and no more')  # z has no picture at all
+  (tmp_path / 'train.csv').write_text('\n'.join(train))
+  (tmp_path / 'test.csv').write_text('\n'.join(test))
+  return tmp_path
+
+
+def test_what_is_on_the_page_comes_out_as_leads(runs):
+  found = digitize.digitize(WHITE, reader=reader(), fs=FS)
+  assert metrics.reference_ratio(runs, found.leads, fs=FS, cap=metrics.CAP_OPEN) > 1e4
+  # a column may lie after a lead's last sample, where nothing is printed
+  assert found.status == 'ok' and not found.warnings and min(found.quality.values()) > 0.999
+  assert all(np.median(std) == pytest.approx(0.3 / 78.740, rel=1e-3) for std in found.std.values())
+
+
+def test_a_lead_that_was_not_seen_is_absent_and_asks_for_a_review():
+  found = digitize.digitize(WHITE, reader=reader(hidden=(3,)), fs=FS)
+  assert np.isnan(found.leads['II']).all() and np.isfinite(found.leads['V5']).all()
+  assert found.status == 'review' and found.warnings == ('uncertain in II',)
+  with pytest.raises(ValueError, match='no trace was seen'):
+    digitize.digitize(WHITE, reader=reader(hidden=(0, 1, 2, 3)), fs=FS)
+
+
+def test_pictures_that_are_no_page_are_refused():
+  with pytest.raises(ValueError, match='2200 x 1652 px; this version reads pages of 2200 x 1700 px'):
+    digitize.digitize(WHITE[:1652], reader=reader())
+  with pytest.raises(ValueError, match=r'float64 \(1700, 2200, 3\); it must be uint8'):
+    digitize.digitize(WHITE.astype(float), reader=reader())
+
+
+def test_a_picture_is_turned_by_its_exif_and_laid_on_white(tmp_path):
+  picture = Image.new('RGBA', (4, 2), (255, 0, 0, 0))
+  exif = Image.Exif()
+  exif[274] = 6  # turn by 90 degrees
+  picture.save(tmp_path / 'turned.png', exif=exif)
+  np.testing.assert_array_equal(digitize.read_image(tmp_path / 'turned.png'), np.full((4, 2, 3), 255))
+
+
+def jpeg():
+  buffer = io.BytesIO()
+  Image.new('RGB', (64, 64)).save(buffer, 'JPEG')
+  return buffer.getvalue()
+
+
+@pytest.mark.parametrize('content', [b'', b'a text file', jpeg()[:300]], ids=['empty', 'text', 'cut'])
+def test_a_damaged_picture_is_a_value_error_that_names_it(tmp_path, content):
+  (tmp_path / 'page.png').write_bytes(content)
+  with pytest.raises(ValueError, match='page.png cannot be read as a picture'):
+    digitize.read_image(tmp_path / 'page.png')
+
+
+def test_whatever_pillow_raises_becomes_a_value_error(tmp_path, monkeypatch):
+  (tmp_path / 'page.png').write_bytes(jpeg())
+
+  def broken(_):
+    raise struct.error('unpack requires a buffer of 4 bytes')  # as from an EXIF block that is cut short
+
+  monkeypatch.setattr(ImageOps, 'exif_transpose', broken)
+  with pytest.raises(ValueError, match='cannot be read as a picture: unpack requires'):
+    digitize.read_image(tmp_path / 'page.png')
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
+  Image.new('1', (11_000, 10_000)).save(tmp_path / 'bomb.png')
+  with pytest.raises(ValueError, match='11000 x 10000 px; at most 100 million px'):
+    digitize.read_image(tmp_path / 'bomb.png')
+
+
+def options(data_dir, **more):
+  base = {'data': data_dir, 'weights': 'w', 'variant': None, 'pictures': None, 'json': None, 'overwrite': False}
+  return argparse.Namespace(**{**base, **more})
+
+
+def test_predict_goes_on_past_bad_pictures_and_lists_them(data_dir, tmp_path, monkeypatch, capsys, runs):
+  monkeypatch.setattr(digitize, 'reader', lambda path: reader())
+  out = tmp_path / 'submission.csv'
+  assert predict.run(options(data_dir, out=out)) == 1
+  printed = capsys.readouterr()
+  assert '1 of 3 records read' in printed.out
+  assert 'y: not read' in printed.err and 'z: not read, zeros written: ValueError: it has no image' in printed.err
+  rows = list(csv.DictReader(out.read_text().splitlines()))
+  assert len(rows) == 3 * sum(len(run) for run in runs.values())
+  values = {row['id']: float(row['value']) for row in rows}
+  assert values['y_0_V1'] == 0 and values['x_7_V1'] == pytest.approx(runs['V1'][7], abs=0.02)
+  with pytest.raises(ValueError, match='exists; choose another --out or add --overwrite'):
+    predict.run(options(data_dir, out=out))
+  with pytest.raises(ValueError, match='no folder .*nowhere for --out'):
+    predict.run(options(data_dir, out=tmp_path / 'nowhere/s.csv'))
+
+
+def test_predict_says_which_leads_it_filled_with_zeros(data_dir, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(digitize, 'reader', lambda path: reader(hidden=(3,)))
+  assert predict.run(options(data_dir, out=tmp_path / 's.csv')) == 1
+  assert 'x: zeros for II, of which nothing was seen' in capsys.readouterr().err
+
+
+def test_evaluate_counts_what_it_cannot_read_and_lists_what_it_cannot_score(data_dir, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(digitize, 'reader', lambda path: reader())
+  (data_dir / 'train/a/a-0005.jpg').write_bytes(b'no picture')
+  truth_csv = data_dir / 'train/b/b.csv'
+  truth_csv.write_text(truth_csv.read_text().replace('aVF', 'aVX', 1))
+  assert evaluate.run(options(data_dir, json=tmp_path / 'out.json', pictures=tmp_path / 'pictures')) == 1
+  printed = capsys.readouterr()
+  assert 'b-0001 is not scored' in printed.err and (tmp_path / 'pictures/a-0001.png').is_file()
+  line = next(text for text in printed.out.splitlines() if text.startswith('all')).split()
+  assert line[1] == '2' and line[-4:-1] == ['1', '0', '1']  # ok, review, fail
+
+  def refuse(name):
+    raise AssertionError(f'{name} is not JSON')
+
+  pages = json.loads((tmp_path / 'out.json').read_text(), parse_constant=refuse)['pages']
+  assert {p['variant']: p['status'] for p in pages} == {'0001': 'ok', '0005': 'fail'}
+  assert pages[0]['report']['db_open'] > 40 and pages[1]['report']['lead_r']['I'] is None
+
+
+def test_a_folder_without_the_variant_asked_for_is_one_sentence(data_dir, monkeypatch):
+  monkeypatch.setattr(digitize, 'reader', lambda path: reader())
+  with pytest.raises(ValueError, match='2 records but no picture of the variants asked for'):
+    evaluate.run(options(data_dir, variant=['0003']))
+
+
+def test_the_page_score_is_the_metrics_own(data_dir, runs):
+  page = evaluate.evaluate_page(folder.list_train(data_dir)[0], '0001', reader=reader())
+  assert page.report.ratio_open == pytest.approx(metrics.reference_ratio(runs, digitize.digitize(
+    WHITE, reader=reader(), fs=FS).leads, fs=FS, cap=metrics.CAP_OPEN), rel=1e-3)  # fmt: skip
+
+
+def test_our_png_is_what_pillow_reads():
+  image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+  np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(log.png(image)))), image)
+  with pytest.raises(ValueError, match=r'float64 \(5, 7, 3\); it must be uint8'):
+    log.png(image.astype(float))
+
+
+def test_an_overlay_draws_what_was_seen_and_nothing_else():
+  rows = np.full((1, 20), 8.5)
+  rows[0, 10:] = np.nan
+  drawn = plot.overlay(np.ones((1, 32, 20, 3)), rows, np.full((1, 20), 0.1), step=1)
+  blue = (drawn == plot.READ_RGB).all(-1)
+  assert blue[8, :9].all() and not blue[:, 10:].any() and not blue[20:].any()
