@@ -75,12 +75,21 @@ def train(c, workdir: pathlib.Path) -> update.State:
   first = 1
   if saved:
     state, first = saved[0], saved[1] + 1
+    same_run(c, json.loads((workdir / 'checkpoints' / f'step_{saved[1]:08d}' / 'meta.json').read_text())['config'], workdir)
     log.say(f'resumed after step {saved[1]}')
   state = jax.device_put(state, mesh.copy(devices))
 
   step_fn = jax.jit(update.make_step(net.apply, tx, draw, **c.loss), donate_argnums=0, out_shardings=mesh.copy(devices))
   evals = {name: evaluators.make(**spec, apply=net.apply, page=page, frame=frame) for name, spec in c.evals.items()}
   return _loop(c, workdir, state, first, step_fn=step_fn, put=lambda b: mesh.put(b, devices), stream=stream, evals=evals)
+
+
+def same_run(c, saved: dict, workdir: pathlib.Path) -> None:
+  """Raises ValueError if a run would go on with other data or another loss than it began with."""
+  now = json.loads(c.to_json())
+  other = [name for name in ('seed', 'batch_size', 'data', 'loss', 'init_from') if json.loads(json.dumps(saved[name])) != now[name]]
+  if other:
+    raise ValueError(f'{workdir} holds a run with another config.{other[0]}: {saved[other[0]]}; choose another --workdir')
 
 
 def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, stream, evals) -> update.State:

@@ -37,7 +37,7 @@ def main():
   for fs in FS_HZ:
     ratios = []
     for i in np.linspace(0, len(pack) - 1, args.records).astype(int):
-      mv = resample(packs.pack_to_mv(pack[i]).astype(np.float64), 10 * fs, axis=-1)
+      mv = np.asarray(resample(packs.pack_to_mv(pack[i]).astype(np.float64), 10 * fs, axis=-1))
       wanted, printed = truth.at(jnp.asarray(mv), frame.times_s(), layout=page, rate_hz=fs)
       trace = read(frame.rows_px(wanted), jnp.asarray(printed))
       true, pred = {}, {}

@@ -108,6 +108,14 @@ def test_training_resumes_exactly(finished, tmp_path, compiled):
   assert losses(tmp_path) == {k: v for k, v in losses(workdir).items() if k > 2}
 
 
+def test_a_run_does_not_go_on_with_other_data(finished, tmp_path, compiled):
+  workdir, _ = finished
+  shutil.copytree(workdir / 'checkpoints/step_00000002', tmp_path / 'checkpoints/step_00000002')
+  process = run(tmp_path, '--config.data.strength=0.5', cache=compiled)
+  assert process.returncode == 1 and 'Traceback' not in process.stderr
+  assert f'{tmp_path} holds a run with another config.data' in process.stderr and 'choose another --workdir' in process.stderr
+
+
 @pytest.mark.slow
 def test_a_run_that_is_told_to_stop_saves_and_goes_on_to_the_same_end(finished, tmp_path, compiled):
   workdir, _ = finished
