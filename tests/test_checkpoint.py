@@ -130,8 +130,8 @@ class Cut(Exception):
   """The power went."""
 
 
-def test_an_interrupted_save_leaves_the_one_before_and_nothing_half_written(tmp_path, monkeypatch):
-  fill(tmp_path, 1)
+def cut_short(folder, step, monkeypatch):
+  """Saves a step in a process that dies just before the rename."""
 
   def cut(*_):
     raise Cut
@@ -139,7 +139,12 @@ def test_an_interrupted_save_leaves_the_one_before_and_nothing_half_written(tmp_
   with monkeypatch.context() as patch:
     patch.setattr(os, 'replace', cut)
     with pytest.raises(Cut):
-      fill(tmp_path, 2)
+      fill(folder, step)
+
+
+def test_an_interrupted_save_leaves_the_one_before_and_nothing_half_written(tmp_path, monkeypatch):
+  fill(tmp_path, 1)
+  cut_short(tmp_path, 2, monkeypatch)
   found, step = checkpoint.restore(tmp_path, state(0), warn=refuse)
   assert step == 1
   assert_equal(found, state(1))
@@ -149,14 +154,7 @@ def test_an_interrupted_save_leaves_the_one_before_and_nothing_half_written(tmp_
 
 def test_an_interrupted_second_save_of_a_step_does_not_lose_the_first(tmp_path, monkeypatch):
   fill(tmp_path, 2)
-
-  def cut(*_):
-    raise Cut
-
-  with monkeypatch.context() as patch:
-    patch.setattr(os, 'replace', cut)
-    with pytest.raises(Cut):
-      fill(tmp_path, 2)
+  cut_short(tmp_path, 2, monkeypatch)
   assert checkpoint.restore(tmp_path, state(0), warn=refuse)[1] == 2
 
 
