@@ -38,7 +38,8 @@ def get_config(variant: str = '') -> ConfigDict:
     dir='',  # of the records
     signals='',  # a pack or a folder of WFDB records to print; none: simulated signals only
     simulated_share=0.3,  # of the pages, where there are signals to print
-    strength=1.0,  # of the photometric variation; 0 is the competition's look throughout
+    variants='mixed' if full else '0001',  # of simulated pages: names of ecgjax/variants.py with commas between, or mixed
+    strength=1.0,  # of the varied light, focus and noise on built pages
     together=8 if full else 1,  # examples a device draws at once
   )
   c.loss = dict(sigma_px=1.5, class_weight=0.5, ema_decay=0.998)
@@ -54,5 +55,6 @@ def get_config(variant: str = '') -> ConfigDict:
   c.eval_every = 5_000  # and after the last step
   c.ckpt_every = 2 if debug else 1_000 if full else 100
   # signals: recordings that were not trained on, or '' for simulated ones
-  c.evals = dict(val=dict(name='trace_snr', signals='', pages=1 if debug else 64 if full else 6, seed=1))
+  seen = ('0001', '0003', '0005', '0012', '0015') if full else ('0001',)
+  c.evals = dict(val=dict(name='trace_snr', signals='', pages=1 if debug else 12 if full else 6, variants=seen))
   return c

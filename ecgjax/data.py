@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import degrade, geometry, looks, packs, paper, records, render, signals, truth
+from ecgjax import degrade, geometry, looks, packs, paper, records, render, signals, truth, variants
 from ecgjax.geometry import Frame
 from ecgjax.layout import Layout
 
 PACK_RATE_HZ = 500
-EDGE_PX = 8  # drawn beyond the window on either side, for the sampling kernel
+EDGE_PX = 24  # drawn beyond the window on either side, for ink that creeps, blur and the sampling kernel
+LEAN_PX = 248  # how much wider than a window of the page its picture is, for pages that stand askew
 Batch = dict[str, np.ndarray]
 Item = Mapping[str, jax.Array]  # one element of a batch, on the device
 
@@ -111,8 +112,8 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float) -> jax.Ar
   return jnp.where(jax.random.bernoulli(ks[4], 0.4), coarse, mv)
 
 
-def example(key: jax.Array, mv: jax.Array, *, layout: Layout, frame: Frame, window_px: int, strength: float) -> Example:
-  """Draws, degrades and cuts one page, or a random window of its time.
+def example(key: jax.Array, mv: jax.Array, *, layout: Layout, frame: Frame, window_px: int, names: tuple[str, ...]) -> Example:
+  """Draws, degrades, pictures and cuts one page, or a random window of its time.
 
   Args:
     key: of this example.
@@ -120,30 +121,37 @@ def example(key: jax.Array, mv: jax.Array, *, layout: Layout, frame: Frame, wind
     layout: of the page.
     frame: of its strips.
     window_px: columns of the frame to show, at most frame.width_px.
-    strength: of `degrade.photometric`; 0 also fixes the style to the competition's.
+    names: keys of `variants.VARIANTS` to choose from; ('0001',) is the competition's original and costs nothing but its drawing.
 
   Returns:
-    The example, its width `window_px`.
+    The example, its width `window_px`. What is torn off, covered or out of the picture counts as not printed.
   """
-  ks = jax.random.split(key, 5)
-  first = jax.random.randint(ks[0], (), 0, frame.width_px - window_px + 1)
+  at_window, at_variant, at_page, at_photo = jax.random.split(key, 4)
+  first = jax.random.randint(at_window, (), 0, frame.width_px - window_px + 1)
   scale = layout.px_per_s / frame.rate_hz
   x0 = jnp.floor(paper.START_X_PX + (first - frame.margin_px) * scale).astype(jnp.int32) - EDGE_PX
   width = min(paper.WIDTH_PX, math.ceil(window_px * scale) + 2 * EDGE_PX)
   x0 = jnp.clip(x0, 0, paper.WIDTH_PX - width)
-  style = looks.competition()
-  if strength:
-    plain = jax.random.bernoulli(ks[1], 0.3)
-    style = jax.tree.map(lambda a, b: jnp.where(plain, a, b), style, looks.draw(ks[2]))
-  page = render.page(ks[3], mv, layout=layout, style=style, rate_hz=PACK_RATE_HZ, x0_px=x0, width_px=width)
-  image = degrade.photometric(ks[4], page.image, strength=strength) if strength else page.image
-  lattice = geometry.page_lattice() - jnp.array([1, 0]) * x0
-  strips, inks = (
-    geometry.cut(layer, lattice, layout=layout, frame=frame, window=(first, window_px)) for layer in (image, page.inks)
-  )
+  plain = names == ('0001',)
+  damage, style = (degrade.Damage(), looks.competition()) if plain else variants.draw(at_variant, names)
+  page = render.page(at_page, mv, layout=layout, style=style, rate_hz=PACK_RATE_HZ, x0_px=x0, width_px=width)
+  page_lattice = geometry.page_lattice() - jnp.array([1, 0]) * x0
+  image, lattice, photo = page.image, page_lattice, None
+  if not plain:
+    part = (variants.MIXED_FRAME_PX[0], min(variants.MIXED_FRAME_PX[1], width + LEAN_PX)), x0 + width / 2
+    photo = degrade.photo(
+      at_photo, page.image, damage, paper_rgb=style.paper_rgb, frame_px=variants.MIXED_FRAME_PX, x0_px=x0, part=part
+    )
+    image, lattice = photo.image, photo.lattice
+  window = (first, window_px)
+  strips = geometry.cut(image, lattice, layout=layout, frame=frame, window=window)
+  inks = geometry.cut(page.inks, page_lattice, layout=layout, frame=frame, window=window)
   wanted, printed = truth.at(mv, frame.times_s(), layout=layout, rate_hz=PACK_RATE_HZ)
   take = lambda a: jax.lax.dynamic_slice_in_dim(jnp.asarray(a), first, window_px, axis=-1)
-  return Example(geometry.with_coordinates(strips, frame=frame, first=first), frame.rows_px(take(wanted)), take(printed), inks)
+  wanted, printed = take(wanted), take(printed)
+  if photo is not None:
+    printed &= degrade.visible(photo, layout.page_px(take(frame.times_s()), wanted))
+  return Example(geometry.with_coordinates(strips, frame=frame, first=first), frame.rows_px(wanted), printed, inks)
 
 
 def recorded_example(key: jax.Array, item: Item, *, layout: Layout, frame: Frame, window_px: int, strength: float) -> Example:

@@ -1,36 +1,193 @@
-"""What happens to a page between printer and file. Pure functions (key, image, *, options) -> image, one example each."""
+"""What happens to a page between printer and file: the chain of all effects, each with a strength of its own.
+
+Strengths are data, so one compiled program takes a page through any of them; on a CPU an effect of strength 0 costs nothing.
+The truth that comes out is exact: geometry acts on the lattice alone, and the sheet is sampled once.
+"""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ecgjax import bend, capture, geometry, paper, wear
 
-def photometric(key: jax.Array, image: jax.Array, *, strength: float) -> jax.Array:
-  """Light photometric variation: exposure, contrast, colour cast, a touch of blur, sensor noise; some pages turn grey.
+LID_WHITE, LID_BLACK, DESK, MONITOR = range(4)
+Number = jax.Array | float
+
+
+class Damage(NamedTuple):
+  """How much of each effect; all 0 is the page itself. Strengths of `wear` and `capture` are 0..1, 1 being what archives hold.
+
+  Attributes:
+    curl_px, wave_px, crumple_px, feed_px: of `bend`.
+    tilt_deg, roll_deg, fill, zoom, shift_px, lens: of `bend.see`.
+    ground: LID_WHITE, LID_BLACK, DESK or MONITOR, what lies behind the sheet.
+  """
+
+  curl_px: Number = 0.0
+  wave_px: Number = 0.0
+  crumple_px: Number = 0.0
+  feed_px: Number = 0.0
+  tilt_deg: Number = 0.0
+  roll_deg: Number = 0.0
+  fill: Number = 0.0
+  zoom: Number = 1.0
+  shift_px: Number = 0.0
+  lens: Number = 0.0
+  ground: Number = LID_WHITE
+  dot_gain: Number = 0.0
+  halftone: Number = 0.0
+  fade: Number = 0.0
+  stain: Number = 0.0
+  soak: Number = 0.0
+  mould: Number = 0.0
+  dirt: Number = 0.0
+  crease: Number = 0.0
+  wrinkle: Number = 0.0
+  tear: Number = 0.0
+  sticker: Number = 0.0
+  screen: Number = 0.0
+  light: Number = 0.0
+  shadow: Number = 0.0
+  glare: Number = 0.0
+  focus: Number = 0.0
+  motion: Number = 0.0
+  tint: Number = 0.0
+  grey: Number = 0.0
+  sensor: Number = 0.0
+  sharpen: Number = 0.0
+  bilevel: Number = 0.0
+  jpeg: Number = 0.0
+
+
+class Photo(NamedTuple):
+  """A picture of a page with its truth.
+
+  Attributes:
+    image: (H, W, 3) in 0..1.
+    lattice: (45, 57, 2) image x, y of the page's nodes.
+    hidden: (1700 + 2 wear.MARGIN_PX, W') of the page frame, how far the print is out of sight.
+    corner_px: (2,) page x, y of the left upper corner of `hidden`.
+  """
+
+  image: jax.Array
+  lattice: jax.Array
+  hidden: jax.Array
+  corner_px: jax.Array
+
+
+# In the order in which they happen. A new effect goes to the end of its list in `Damage`, so that the others keep their chance.
+PAPER = (wear.dot_gain, wear.halftone, wear.fade, wear.stain, wear.soak, wear.mould, wear.dirt, wear.crease, wear.wrinkle, wear.tear,
+         wear.sticker)  # fmt: skip
+CAMERA = (capture.screen, capture.light, capture.shadow, capture.glare, capture.focus, capture.motion, capture.tint, capture.grey,
+          capture.sensor, capture.sharpen, capture.bilevel, capture.jpeg)  # fmt: skip
+
+
+def photo(
+  key: jax.Array, image: jax.Array, damage: Damage, *, paper_rgb: jax.Array, frame_px: tuple[int, int], shrink: float = 1.0,
+  x0_px: int | jax.Array = 0, part: tuple[tuple[int, int], jax.Array] | None = None,
+) -> Photo:  # fmt: skip
+  """Takes a drawn page through its damage and pictures it.
 
   Args:
-    key: of this page.
+    key: of this page; the same key and damage give the same picture, whole or in part.
+    image: (1700, W, 3) as `render.page` draws it, the whole page or a window of it.
+    damage: strengths, may be traced.
+    paper_rgb: of the blank paper.
+    frame_px: (height, width) of the picture.
+    shrink: page px per image px where that is above 1.
+    x0_px: page x of the window's left edge.
+    part: ((height, width) of the part of the picture that is wanted, page x in its middle); the whole picture where it is None.
+
+  Returns:
+    The picture with its truth; the lattice is in px of what is returned.
+  """
+  at_shape, at_view, at_paper, at_ground, at_camera, at_relief = jax.random.split(key, 6)
+  surface = shape(at_shape, damage)
+  view = see(at_view, surface, damage, frame_px=frame_px)
+  size_px, origin_px = frame_px, jnp.zeros(2)
+  if part is not None:
+    size_px = part[0]
+    middle = geometry.image_px(view.page_lattice, jnp.stack([part[1], paper.HEIGHT_PX / 2]))
+    # whole px, so that a part shows exactly the px of the whole
+    origin_px = jnp.floor(middle - jnp.array(size_px[::-1]) / 2)
+  sheet = _chain(PAPER, at_paper, wear.lay(image, paper_rgb=paper_rgb, x0_px=x0_px), damage, changing=('image', 'there', 'hidden'))
+  sheet = wear.relief(at_relief, sheet, surface[..., 2], knots=bend.nodes_px(), strength=jnp.asarray(damage.light, jnp.float32))
+  shot = capture.expose(sheet, view, frame_px=frame_px, size_px=size_px, origin_px=origin_px, shrink=shrink)
+  grounds = [
+    lambda s: capture.plain(at_ground, s, white=True), lambda s: capture.plain(at_ground, s, white=False),
+    lambda s: capture.desk(at_ground, s), lambda s: capture.monitor(at_ground, s),
+  ]  # fmt: skip
+  shot = jax.lax.switch(jnp.asarray(damage.ground, jnp.int32), grounds, shot)
+  shot = _chain(CAMERA, at_camera, shot, damage, changing=('image',))
+  corner_px = jnp.stack([sheet.x0_px, -wear.MARGIN_PX])
+  return Photo(shot.image, view.page_lattice - origin_px, sheet.hidden, corner_px)
+
+
+def shape(key: jax.Array, damage: Damage) -> jax.Array:
+  """Returns (51, 63, 3): the bent sheet."""
+  ks = jax.random.split(key, 4)
+  surface = bend.curl(ks[0], bend.flat(), height_px=damage.curl_px)
+  surface = bend.wave(ks[1], surface, height_px=damage.wave_px)
+  surface = bend.crumple(ks[2], surface, shift_px=damage.crumple_px)
+  return bend.feed(ks[3], surface, shift_px=damage.feed_px)
+
+
+def see(key: jax.Array, surface: jax.Array, damage: Damage, *, frame_px: tuple[int, int]) -> bend.View:
+  """Returns how the damage's camera or scanner sees a sheet."""
+  return bend.see(
+    key, surface, frame_px=frame_px, tilt_deg=damage.tilt_deg, roll_deg=damage.roll_deg, fill=damage.fill, zoom=damage.zoom,
+    shift_px=damage.shift_px, lens=damage.lens,
+  )  # fmt: skip
+
+
+def photometric(key: jax.Array, image: jax.Array, *, strength: float) -> jax.Array:
+  """Varies light, focus and noise of a picture as it is, for pages that come from disk.
+
+  Args:
+    key: of this picture.
     image: (H, W, 3) in 0..1.
-    strength: 0 leaves the image as it is, 1 is a mediocre scanner.
+    strength: 0 leaves it as it is, 1 is a mediocre camera.
 
   Returns:
     (H, W, 3) in 0..1.
   """
-  ks = jax.random.split(key, 6)
-  normal = lambda k, shape=(): jax.random.normal(k, shape)
-  gain = 1 + strength * (0.06 * normal(ks[0]) + 0.03 * normal(ks[1], (3,)))
-  lift = 0.04 * strength * jnp.abs(normal(ks[2]))
-  image = image * gain * (1 - lift) + lift
-  grey = jax.random.bernoulli(ks[3], 0.15 * strength)
-  image = jnp.where(grey, jnp.broadcast_to(image.mean(-1, keepdims=True), image.shape), image)
-  image = _soften(image, strength * jax.random.uniform(ks[4], maxval=0.35))
-  # one value for the three colours: drawing normals is the dearest step of a page on a CPU
-  noise = 0.02 * strength * jax.random.uniform(ks[5]) * normal(jax.random.fold_in(ks[5], 1), (*image.shape[:2], 1))
-  return jnp.clip(image + noise, 0, 1)
+  height, width = image.shape[:2]
+  whole = jnp.ones((height, width))
+  ys, xs = ((jnp.arange(n) + 0.5) / n for n in (height, width))
+  shot = capture.Shot(image, jnp.zeros((height, width, 2)), whole, ys, xs)
+  damage = Damage(light=strength, focus=strength, sensor=strength)
+  return _chain((capture.light, capture.focus, capture.sensor), key, shot, damage, changing=('image',)).image
 
 
-def _soften(image: jax.Array, share: jax.Array) -> jax.Array:
-  """Mixes each px with its neighbours: weights share/4, 1 - share/2, share/4 along either axis."""
-  line = jnp.stack([share / 4, 1 - share / 2, share / 4])
-  kernel = jnp.outer(line, line)[None, None]
-  padded = jnp.pad(image.transpose(2, 0, 1)[:, None], ((0, 0), (0, 0), (1, 1), (1, 1)), mode='edge')
-  return jax.lax.conv(padded, kernel, (1, 1), 'VALID')[:, 0].transpose(1, 2, 0)
+def _chain(effects, key: jax.Array, thing, damage: Damage, *, changing: tuple[str, ...]):
+  """Applies effects in turn, each under its own name's strength and with its own key, and only those that have one.
+
+  Only the leaves named by `changing` pass through the conditions: a CPU copies what does.
+  """
+  for n, effect in enumerate(effects):
+    strength = jnp.asarray(getattr(damage, effect.__name__), jnp.float32)
+
+    def act(leaves, *, effect=effect, n=n, strength=strength, thing=thing):
+      after = effect(jax.random.fold_in(key, n), thing._replace(**leaves), strength=strength)
+      return {name: getattr(after, name) for name in leaves}
+
+    leaves = {name: getattr(thing, name) for name in changing}
+    thing = thing._replace(**jax.lax.cond(strength > 0, act, lambda leaves: leaves, leaves))
+  return thing
+
+
+def visible(photo: Photo, page_px: jax.Array) -> jax.Array:
+  """Whether the print at points of the page can be seen in the picture.
+
+  Args:
+    photo: with its truth.
+    page_px: (..., 2) page x, y.
+
+  Returns:
+    (...,) bool: False where it is covered or torn off, or lies outside the picture.
+  """
+  hidden = geometry.sample(photo.hidden[..., None], page_px - photo.corner_px)[..., 0]
+  xy = geometry.image_px(photo.lattice, page_px)
+  size = jnp.array(photo.image.shape[1::-1])
+  return (hidden < 0.5) & ((xy > 0) & (xy < size)).all(-1)

@@ -74,20 +74,32 @@ def reader(path=WEIGHTS) -> Reader:
   return Reader(functools.partial(read, jax.device_put(params)), page, frame, meta)
 
 
+SCALES = (1.0, 1.25, 1.6, 2.0, 3.0)  # image px per page px for which strips are cut: each is a program of its own
+
+
 def make_trace(apply, *, page: layout.Layout, frame: geometry.Frame):
   """Returns the way (params, image, lattice) -> Trace; differentiable in all three.
 
   Cutting, network and decoder are compiled one by one: in a single program XLA's CPU compiler samples the image anew for
   every convolution tap (26 s a page instead of 3).
   """
-  cut = jax.jit(lambda image, lattice: cut_strips(image, lattice, page=page, frame=frame))
+  cut = make_cut(page=page, frame=frame)
   scores, decoded = jax.jit(apply), jax.jit(decode.soft_argmax)
   return lambda params, image, lattice: decoded(scores(params, cut(image, lattice)))
 
 
-def cut_strips(image: jax.Array, lattice: jax.Array, *, page: layout.Layout, frame: geometry.Frame) -> jax.Array:
-  """Returns (R, H, W, 5): the strips of a picture as the network wants them."""
-  return geometry.with_coordinates(geometry.cut(image, lattice, layout=page, frame=frame), frame=frame)
+def make_cut(*, page: layout.Layout, frame: geometry.Frame) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
+  """Returns the way (image, lattice) -> (R, H, W, 5) strips as the network wants them, smoothed as the image's size demands."""
+
+  @functools.partial(jax.jit, static_argnames='scale')
+  def cut(image, lattice, *, scale):
+    return geometry.with_coordinates(geometry.cut(image, lattice, layout=page, frame=frame, image_scale=scale), frame=frame)
+
+  def nearest(image, lattice):
+    found = geometry.image_scale(np.asarray(lattice))
+    return cut(image, lattice, scale=min(SCALES, key=lambda s: abs(np.log(s / found))))
+
+  return nearest
 
 
 def read_image(path) -> np.ndarray:
@@ -139,7 +151,9 @@ def locate(image: np.ndarray) -> np.ndarray:
   return geometry.page_lattice()
 
 
-def digitize(image: np.ndarray, *, reader: Reader, fs: float = 500.0, counts: Mapping[str, int] | None = None) -> Recording:
+def digitize(
+  image: np.ndarray, *, reader: Reader, fs: float = 500.0, counts: Mapping[str, int] | None = None, lattice: np.ndarray | None = None
+) -> Recording:
   """Reads one page.
 
   Args:
@@ -147,6 +161,7 @@ def digitize(image: np.ndarray, *, reader: Reader, fs: float = 500.0, counts: Ma
     reader: loaded weights.
     fs: samples per second wanted.
     counts: samples wanted of each lead; as many as are printed where it is None.
+    lattice: (45, 57, 2) image px of the page's nodes, where they are known; found where it is None.
 
   Returns:
     The recording.
@@ -154,7 +169,7 @@ def digitize(image: np.ndarray, *, reader: Reader, fs: float = 500.0, counts: Ma
   Raises:
     ValueError: if the page cannot be found in the picture, no trace is seen on it, or more is wanted than it shows.
   """
-  lattice = locate(image)
+  lattice = locate(image) if lattice is None else lattice
   trace = reader.trace(image, lattice)
   segments = [reader.page.scored(lead) for lead in layout.LEADS]
   counts = counts or {s.lead: int((s.stop_s - s.start_s) * fs + 1e-6) for s in segments}

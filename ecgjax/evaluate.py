@@ -1,21 +1,23 @@
-"""Scores weights on a competition folder: python -m ecgjax.evaluate --data DIR [--weights PATH] [--json FILE]
+"""Scores weights: python -m ecgjax.evaluate --data DIR|sim:val [--weights PATH] [--json FILE]
 
-Prints one line per variant. A picture that cannot be read counts with an all-zero prediction, and is listed on stderr.
-Research software, not a medical device.
+DIR is a competition folder; sim:val is the fixed simulated validation set, printed from --signals. Prints one line per variant.
+A picture that cannot be read counts with an all-zero prediction, and is listed on stderr. Research software, not a medical device.
 """
 
 import argparse
 import csv
+import functools
 import json
 import os
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax import digitize, folder, geometry, log, metrics, plot
+from ecgjax import digitize, folder, log, metrics, plot, simval, variants
 from ecgjax.evaluators import HEAD, line, summary
 
 
@@ -30,12 +32,53 @@ class Page(NamedTuple):
   seconds: float
 
 
-def evaluate_page(record: folder.TrainRecord, variant: str, *, reader: digitize.Reader, pictures: pathlib.Path | None = None) -> Page:
+class Job(NamedTuple):
+  """A page to be read. `load` returns (H, W, 3) uint8, its lattice or None, and lead -> (n,) mV of truth at fs Hz."""
+
+  id: str
+  variant: str
+  fs: int
+  truth: Callable[[], dict[str, np.ndarray]]
+  picture: Callable[[], tuple[np.ndarray, np.ndarray | None]]
+
+
+def folder_jobs(data_dir: str, *, wanted: list[str] | None, true_lattice: bool) -> list[Job]:
+  """Lists the pages of a competition folder.
+
+  Args:
+    data_dir: with train.csv and train/.
+    wanted: variants, or None for all there are.
+    true_lattice: take each page's lattice from `<id>-<variant>.lattice.npy` beside it.
+
+  Returns:
+    The jobs, record by record.
+  """
+
+  def picture(path: pathlib.Path):
+    return digitize.read_image(path), np.load(path.with_suffix('.lattice.npy')) if true_lattice else None
+
+  return [
+    Job(r.id, v, r.fs, functools.partial(folder.read_record_csv, r.csv, fs=r.fs), functools.partial(picture, r.images[v]))
+    for r in folder.list_train(data_dir) for v in sorted(r.images) if not wanted or v in wanted
+  ]  # fmt: skip
+
+
+def simulated_jobs(signals: str, *, wanted: list[str] | None, count: int) -> list[Job]:
+  """Lists the first `count` pages of each variant of the simulated validation set, with their true lattices."""
+  records = simval.recordings(signals, count=count)
+
+  def job(name: str, number: int) -> Job:
+    case = functools.cache(lambda: simval.case(records[number], name, number))
+    return Job(f'{number:03d}', name, simval.RATE_HZ, lambda: case().leads, lambda: (case().image, case().lattice))
+
+  return [job(name, number) for name in wanted or variants.VARIANTS for number in range(len(records))]
+
+
+def evaluate_page(job: Job, *, reader: digitize.Reader, pictures: pathlib.Path | None = None) -> Page:
   """Reads one page and compares it with its truth.
 
   Args:
-    record: of the training folder.
-    variant: key of record.images.
+    job: the page.
     reader: loaded weights.
     pictures: folder for an overlay picture, or None.
 
@@ -45,21 +88,22 @@ def evaluate_page(record: folder.TrainRecord, variant: str, *, reader: digitize.
   Raises:
     ValueError: if the truth is faulty.
   """
-  true = folder.read_record_csv(record.csv, fs=record.fs)
+  true = job.truth()
   counts = {lead: len(v) for lead, v in true.items()}
-  tic = time.perf_counter()
+  seconds = 0.0
   try:
-    image = digitize.read_image(record.images[variant])
-    found = digitize.digitize(image, reader=reader, fs=record.fs, counts=counts)
+    image, lattice = job.picture()
+    tic = time.perf_counter()
+    found = digitize.digitize(image, reader=reader, fs=job.fs, counts=counts, lattice=lattice)
+    seconds = time.perf_counter() - tic
     leads, status, reason = digitize.finite(found.leads), found.status, '; '.join(found.warnings)
     if pictures:
-      strips = geometry.cut(image, found.lattice, layout=reader.page, frame=reader.frame)
+      strips = digitize.make_cut(page=reader.page, frame=reader.frame)(image, found.lattice)
       shown = plot.overlay(np.asarray(strips), digitize.seen_rows(found.trace), np.asarray(found.trace.std_px))
-      (pictures / f'{record.id}-{variant}.png').write_bytes(log.png(shown))
+      (pictures / f'{job.id}-{job.variant}.png').write_bytes(log.png(shown))
   except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
     leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', f'{type(error).__name__}: {error}'
-  seconds = time.perf_counter() - tic
-  return Page(record.id, variant, metrics.image_report(true, leads, fs=record.fs), status, reason, seconds)
+  return Page(job.id, job.variant, metrics.image_report(true, leads, fs=job.fs), status, reason, seconds)
 
 
 def table(pages: list[Page]) -> str:
@@ -81,24 +125,28 @@ def run(args: argparse.Namespace) -> int:
   """Does what the command line asks for; returns the exit code."""
   if args.json and not pathlib.Path(args.json).resolve().parent.is_dir():
     raise ValueError(f'no folder {pathlib.Path(args.json).parent} for --json; make it or choose another')
-  records = folder.list_train(args.data)
+  if args.data == simval.NAME:
+    if not args.signals:
+      log.say('no --signals PACK_OR_WFDB_FOLDER: the pages show simulated signals, easier and less varied than real ones')
+    jobs = simulated_jobs(args.signals, wanted=args.variant, count=args.pages)
+  else:
+    jobs = folder_jobs(args.data, wanted=args.variant, true_lattice=args.true_lattice)
+  if not jobs:
+    raise ValueError(f'{args.data} holds no picture of the variants asked for')
   reader = digitize.reader(args.weights)
   pictures = pathlib.Path(args.pictures) if args.pictures else None
   if pictures:
     pictures.mkdir(parents=True, exist_ok=True)
-  jobs = [(r, v) for r in records for v in sorted(r.images) if not args.variant or v in args.variant]
-  if not jobs:
-    raise ValueError(f'{args.data} holds {len(records)} records but no picture of the variants asked for')
   pages, unscored = [], []
-  for i, (record, variant) in enumerate(jobs, start=1):
+  for i, job in enumerate(jobs, start=1):
     try:
-      page = evaluate_page(record, variant, reader=reader, pictures=pictures)
+      page = evaluate_page(job, reader=reader, pictures=pictures)
     except (ValueError, OSError, csv.Error) as error:  # of the truth: there is nothing to compare with
-      unscored.append(f'{record.id}-{variant} is not scored: {error}')
+      unscored.append(f'{job.id}-{job.variant} is not scored: {error}')
       log.say(f'{i}/{len(jobs)} {unscored[-1]}')
       continue
     pages.append(page)
-    log.say(f'{i}/{len(jobs)} {page.id}-{variant} {page.report.db_open:.2f} dB {page.status} {page.reason}')
+    log.say(f'{i}/{len(jobs)} {page.id}-{page.variant} {page.report.db_open:.2f} dB {page.status} {page.reason}')
   if not pages:
     raise ValueError(f'none of {len(jobs)} pages could be scored; the first: {unscored[0]}')
   print(table(pages))
@@ -123,7 +171,10 @@ def _write_json(path: pathlib.Path, value) -> None:
 
 def main() -> None:
   parser = argparse.ArgumentParser(prog='python -m ecgjax.evaluate', description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  parser.add_argument('--data', required=True, help='folder with train.csv and train/<id>/')
+  parser.add_argument('--data', required=True, help='folder with train.csv and train/<id>/, or sim:val')
+  parser.add_argument('--signals', default='', help='for sim:val: recordings to print, a pack or a folder of WFDB records')
+  parser.add_argument('--pages', type=int, default=simval.RECORDS, help='for sim:val: pages of each variant')
+  parser.add_argument('--true-lattice', action='store_true', help='for DIR: take the lattices of <id>-<variant>.lattice.npy')
   parser.add_argument('--weights', default=digitize.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
   parser.add_argument('--variant', nargs='*', help='only these variants, e.g. 0001')
   parser.add_argument('--pictures', help='folder for overlays of what was read')

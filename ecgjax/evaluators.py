@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import assemble, data, digitize, geometry, looks, metrics, packs, plot, render, signals, truth
+from ecgjax import assemble, digitize, geometry, metrics, plot, simval, truth
 from ecgjax.layout import LEADS, Layout
 
 HEAD = f'{"":<8}{"n":>5}{"score dB":>10}{"median dB":>11}{"worst dB":>10}{"r":>8}{"rmse uV":>9}'
@@ -46,62 +46,49 @@ def line(name: str, n: dict[str, float]) -> str:
           f'{n["r"]:>8.4f}{n["rmse_uv"]:>9.1f}')  # fmt: skip
 
 
-def trace_snr(*, signals: str, pages: int, seed: int, apply, page: Layout, frame: geometry.Frame) -> Callable[[dict], Result]:
-  """Scores clean simulated pages, read from their true lattice.
+def trace_snr(
+  *, signals: str, pages: int, variants: tuple[str, ...], apply, page: Layout, frame: geometry.Frame
+) -> Callable[[dict], Result]:
+  """Scores pages of the fixed simulated validation set (`simval`), read from their true lattice.
 
   Args:
-    signals: pack or WFDB folder to print, the first `pages` of a seeded order; simulated where empty.
-    pages: how many.
-    seed: of the choice.
+    signals: pack or WFDB folder to print; simulated where empty.
+    pages: of each variant, the first of the set.
+    variants: keys of `variants.VARIANTS`.
     apply: (params, strips) -> Scores.
     page: layout.
     frame: of the strips.
 
   Returns:
-    params -> Result.
+    params -> Result, the score of all pages together as its numbers, a line for each variant in its table.
   """
-  recordings = _records(signals, pages=pages, seed=seed)
-  fs = data.PACK_RATE_HZ
-  draw = jax.jit(lambda key, mv: render.page(key, mv, layout=page, style=looks.competition(), rate_hz=fs).image)
-  trace = digitize.make_trace(apply, page=page, frame=frame)
-  lattice = geometry.page_lattice()
-  cut = jax.jit(lambda image: geometry.cut(image, lattice, layout=page, frame=frame))
+  records, fs = simval.recordings(signals, count=pages), simval.RATE_HZ
+  trace, cut = digitize.make_trace(apply, page=page, frame=frame), digitize.make_cut(page=page, frame=frame)
   segments = [page.scored(lead) for lead in LEADS]
-  counts = [int((s.stop_s - s.start_s) * fs + 1e-6) for s in segments]
 
   @jax.jit
   def leads(found):
+    counts = [int((s.stop_s - s.start_s) * fs + 1e-6) for s in segments]
     return [assemble.lead(found, s, layout=page, frame=frame, fs=fs, count=n)[0] for s, n in zip(segments, counts, strict=True)]
 
   def run(params) -> Result:
-    reports, pictures = [], {}
-    for i, mv in enumerate(recordings):
-      image = draw(jax.random.key(i), mv)
-      found = trace(params, image, lattice)
-      first = [round(s.start_s * fs) for s in segments]
-      true = {s.lead: np.asarray(mv[LEADS.index(s.lead), a : a + n], np.float64) for s, a, n in zip(segments, first, counts, strict=True)}
+    reports, pictures = {name: [] for name in variants}, {}
+    for case in (simval.case(mv, name, number) for name in variants for number, mv in enumerate(records)):
+      found = trace(params, case.image, case.lattice)
       pred = {s.lead: np.asarray(v, np.float64) for s, v in zip(segments, leads(found), strict=True)}
-      reports.append(metrics.image_report(true, pred, fs=fs))
-      if i == 0:
-        wanted, printed = truth.at(mv, frame.times_s(), layout=page, rate_hz=fs)
-        true_px = np.where(printed, frame.rows_px(np.asarray(wanted)), np.nan)
-        pictures['overlay'] = plot.overlay(
-          np.asarray(cut(image)), digitize.seen_rows(found), np.asarray(found.std_px), true_px=true_px
-        )
-    numbers = summary(reports)
-    return Result(numbers, pictures, f'{HEAD}\n{line("0001", numbers)}')
+      reports[case.variant].append(metrics.image_report(case.leads, pred, fs=fs))
+      if case.number == 0:
+        wanted, printed = truth.at(jnp.asarray(case.mv), frame.times_s(), layout=page, rate_hz=fs)
+        true_px = np.where(np.asarray(printed), frame.rows_px(np.asarray(wanted)), np.nan)
+        strips, std = np.asarray(cut(case.image, case.lattice)), np.asarray(found.std_px)
+        pictures[f'overlay_{case.variant}'] = plot.overlay(strips, digitize.seen_rows(found), std, true_px=true_px)
+    every = summary([r for group in reports.values() for r in group])
+    lines = [line(name, summary(group)) for name, group in reports.items()]
+    if len(reports) > 1:
+      lines.append(line('all', every))
+    return Result(every, pictures, '\n'.join([HEAD, *lines]))
 
   return run
-
-
-def _records(source: str, *, pages: int, seed: int) -> list[jax.Array]:
-  """Returns (12, 5000) mV records at data.PACK_RATE_HZ."""
-  if not source:
-    simulate = jax.jit(lambda key: signals.simulate(key, rate_hz=data.PACK_RATE_HZ))
-    return [simulate(key) for key in jax.random.split(jax.random.key(seed), pages)]
-  pack, _ = packs.load(source)
-  chosen = np.random.default_rng(seed).permutation(len(pack))[:pages]
-  return [jnp.asarray(packs.pack_to_mv(pack[i])) for i in chosen]
 
 
 EVALUATORS = {'trace_snr': trace_snr}

@@ -78,7 +78,14 @@ def page_lattice() -> np.ndarray:
   return np.stack(np.meshgrid(cols, rows), axis=-1).astype(np.float32)
 
 
-def spline_weights(knots: np.ndarray, at: np.ndarray) -> np.ndarray:
+def image_scale(lattice: Array) -> float:
+  """Returns image px per page px of a lattice, the median over its cells."""
+  rows, cols = nodes_px()
+  steps = [np.linalg.norm(np.diff(lattice, axis=axis), axis=-1) for axis in (0, 1)]
+  return float(np.median(np.concatenate([(steps[0] / np.diff(rows)[:, None]).ravel(), (steps[1] / np.diff(cols)).ravel()])))
+
+
+def spline_weights(knots: np.ndarray, at: Array) -> Array:
   """Weights of piecewise cubic interpolation on uneven knots, as a matrix.
 
   Catmull-Rom's idea on uneven knots: a cubic Hermite spline whose slopes are three-point differences (`numpy.gradient`).
@@ -87,22 +94,38 @@ def spline_weights(knots: np.ndarray, at: np.ndarray) -> np.ndarray:
 
   Args:
     knots: (K,) increasing.
-    at: (N,) where to interpolate.
+    at: (...,) where to interpolate; may be traced.
 
   Returns:
-    (N, K) float64, so that values at `at` are `weights @ values_at_knots`.
+    (..., K), so that values at `at` are `weights @ values_at_knots`; float64 for a NumPy array, else float32.
   """
+  xp = jnp if isinstance(at, jax.Array) else np
   values = np.eye(len(knots))
-  slopes = np.gradient(values, knots, axis=0)
-  left = np.clip(np.searchsorted(knots, at, side='right') - 1, 0, len(knots) - 2)
-  step = (knots[left + 1] - knots[left])[:, None]
-  u = ((at - knots[left]) / step[:, 0])[:, None]
+  values, slopes, knots = (xp.asarray(a) for a in (values, np.gradient(values, knots, axis=0), knots))
+  left = xp.clip(xp.searchsorted(knots, at, side='right') - 1, 0, len(knots) - 2)
+  step = (knots[left + 1] - knots[left])[..., None]
+  u = (at - knots[left])[..., None] / step
   return (
     (1 + 2 * u) * (1 - u) ** 2 * values[left]
     + u * (1 - u) ** 2 * step * slopes[left]
     + u**2 * (3 - 2 * u) * values[left + 1]
     + u**2 * (u - 1) * step * slopes[left + 1]
   )
+
+
+def image_px(lattice: Array, page_px: jax.Array) -> jax.Array:
+  """Maps points of the page into the image, by the same spline as `cut` follows.
+
+  Args:
+    lattice: (45, 57, 2).
+    page_px: (..., 2) page x, y.
+
+  Returns:
+    (..., 2) image x, y.
+  """
+  rows, cols = nodes_px()
+  down, across = spline_weights(rows, page_px[..., 1]), spline_weights(cols, page_px[..., 0])
+  return jnp.einsum('...r,rcd,...c->...d', down, lattice, across, precision='highest')
 
 
 def _taps(at: jax.Array, *, shrink: float) -> tuple[jax.Array, jax.Array]:
@@ -138,12 +161,15 @@ def sample(image: Array, xy_px: jax.Array, *, shrink: tuple[float, float] = (1.0
   wy = wy * ((iy >= 0) & (iy < height))
   ix, iy = jnp.clip(ix, 0, width - 1), jnp.clip(iy, 0, height - 1)
   flat = image.reshape(height * width, -1)
-  out = jnp.zeros((*xy_px.shape[:-1], image.shape[-1]))
-  for j in range(iy.shape[-1]):
-    line = iy[..., j] * width
-    row = sum(flat[line + ix[..., i]].astype(jnp.float32) * wx[..., i, None] for i in range(ix.shape[-1]))
-    out += row * wy[..., j, None]
-  return out
+
+  def add(out, line):
+    row, weight = line
+    taps = sum(flat[row * width + ix[..., i]].astype(jnp.float32) * wx[..., i, None] for i in range(ix.shape[-1]))
+    return out + taps * weight[..., None], None
+
+  # a loop, because its result is stored: XLA's CPU compiler would sample anew for everything that is made of an unrolled sum
+  lines = jnp.moveaxis(iy, -1, 0), jnp.moveaxis(wy, -1, 0)
+  return jax.lax.scan(add, jnp.zeros((*xy_px.shape[:-1], image.shape[-1])), lines)[0]
 
 
 def cut(image: Array, lattice: Array, *, layout: Layout, frame: Frame, image_scale: float = 1.0, window=None) -> jax.Array:

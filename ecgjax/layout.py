@@ -5,6 +5,8 @@ The renderer, the cutter, the decoder and the writers all read the same table, s
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from ecgjax import paper
 
 LEADS = ('I', 'II', 'III', 'aVR', 'aVL', 'aVF', 'V1', 'V2', 'V3', 'V4', 'V5', 'V6')
@@ -75,6 +77,12 @@ class Layout(NamedTuple):
   @property
   def px_per_mv(self) -> float:
     return paper.px_per_mv(self.gain_mm_mv)
+
+  def page_px(self, times_s, mv):
+    """Returns (R, W, 2) page x, y of the rows' values: times_s (W,) in the rows' seconds, mv (R, W)."""
+    x = paper.START_X_PX + times_s * self.px_per_s
+    y = jnp.asarray(self.zeros_px)[:, None] - mv * self.px_per_mv
+    return jnp.stack([jnp.broadcast_to(x, y.shape), y], axis=-1)
 
   def scored(self, lead: str) -> Segment:
     """Returns the segment that is read for `lead`: its longest copy, the rhythm strip where there is one."""

@@ -1,27 +1,28 @@
-"""The clean page, drawn analytically on the device: grid, traces, pulses, separators, names, header and footer.
+"""The clean page, drawn analytically on the device: grid, traces, pulses, separators, names, header, footer, handwriting.
 
 A trace px's coverage comes from its distance to the polyline, a bar's from an interval, a grid line's from a coordinate.
 Everything is a pure function of (key, mV, layout, style), so the truth that comes with the picture is exact.
 """
 
+import functools
 import math
+import sys
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import glyphs, paper, truth
+from ecgjax import glyphs, looks, paper, strokes, truth
 from ecgjax.layout import Layout
 from ecgjax.looks import Style
 from ecgjax.truth import Rows
 
 BAR_MV = 0.625  # height of a separator without its caps
-WIDEST_PX = 4.0  # no trace is wider, its soft edge included
-REACH_MV = 6.5  # a trace is drawn this far from its zero line
+WIDEST_PX = 6.0  # no trace is wider, its soft edge included
 NAME_DROP_MV, RHYTHM_DROP_MV = 0.7, 0.8  # baseline of a lead's name below the zero line
-HEADER_X_PX, HEADER_Y_PX, HEADER_STEP_PX = (10.0, 600.0, 1191.0), 46.0, paper.MAJOR_PX
-FOOTER_SQUARES, FOOTER_Y_PX = (10, 20), 1661.0
+HEADER_MOVES_PX = (60.0, 16.0)  # a header but the competition's stands up to so much further right and down
+HEADER, NAME, FOOTER = range(3)  # parts of the text
 
 
 class Page(NamedTuple):
@@ -29,7 +30,7 @@ class Page(NamedTuple):
 
   Attributes:
     image: (1700, W, 3) in 0..1.
-    inks: (1700, W, 3) coverage of grid, of text (with pulses, separators and border) and of traces.
+    inks: (1700, W, 3) coverage of grid, of text (with pulses, separators, border and handwriting) and of traces.
   """
 
   image: jax.Array
@@ -41,29 +42,42 @@ def _interval(low, high, edges):
   return jnp.clip(jnp.minimum(high, edges + 1) - jnp.maximum(low, edges), 0, 1)
 
 
-def _grid(xs, ys, style: Style, *, pitch_px: float, avoid: int):
-  """Coverage (W,) and (H,) of vertical and horizontal lines, snapped to px centres as the competition's renderer does."""
+def _lines(edges, style: Style, *, origin_px: float, pitch_mm, width_px, between: bool):
+  """Coverage (N,) of the lines across an axis, counted from the first on the page; `between`: where no 5 mm line is."""
+  pitch = pitch_mm * paper.PX_PER_MM
+  first = origin_px - jnp.floor(origin_px / pitch + 1e-4) * pitch
+  at = jnp.maximum(jnp.round((edges + 0.5 - first) / pitch), 0) * pitch + first  # a px meets no line but the nearest
+  centre = jnp.where(style.snap > 0.5, jnp.round(at) + 0.5, at)
+  squares = (at - origin_px) / paper.MAJOR_PX
+  shown = jnp.abs(squares - jnp.round(squares)) > 1e-2 if between else 1.0
+  return _interval(centre - width_px / 2, centre + width_px / 2, edges) * shown
 
-  def lines(edges, origin, count):
-    at = origin + pitch_px * np.arange(count)
-    at = at[(np.arange(count) % avoid) != 0] if avoid > 1 else at
-    centres = np.round(at)[:, None] + 0.5
-    return _interval(centres - style.grid_px / 2, centres + style.grid_px / 2, edges).sum(0)
 
+def _dashes(edges, style: Style, *, origin_px: float):
+  """Share (N,) of each px along a 5 mm line that is printed; a dash is centred on every crossing."""
+  period = style.dash_mm * paper.PX_PER_MM
+  length = style.major_on * period
+  start = edges - origin_px + length / 2
+  until = lambda at: jnp.floor(at / period) * length + jnp.minimum(jnp.mod(at, period), length)
+  return jnp.where(style.major_on < 1, jnp.clip(until(start + 1) - until(start), 0, 1), 1.0)
+
+
+def _grid(xs, ys, style: Style):
+  """Coverage of minor and major vertical lines, then of minor and major horizontal ones, each broadcasting to (1700, W)."""
+  minor = functools.partial(_lines, style=style, pitch_mm=style.minor_mm, width_px=style.minor_px, between=True)
+  major = functools.partial(_lines, style=style, pitch_mm=5.0, width_px=style.major_px, between=False)
+  minor_x, minor_y = minor(xs, origin_px=paper.GRID_X_PX)[None], minor(ys, origin_px=paper.GRID_Y_PX)[:, None]
+  # dots are what both directions share, drawn once
   return (
-    jnp.clip(lines(xs, paper.GRID_X_PX, math.ceil(paper.WIDTH_PX / pitch_px)), 0, 1),
-    jnp.clip(lines(ys, paper.GRID_Y_PX % pitch_px, math.ceil(paper.HEIGHT_PX / pitch_px)), 0, 1),
+    minor_x * (1 - style.minor_dots * (1 - minor_y)),
+    major(xs, origin_px=paper.GRID_X_PX)[None] * _dashes(ys, style, origin_px=paper.GRID_Y_PX)[:, None],
+    minor_y * (1 - style.minor_dots),
+    major(ys, origin_px=paper.GRID_Y_PX)[:, None] * _dashes(xs, style, origin_px=paper.GRID_X_PX)[None],
   )
 
 
-def _distance2(px, py, dx, dy):
-  """Squared distance of points from the segment that runs from the origin to (dx, dy)."""
-  along = jnp.clip((px * dx + py * dy) / (dx * dx + dy * dy + 1e-12), 0, 1)
-  return (px - along * dx) ** 2 + (py - along * dy) ** 2
-
-
 def _traces(table: Rows, xs, style: Style, *, layout: Layout, rate_hz: float):
-  """Coverage (1700, W) of all traces: 1 within the line, falling to 0 over one px at its edge."""
+  """Coverage (1700, W) of all traces: 1 within the line, falling to 0 over `trace_soft_px` at its edge."""
   step = layout.px_per_s / rate_hz
   around = math.ceil(WIDEST_PX / 2 / step) + 2
   centre = xs + 0.5
@@ -71,31 +85,30 @@ def _traces(table: Rows, xs, style: Style, *, layout: Layout, rate_hz: float):
   last = table.mv.shape[-1] - 1
   canvas = jnp.zeros((paper.HEIGHT_PX, xs.shape[0]))
   for row, zero in enumerate(layout.zeros_px):
-    low = max(0, math.floor(zero - REACH_MV * layout.px_per_mv))
-    high = min(paper.HEIGHT_PX, math.ceil(zero + REACH_MV * layout.px_per_mv))
+    low = max(0, math.floor(zero - truth.REACH_MV * layout.px_per_mv))
+    high = min(paper.HEIGHT_PX, math.ceil(zero + truth.REACH_MV * layout.px_per_mv))
     heights = jnp.arange(low, high)[:, None] + 0.5
     x = jnp.asarray(paper.START_X_PX + table.times_s[row] * layout.px_per_s, jnp.float32)
     y = zero - table.mv[row] * layout.px_per_mv
-    owner = table.owners[row]
-    joined = jnp.asarray((owner[:-1] >= 0) & (owner[:-1] == owner[1:]))
+    joined = table.joined[row]
     lines = jnp.stack([jnp.diff(x), jnp.diff(y)])
 
     def nearer(distance2, k, *, x=x, y=y, heights=heights, joined=joined, lines=lines):
       i = jnp.clip(nearest + k, 0, last - 1)
       drawn = joined[i] & (nearest + k >= 0)
-      d2 = _distance2(centre - x[i], heights - y[i], *lines[:, i])
+      d2 = strokes.distance2(centre - x[i], heights - y[i], *lines[:, i])
       return jnp.minimum(distance2, jnp.where(drawn, d2, 1e6)), None
 
     distance2 = jnp.full((high - low, xs.shape[0]), 1e6)
     distance2, _ = jax.lax.scan(nearer, distance2, jnp.arange(-around, around + 1))
-    cover = jnp.clip(style.trace_px / 2 + 0.5 - jnp.sqrt(distance2), 0, 1)
+    cover = jnp.clip((style.trace_px / 2 + style.trace_soft_px / 2 - jnp.sqrt(distance2)) / style.trace_soft_px, 0, 1)
     canvas = canvas.at[low:high].max(cover)
   return canvas
 
 
 def _bars(xs, ys, style: Style, *, layout: Layout):
   """Coverage (1700, W) of the calibration pulses and the separators: axis-aligned bars, each an outer product."""
-  pulse, bar = 1.5 * style.trace_px / 2, 3.0 * style.trace_px / 2
+  pulse, bar = style.pulse_px / 2, style.bar_px / 2
   left = round(paper.START_X_PX - paper.PULSE_S * paper.px_per_s()) + 0.5
   right = round(paper.START_X_PX) + 0.5
   boxes = []
@@ -112,27 +125,42 @@ def _bars(xs, ys, style: Style, *, layout: Layout):
   return jnp.clip(jnp.einsum('bh,bw->hw', _interval(y0, y1, ys), _interval(x0, x1, xs)), 0, 1)
 
 
-def _letters(key, style: Style, *, layout: Layout) -> glyphs.Letters:
-  """Lead names, and a header and footer as the competition prints them, with random digits."""
-  ids, days = jax.random.split(key)
-  digit = lambda k, n: jax.random.randint(k, (n,), ord('0'), ord('9') + 1)
-  fill = lambda text, k: jnp.where(glyphs.encode(text) == ord('#'), digit(k, len(text)), glyphs.encode(text))
-  lines = []
+@functools.cache
+def _texts(layout: Layout) -> tuple[np.ndarray, ...]:
+  """What may stand on a page: (H, F, N) letters, index of the letter that begins their line, its x and y in px, and their part."""
+  names = []
   for segment in layout.segments:
     rhythm = segment.stop_s - segment.start_s == layout.seconds and segment.row >= 3
-    drop = (RHYTHM_DROP_MV if rhythm else NAME_DROP_MV) * paper.px_per_mv()
-    x = paper.START_X_PX + segment.start_s * layout.px_per_s
-    lines.append(glyphs.line(glyphs.encode(segment.label), x, layout.zeros_px[segment.row] + drop, style.em_px))
-  on = style.header
-  header = (('ID: #####_hr', 0, 0), ('Age: ## yrs', 0, 1), ('Sex: Female', 0, 2), ('Name:', 1, 0), ('Height: 1## cm', 1, 1),
-            ('Date: 19##-0#-1#, 1#:2#:3#', 2, 0), ('Weight: ## kg', 2, 1))  # fmt: skip
-  for text, column, row in header:
-    y = HEADER_Y_PX + row * HEADER_STEP_PX
-    codes = jnp.where(on > 0, fill(text, jax.random.fold_in(ids, 3 * column + row)), ord(' '))
-    lines.append(glyphs.line(codes, HEADER_X_PX[column], y, style.em_px))
-  for text, squares in zip((f'{layout.speed_mm_s:g}mm/s', f'{layout.gain_mm_mv:g}mm/mV'), FOOTER_SQUARES, strict=True):
-    lines.append(glyphs.line(glyphs.encode(text), squares * paper.MAJOR_PX, FOOTER_Y_PX, style.em_px))
-  return glyphs.join(lines)
+    y = layout.zeros_px[segment.row] + (RHYTHM_DROP_MV if rhythm else NAME_DROP_MV) * paper.px_per_mv()
+    names.append((segment.label, paper.START_X_PX + segment.start_s * layout.px_per_s, y))
+
+  def table(*parts):
+    lines = [(text, x, y, part) for part, of_part in enumerate(parts) for text, x, y in of_part]
+    firsts = np.cumsum([0] + [len(text) for text, *_ in lines])
+    return [(code, first, x, y, part) for (text, x, y, part), first in zip(lines, firsts, strict=False) for code in glyphs.encode(text)]
+
+  footers = [[(t.format(speed=layout.speed_mm_s, gain=layout.gain_mm_mv), x, y) for t, x, y in f] for f in looks.FOOTERS]
+  tables = [[table(header, names, footer) for footer in footers] for header in looks.HEADERS]
+  longest = max(len(t) for row in tables for t in row)
+  blank = (ord(' '), 0, 0, 0, FOOTER)
+  filled = np.array([[t + [blank] * (longest - len(t)) for t in row] for row in tables])
+  return tuple(filled[..., i].astype(np.float32 if i in (2, 3) else np.int32) for i in range(5))
+
+
+def _letters(key, style: Style, *, layout: Layout) -> glyphs.Letters:
+  """Header and footer of the style's kind, with random digits and letters, and lead names."""
+  at_random = jax.random.uniform(key, (_texts(layout)[0].shape[-1] + 2,))
+  pick = lambda kind, count: jnp.clip(jnp.round(kind), 0, count - 1).astype(jnp.int32)
+  kinds = pick(style.header_kind, len(looks.HEADERS)), pick(style.footer_kind, len(looks.FOOTERS))
+  codes, first, x, y, part = (jnp.asarray(a)[kinds] for a in _texts(layout))
+  digits, capitals = (ord(base) + jnp.floor(n * at_random[2:]).astype(jnp.int32) for base, n in (('0', 10), ('A', 26)))
+  codes = jnp.where(codes == ord('#'), digits, codes)
+  codes = jnp.where(codes == ord('@'), capitals, codes)
+  codes = jnp.where((part == HEADER) & (style.header <= 0), ord(' '), codes)
+  moved = at_random[:2] * jnp.array(HEADER_MOVES_PX) * (kinds[0] > 0)
+  x = x + jnp.where(part == HEADER, moved[0], 0.0)
+  y = y + jnp.where(part == HEADER, moved[1], 0.0) - jnp.where(part == NAME, style.name_up_px, 0.0)
+  return glyphs.lines(codes, first, x, y, em_px=style.em_px, wide=style.wide, font=style.font)
 
 
 def page(
@@ -142,33 +170,43 @@ def page(
   """Draws a page, or a full-height window of it.
 
   Args:
-    key: for the header's digits.
-    mv: (12, T) leads in layout.LEADS order; amplitudes beyond REACH_MV are not drawn.
+    key: for the header's digits and letters, and the handwriting.
+    mv: (12, T) leads in layout.LEADS order, as `truth.lay_out` takes them; beyond truth.REACH_MV they are not drawn.
     layout: which lead stands where.
     style: the look.
-    rate_hz: of `mv`.
+    rate_hz: of `mv`, within truth.RATES_HZ.
     x0_px: page x of the window's left edge; may be traced.
     width_px: width of the window.
 
   Returns:
     The page; its lattice is `geometry.page_lattice()` moved by x0_px, its rows' truth `truth.at`.
+
+  Raises:
+    ValueError: for a record or rate that `truth.lay_out` refuses.
   """
   table = truth.lay_out(mv, layout=layout, rate_hz=rate_hz)
   xs, ys = x0_px + jnp.arange(width_px), jnp.arange(paper.HEIGHT_PX)
-  minor_x, minor_y = _grid(xs, ys, style, pitch_px=paper.MINOR_PX, avoid=5)
-  major_x, major_y = _grid(xs, ys, style, pitch_px=paper.MAJOR_PX, avoid=1)
+  minor_x, major_x, minor_y, major_y = _grid(xs, ys, style)
   edge = ((xs == 0) | (xs == paper.WIDTH_PX - 1))[None] | ((ys == 0) | (ys == paper.HEIGHT_PX - 1))[:, None]
-  letters = glyphs.coverage(_letters(key, style, layout=layout), height_px=paper.HEIGHT_PX, width_px=width_px, x0_px=x0_px)
+  canvas = {'height_px': paper.HEIGHT_PX, 'width_px': width_px, 'x0_px': x0_px}
+  letters = glyphs.coverage(_letters(key, style, layout=layout), **canvas)
+  pen = style.pen * strokes.draw(jax.random.fold_in(key, 1), pen_px=style.pen_px, **canvas)
   bars = _bars(xs, ys, style, layout=layout)
   traces = _traces(table, xs, style, layout=layout, rate_hz=rate_hz)
   image = jnp.broadcast_to(style.paper_rgb, (paper.HEIGHT_PX, width_px, 3))
   # vertical lines first: on the competition's pages the horizontal ones lie over them, minor over major
   for cover, rgb in (
-    (minor_x[None], style.minor_rgb), (major_x[None], style.major_rgb), (minor_y[:, None], style.minor_rgb),
-    (major_y[:, None], style.major_rgb), (edge * style.border, style.text_rgb), (traces, style.ink_rgb),
-    (bars, style.ink_rgb), (letters, style.text_rgb),
+    (minor_x, style.minor_rgb), (major_x, style.major_rgb), (minor_y, style.minor_rgb), (major_y, style.major_rgb),
+    (edge * style.border, style.text_rgb), (traces, style.ink_rgb), (bars, style.ink_rgb), (letters, style.text_rgb),
   ):  # fmt: skip
     image = image + cover[..., None] * (rgb - image)
-  grid = jnp.maximum(jnp.maximum(minor_x, major_x)[None], jnp.maximum(minor_y, major_y)[:, None])
-  text = jnp.maximum(jnp.maximum(bars, letters), edge * style.border)
+  image = image * (1 - pen[..., None] * (1 - style.pen_rgb))  # a pen's ink is transparent
+  grid = jnp.maximum(jnp.maximum(minor_x, major_x), jnp.maximum(minor_y, major_y))
+  text = jnp.maximum(jnp.maximum(bars, letters), jnp.maximum(edge * style.border, pen))
   return Page(image, jnp.stack([grid, text, traces], axis=-1))
+
+
+if __name__ == '__main__':
+  from ecgjax import samples  # the command stands above this module in the order of imports
+
+  sys.exit(samples.main())

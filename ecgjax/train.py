@@ -13,7 +13,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from ecgjax import checkpoint, data, evaluators, geometry, layout, log, mesh, model, packs, records, update
+from ecgjax import checkpoint, data, evaluators, geometry, layout, log, mesh, model, packs, records, update, variants
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train: a file of configs/, with :variant.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; runs/<config name> if not given. Resumed if it exists.')
@@ -37,6 +37,7 @@ def source(c, page: layout.Layout, frame: geometry.Frame):
     )
   if c.data.source != 'simulated':
     raise ValueError(f'config.data.source={c.data.source!r} must be simulated or records')
+  names = variants.parse(c.data.variants)
   pack, share = None, 1.0
   if c.data.signals:
     pack, skipped = packs.load(c.data.signals)
@@ -46,7 +47,7 @@ def source(c, page: layout.Layout, frame: geometry.Frame):
   def one(key, item):
     at_source, at_page = jax.random.split(key)
     mv = data.record(at_source, item['pack'], simulated_share=share)
-    return data.example(at_page, mv, layout=page, frame=frame, window_px=c.strip.window_px, strength=c.data.strength)
+    return data.example(at_page, mv, layout=page, frame=frame, window_px=c.strip.window_px, names=names)
 
   return data.stream(pack, batch_size=c.batch_size, seed=c.seed), one
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_builders.ecg_pages import __main__ as command
 from data_builders.ecg_pages import builder
-from ecgjax import folder, geometry, model, records
+from ecgjax import folder, geometry, model, records, samples
 from ecgjax.layout import LEADS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -33,10 +33,10 @@ def script():
 
 
 @pytest.fixture(scope='module')
-def sample(script, tmp_path_factory):
+def sample(tmp_path_factory):
   """Three training records at one rate, the only one that is compiled here (the real page has it, too)."""
   out = tmp_path_factory.mktemp('sample') / 'data'
-  script.write_folder(out, records=3, seed=1, rates_hz=(FS,))
+  samples.write_folder(out, records=3, tests=1, seed=1, rates_hz=(FS,))
   return out
 
 
@@ -280,7 +280,7 @@ def test_a_mistake_ends_with_one_sentence_and_its_exit_code(tmp_path, monkeypatc
   assert not (tmp_path / 'out' / '.partial').exists()
 
 
-def test_the_sample_has_the_competitions_form(sample, script):
+def test_the_sample_has_the_competitions_form(sample):
   records = folder.list_train(sample)
   assert [r.id for r in records] == list(GOOD)
   assert [list(r.images) for r in records] == [['0001']] * 3
@@ -291,8 +291,8 @@ def test_the_sample_has_the_competitions_form(sample, script):
     shown = np.arange(10 * FS) if q is None else np.arange(625 * q, 625 * (q + 1))
     np.testing.assert_array_equal(np.flatnonzero(~np.isnan(values)), shown)
   assert np.abs(mv * 1000 - np.round(mv * 1000))[~np.isnan(mv)].max() < 1e-6
-  runs = script._runs(np.zeros((12, 10250)), fs=1025)
-  assert [(first, len(run)) for first, run in (runs['I'], runs['aVR'], runs['V1'], runs['V4'], runs['II'])] == [
+  runs = samples._runs(np.broadcast_to(np.arange(10250.0), (12, 10250)), fs=1025)
+  assert [(runs[lead][0], len(runs[lead])) for lead in ('I', 'aVR', 'V1', 'V4', 'II')] == [
     (0, 2562), (2562, 2562), (5125, 2562), (7687, 2562), (0, 10250)]  # fmt: skip
 
 
@@ -300,6 +300,6 @@ def test_a_folder_that_the_script_did_not_write_is_never_replaced(script, tmp_pa
   (tmp_path / 'mine').mkdir()
   (tmp_path / 'mine' / 'thesis.txt').touch()
   assert script.main(['--out', str(tmp_path / 'mine'), '--overwrite']) == 2
-  assert 'was not written by this script' in capsys.readouterr().err
+  assert 'was not written by this command' in capsys.readouterr().err
   assert [path.name for path in tmp_path.rglob('*')] == ['mine', 'thesis.txt']
   assert script.main(['--out', str(tmp_path / 'new'), '--records', '0']) == 2

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ecgjax import decode, digitize, evaluate, folder, geometry, layout, log, metrics, paper, plot, predict, truth
+from ecgjax import decode, digitize, evaluate, geometry, layout, log, metrics, paper, plot, predict, truth
 
 FS = 250
 PAGE = layout.make()
@@ -123,7 +123,8 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
 
 
 def options(data_dir, **more):
-  base = {'data': data_dir, 'weights': 'w', 'variant': None, 'pictures': None, 'json': None, 'overwrite': False}
+  base = {'data': str(data_dir), 'weights': 'w', 'variant': None, 'pictures': None, 'json': None, 'overwrite': False,
+          'true_lattice': False, 'signals': '', 'pages': 2}
   return argparse.Namespace(**{**base, **more})
 
 
@@ -171,12 +172,13 @@ def test_evaluate_counts_what_it_cannot_read_and_lists_what_it_cannot_score(data
 
 def test_a_folder_without_the_variant_asked_for_is_one_sentence(data_dir, monkeypatch):
   monkeypatch.setattr(digitize, 'reader', lambda path: reader())
-  with pytest.raises(ValueError, match='2 records but no picture of the variants asked for'):
+  with pytest.raises(ValueError, match='holds no picture of the variants asked for'):
     evaluate.run(options(data_dir, variant=['0003']))
 
 
 def test_the_page_score_is_the_metrics_own(data_dir, runs):
-  page = evaluate.evaluate_page(folder.list_train(data_dir)[0], '0001', reader=reader())
+  (job, _) = evaluate.folder_jobs(str(data_dir), wanted=['0001'], true_lattice=False)
+  page = evaluate.evaluate_page(job, reader=reader())
   assert page.report.ratio_open == pytest.approx(metrics.reference_ratio(runs, digitize.digitize(
     WHITE, reader=reader(), fs=FS).leads, fs=FS, cap=metrics.CAP_OPEN), rel=1e-3)  # fmt: skip
 

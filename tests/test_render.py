@@ -15,6 +15,7 @@ from ecgjax.layout import LEADS
 PAGE = layout.make()
 FS = 250
 TRACE_PX, ZEROS_PX = 0.75 * 200 / 72, (708.33, 991.67, 1275.00, 1534.71)
+BROKEN_GRID = {'minor_mm': 2.5, 'minor_dots': 1, 'major_on': 0.4, 'dash_mm': 0.5, 'snap': 0}
 SECONDS = (np.arange(paper.WIDTH_PX) + 0.5 - 118.110) / 196.850  # that the centre of each px column shows
 
 
@@ -23,9 +24,12 @@ def draw(key, mv, style, *, x0_px=0, width_px=paper.WIDTH_PX):
   return render.page(key, mv, layout=PAGE, style=style, rate_hz=FS, x0_px=x0_px, width_px=width_px)
 
 
+def look(**style):
+  return looks.competition()._replace(**{k: jnp.float32(v) for k, v in style.items()})
+
+
 def drawn(mv, *, key=0, **style):
-  look = looks.competition()._replace(**{k: jnp.float32(v) for k, v in style.items()})
-  page = draw(jax.random.key(key), jnp.asarray(mv, jnp.float32), look)
+  page = draw(jax.random.key(key), jnp.asarray(mv, jnp.float32), look(**style))
   return np.asarray(page.image), np.asarray(page.inks)
 
 
@@ -74,10 +78,11 @@ def test_traces_begin_and_end_where_the_competitions_do(flat):
     assert columns[-1] + 0.5 == pytest.approx(2086.6, abs=2.0)  # the last of 250 samples a second stands 0.8 px before
 
 
-def test_a_window_is_a_part_of_the_page():
+@pytest.mark.parametrize(('key', 'style'), [(0, {}), (6, {**BROKEN_GRID, 'pen': 0.8, 'font': 2, 'header_kind': 1})])
+def test_a_window_is_a_part_of_the_page(key, style):
   mv = np.random.default_rng(0).normal(size=(12, 10 * FS)) * 0.2
-  image, inks = drawn(mv)
-  part = draw(jax.random.key(0), jnp.asarray(mv, jnp.float32), looks.competition(), x0_px=1050, width_px=300)
+  image, inks = drawn(mv, key=key, **style)
+  part = draw(jax.random.key(key), jnp.asarray(mv, jnp.float32), look(**style), x0_px=1050, width_px=300)
   np.testing.assert_allclose(part.image, image[:, 1050:1350], atol=1e-4)
   np.testing.assert_allclose(part.inks, inks[:, 1050:1350], atol=1e-4)
 
@@ -161,15 +166,15 @@ def test_a_header_can_be_left_out():
 
 def test_nothing_is_printed_outside_the_row_or_in_a_join():
   times = np.array([-0.1, 0.0, 1.0, 2.496, 2.498, 2.5, 5.0, 9.996, 9.998, 10.1])
-  mv = np.arange(12)[:, None] + np.zeros(10 * FS)
+  mv = np.arange(12)[:, None] / 2 + np.zeros(10 * FS)
   values, printed = truth.at(jnp.asarray(mv), times, layout=PAGE, rate_hz=FS)
   np.testing.assert_array_equal(printed[0], [False, True, True, True, False, True, True, True, False, False])
   np.testing.assert_array_equal(printed[3], [False, True, True, True, True, True, True, True, False, False])
-  np.testing.assert_allclose(values[0][printed[0]], [LEADS.index(n) for n in ('I', 'I', 'I', 'aVR', 'V1', 'V4')])
+  np.testing.assert_allclose(values[0][printed[0]], [LEADS.index(n) / 2 for n in ('I', 'I', 'I', 'aVR', 'V1', 'V4')])
 
 
 def test_between_samples_the_truth_is_a_straight_line():
-  mv = np.random.default_rng(0).normal(size=(12, 10 * FS))
+  mv = 0.4 * np.random.default_rng(0).normal(size=(12, 10 * FS))  # the rhythm strip has 2.1 mV of paper below it
   times = np.random.default_rng(1).uniform(0.0, 9.99, 300)
   times.sort()
   values, printed = truth.at(jnp.asarray(mv, jnp.float32), times, layout=PAGE, rate_hz=FS)
@@ -180,7 +185,7 @@ def test_between_samples_the_truth_is_a_straight_line():
 @pytest.mark.parametrize('fs', [250, 1025])
 def test_the_first_sample_of_a_column_is_printed_at_its_very_start(fs):
   # at 1025 Hz column 1 begins with sample 2563, 0.5 samples after second 2.5
-  mv = np.random.default_rng(0).normal(size=(12, 10 * fs)).astype(np.float32)
+  mv = np.random.default_rng(0).uniform(-2, 2, size=(12, 10 * fs)).astype(np.float32)
   starts = np.array([0.0, 2.5, 5.0, 7.5])
   values, printed = truth.at(jnp.asarray(mv), starts, layout=PAGE, rate_hz=fs)
   assert printed.all(1)[:3].all() and printed[3].all()
@@ -190,22 +195,98 @@ def test_the_first_sample_of_a_column_is_printed_at_its_very_start(fs):
       assert values[row, column] == mv[LEADS.index(name.split()[column]), first]
 
 
-def test_a_record_shorter_than_the_layout_is_refused():
-  with pytest.raises(ValueError, match=r'mv is \(12, 2499\); layout 3x4\+II needs \(12, >= 2500\) at 250 Hz'):
-    truth.lay_out(np.zeros((12, 2499)), layout=PAGE, rate_hz=250)
-  with pytest.raises(ValueError, match=r'mv is \(8, 2500\); layout 3x4\+II needs \(12, >= 2500\) at 250 Hz'):
-    truth.lay_out(np.zeros((8, 2500)), layout=PAGE, rate_hz=250)
+@pytest.mark.parametrize(
+  ('shape', 'rate_hz', 'text'),
+  [
+    ((8, 2500), 250, r'mv is \(8, 2500\); need \(12, T\) with at least one sample of each lead'),
+    ((12, 0), 250, r'mv is \(12, 0\); need \(12, T\)'),
+    ((2500,), 250, r'mv is \(2500,\); need \(12, T\)'),
+    ((12, 2500), 49, r'rate_hz=49 is not within 50\.\.4000 Hz'),
+    ((12, 2500), 4001, r'rate_hz=4001 is not within 50\.\.4000 Hz'),
+  ],
+)
+def test_what_is_no_record_of_twelve_leads_is_refused(shape, rate_hz, text):
+  with pytest.raises(ValueError, match=text):
+    truth.lay_out(np.zeros(shape), layout=PAGE, rate_hz=rate_hz)
 
 
-def test_drawn_styles_are_colours_and_widths_that_print():
-  styles = jax.vmap(looks.draw)(jax.random.split(jax.random.key(0), 200))
-  for name, one, many in zip(looks.Style._fields, looks.competition(), styles, strict=True):
-    assert many.shape == (200, *one.shape), name
-  for rgb in (styles.paper_rgb, styles.major_rgb, styles.minor_rgb, styles.ink_rgb, styles.text_rgb):
-    assert (rgb >= 0).all() and (rgb <= 1).all()
-  assert (styles.ink_rgb <= 0.25).all() and (styles.minor_rgb.mean(-1) > styles.major_rgb.mean(-1)).all()
-  assert (styles.trace_px * 1.0 + 1.0 <= render.WIDEST_PX).all() and (styles.trace_px > 1).all()
-  assert 60 < float(styles.header.sum()) < 140
+def inked(mv):
+  """(4, 2200) whether anything is drawn in a column within a hand's breadth of the row's zero line, and the truth's word on it."""
+  _, inks = drawn(mv)
+  _, printed = truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
+  there = np.stack([inks[round(zero) - 60 : round(zero) + 60, :, 2].max(0) > 0.5 for zero in ZEROS_PX])
+  return there, np.asarray(printed)
+
+
+def assert_drawn_where_printed(there, printed):
+  for seen, said in zip(there, printed, strict=True):
+    near = np.convolve(said, np.ones(7), 'same')  # a line's end reaches half its width further
+    assert seen[near > 6.5].all() and not seen[near < 0.5].any()
+
+
+def test_a_short_record_is_printed_as_far_as_it_goes():
+  there, printed = inked(gentle()[:, :FS])
+  assert_drawn_where_printed(there, printed)
+  assert printed.sum(1).tolist() == [196] * 4  # 249 lines of 1/250 s: 196.06 px
+  _, printed = inked(gentle()[:, :1])
+  assert not printed.any()
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -1e30])
+def test_missing_samples_are_neither_drawn_nor_said_to_be_printed(bad):
+  mv = gentle()
+  whole, _ = truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
+  mv[1, 3 * FS : 4 * FS] = bad  # of II: the rhythm strip, and the second row's column ends before
+  mv[1, 3 * FS + 100] = 0.0  # one sample makes no line
+  mv[3, 3 * FS :] = bad  # aVR
+  there, printed = inked(mv)
+  assert_drawn_where_printed(there, printed)
+  at_sample = truth.at(jnp.asarray(mv, jnp.float32), np.array([3 - 1 / FS, 3.0, 3 + 100 / FS, 4.0]), layout=PAGE, rate_hz=FS)[1]
+  assert at_sample[3].tolist() == [True, False, False, True]
+  assert at_sample[0].tolist() == [True, False, False, False]
+  values, again = truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
+  assert np.isfinite(values).all() and np.array_equal(again, printed)
+  np.testing.assert_array_equal(values[printed], whole[printed])
+  image, _ = drawn(mv)
+  assert np.isfinite(image).all()
+
+
+def test_what_leaves_the_paper_is_not_printed_and_the_rest_stays_exact():
+  t = np.arange(10 * FS) / FS
+  mv = np.zeros((12, 10 * FS))
+  mv[1] = 3 * np.sin(2 * np.pi * 0.3 * t)  # II in the last row: the paper ends 2.1 mV below
+  mv[0] = 9 * np.sin(2 * np.pi * 0.8 * t)  # I in the first row: drawn for 6.5 mV
+  values, printed = truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
+  inside = (SECONDS > 0) & (SECONDS < 10 - 1 / FS)
+  wanted = np.interp(SECONDS, t, mv[1])
+  np.testing.assert_array_equal(printed[3], inside & (1534.71 - 78.740 * wanted < 1700))
+  np.testing.assert_allclose(values[3][inside], wanted[inside], atol=1e-4)
+  tall = np.interp(SECONDS, t, mv[0])
+  column = (SECONDS > 0) & (SECONDS < 2.5 - 1 / FS)
+  np.testing.assert_array_equal(np.asarray(printed[0])[column], (np.abs(tall) < 6.5)[column])
+  _, inks = drawn(mv)
+  above = inks[: round(ZEROS_PX[0]) - 20, :, 2].max(0)
+  # steep at 6.5 mV: a line reaches into the columns beside it
+  assert not above[column & (tall > 6.8)].any() and (above[column & (tall > 1) & (tall < 6)] > 0.5).all()
+
+
+def test_a_long_record_prints_its_first_seconds():
+  mv = np.random.default_rng(0).normal(size=(12, 60 * FS)) * 0.2
+  for long, cut in zip(drawn(mv), drawn(mv[:, : 10 * FS]), strict=True):
+    np.testing.assert_array_equal(long, cut)
+
+
+@pytest.mark.parametrize('fs', [100, 360, 2000])
+def test_records_of_other_rates_are_drawn_where_the_truth_says(fs):
+  t = np.arange(10 * fs) / fs
+  mv = jnp.asarray(0.3 * np.sin(2 * np.pi * 0.5 * t + np.arange(12)[:, None]), jnp.float32)
+  part = jax.jit(lambda mv: render.page(jax.random.key(0), mv, layout=PAGE, style=look(), rate_hz=fs, x0_px=150, width_px=200))(mv)
+  seconds = SECONDS[150:350]
+  for row, (zero, lead) in enumerate(zip(ZEROS_PX, (0, 1, 2, 1), strict=True)):
+    wanted = zero - 78.740 * 0.3 * np.sin(2 * np.pi * 0.5 * seconds + lead)
+    found = np.array(reference.center_of_mass(np.asarray(part.inks[..., 2]), wanted, reach=8))
+    # 3 px a column at the most; a chord of 1/100 s lies 0.004 mV beside its sine
+    assert np.abs(found - wanted).max() < 0.4, f'row {row}'
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,169 @@
+"""Makes a competition folder of any size from simulated pages: python -m ecgjax.render --variant 0005 --n 8 --out DIR
+
+Folders, pictures and csv files are as the competition's own: six sampling rates, 3 decimals of a mV. Beside each picture,
+`<id>-<variant>.lattice.npy` holds the true (45, 57, 2) lattice. The signals are simulated unless --signals names recordings.
+"""
+
+import argparse
+import functools
+import math
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from PIL import Image
+
+from ecgjax import log, packs, signals, simval, variants
+from ecgjax.layout import LEADS
+
+RATES_HZ = (500, 250, 1000, 256, 512, 1025)
+DRAWN_HZ = 1000  # of the simulator
+SECONDS = 10
+LAYOUT = simval.PAGE
+FIRST_ID = 900000001  # no record of the competition has it
+NOTE = 'simulated.txt'  # only a folder with this file is ever replaced
+
+
+def write_folder(
+  out_dir: str | os.PathLike, *, records: int, seed: int, names: Sequence[str] = ('0001',), tests: int = 0, source: str = '',
+  rates_hz: Sequence[int] = RATES_HZ, overwrite: bool = False,
+) -> None:  # fmt: skip
+  """Writes train.csv and train/, with `tests` also test.csv and test/; the folder appears only when it is complete.
+
+  Args:
+    out_dir: may be there only if it is empty, or with `overwrite` if it was written by this function.
+    records: number of training records, >= 1.
+    seed: of signals, headers and damage.
+    names: variants of each training record; the pages of test/ take them in turn.
+    tests: number of records in test/.
+    source: pack or WFDB folder to print; simulated signals where it is empty.
+    rates_hz: taken in turn.
+    overwrite: replace an older sample.
+
+  Raises:
+    ValueError: if a number is out of range, a variant unknown, the source too small, or `out_dir` may not be written.
+  """
+  out_dir = pathlib.Path(out_dir)
+  if records < 1 or tests < 0:
+    raise ValueError(f'{records} records and {tests} for test/; need at least 1 and 0')
+  for name in names:
+    variants.get(name)
+  if out_dir.exists() and not out_dir.is_dir():
+    raise ValueError(f'{out_dir} is a file; give another --out')
+  if out_dir.is_dir() and any(out_dir.iterdir()):
+    if not (out_dir / NOTE).is_file():
+      raise ValueError(f'{out_dir} is not empty and was not written by this command; give another --out')
+    if not overwrite:
+      raise ValueError(f'{out_dir} is not empty; give another --out or --overwrite')
+  pack = packs.load(source)[0] if source else None
+  if pack is not None and len(pack) < records + tests:
+    raise ValueError(f'{source} holds {len(pack)} recordings; {records + tests} were asked for')
+  part = out_dir.parent / f'.{out_dir.name}.{os.getpid()}.part'
+  try:
+    _write(part, records=records, tests=tests, seed=seed, names=names, pack=pack, rates_hz=rates_hz)
+    shutil.rmtree(out_dir, ignore_errors=True)
+    os.replace(part, out_dir)
+  finally:
+    shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(out_dir: pathlib.Path, *, records: int, tests: int, seed: int, names, pack, rates_hz: Sequence[int]) -> None:
+  (out_dir / 'train').mkdir(parents=True)
+  (out_dir / NOTE).write_text(f'Simulated by ecgjax.samples: {records} records, {tests} for test, {" ".join(names)}, seed {seed}\n')
+  train, test = ['id,fs,sig_len'], ['id,lead,fs,number_of_rows']
+  for n in range(records + tests):
+    record, fs = str(FIRST_ID + n), rates_hz[n % len(rates_hz)]
+    at_signal, at_page = jax.random.split(jax.random.fold_in(jax.random.key(seed), n))
+    runs = _runs(_record(at_signal, None if pack is None else pack[n], fs=fs), fs=fs)
+    mv = _on_paper(runs, fs=fs)
+    if n < records:
+      folder = out_dir / 'train' / record
+      folder.mkdir()
+      _write_truth(folder / f'{record}.csv', runs, fs=fs)
+      for k, name in enumerate(names):
+        image, lattice = simval.take(jax.random.fold_in(at_page, k), mv, variants.get(name), rate_hz=fs)
+        Image.fromarray(np.asarray(image)).save(folder / f'{record}-{name}.png', compress_level=1)
+        np.save(folder / f'{record}-{name}.lattice.npy', np.asarray(lattice, np.float32))
+      train.append(f'{record},{fs},{SECONDS * fs}')
+    else:
+      (out_dir / 'test').mkdir(exist_ok=True)
+      image, _ = simval.take(at_page, mv, variants.get(names[(n - records) % len(names)]), rate_hz=fs)
+      Image.fromarray(np.asarray(image)).save(out_dir / 'test' / f'{record}.png', compress_level=1)
+      test += [f'{record},{lead},{fs},{len(runs[lead])}' for lead in LEADS]
+    log.say(f'{n + 1}/{records + tests} {record}')
+  (out_dir / 'train.csv').write_text('\n'.join(train) + '\n')
+  if tests:
+    (out_dir / 'test.csv').write_text('\n'.join(test) + '\n')
+
+
+@functools.cache
+def _simulate():
+  # one rate for all records, and hardly optimised: compiling takes 100 times as long as running
+  quick = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+  simulate = functools.partial(signals.simulate, rate_hz=DRAWN_HZ, seconds=SECONDS)
+  return jax.jit(simulate, compiler_options=quick)
+
+
+def _record(key: jax.Array, pack: np.ndarray | None, *, fs: int) -> np.ndarray:
+  """Returns (12, 10 * fs) mV, rounded as a csv file holds it."""
+  from scipy import signal
+
+  mv, rate = (_simulate()(key), DRAWN_HZ) if pack is None else (packs.pack_to_mv(pack), packs.RATE_HZ)
+  common = math.gcd(fs, rate)
+  return np.round(signal.resample_poly(np.asarray(mv, np.float64), fs // common, rate // common, axis=-1, padtype='line'), 3)
+
+
+def _runs(mv: np.ndarray, *, fs: int) -> dict[str, np.ndarray]:
+  """Returns lead -> samples in mV as the competition cuts them: floor(2.5 * fs) samples, lead II whole."""
+  runs = {}
+  for lead, values in zip(LEADS, mv, strict=True):
+    shown = LAYOUT.scored(lead)
+    first = math.floor(shown.start_s * fs)
+    runs[lead] = values[first : first + math.floor((shown.stop_s - shown.start_s) * fs)]
+  return runs
+
+
+def _on_paper(runs: dict[str, np.ndarray], *, fs: int) -> np.ndarray:
+  """Returns (12, 10 * fs) mV with every lead's first sample where `truth.lay_out` prints the beginning of its column."""
+  mv = np.zeros((len(LEADS), SECONDS * fs), np.float32)
+  for lead, row in zip(LEADS, mv, strict=True):
+    first = math.ceil(LAYOUT.scored(lead).start_s * fs)
+    row[first : first + len(runs[lead])] = runs[lead]
+  return mv
+
+
+def _write_truth(path: pathlib.Path, runs: dict[str, np.ndarray], *, fs: int) -> None:
+  cells = np.full((SECONDS * fs, len(LEADS)), '', dtype=object)
+  for column, lead in enumerate(LEADS):
+    first = math.floor(LAYOUT.scored(lead).start_s * fs)
+    cells[first : first + len(runs[lead]), column] = [f'{value + 0.0:.3f}' for value in runs[lead]]
+  path.write_text('\n'.join([','.join(LEADS), *(','.join(row) for row in cells)]) + '\n')
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  parser = argparse.ArgumentParser(prog='python -m ecgjax.render', description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--variant', nargs='+', required=True, metavar='NAME', help=f'one or more of {", ".join(variants.VARIANTS)}')
+  parser.add_argument('--n', type=int, default=8, help='records')
+  parser.add_argument('--out', required=True, help='folder to write')
+  parser.add_argument('--tests', type=int, default=0, help='records for test/, beyond those')
+  parser.add_argument('--signals', default='', help='recordings to print: a pack or a folder of WFDB records')
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--overwrite', action='store_true', help='replace an older sample')
+  args = parser.parse_args(argv)
+  try:
+    write_folder(args.out, records=args.n, seed=args.seed, names=args.variant, tests=args.tests, source=args.signals,
+                 overwrite=args.overwrite)  # fmt: skip
+  except (ValueError, OSError, ImportError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  print(f'wrote {args.n} training records to {args.out}')
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,114 @@
+"""The fixed simulated validation set: every variant of `variants.VARIANTS` x RECORDS recordings, defined by a seed, stored nowhere."""
+
+import functools
+import zlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecgjax import degrade, geometry, layout, packs, paper, render, signals, variants
+
+NAME = 'sim:val'
+RATE_HZ = packs.RATE_HZ
+RECORDS, SEED = 40, 1
+PAGE = layout.make()
+
+
+class Case(NamedTuple):
+  """One page of the set: what a file would show, and what is true of it.
+
+  Attributes:
+    variant: its kind.
+    number: of the recording, 0 to RECORDS - 1.
+    image: (H, W, 3) uint8.
+    lattice: (45, 57, 2) true image px of the page's nodes.
+    leads: lead -> (n,) mV as printed, RATE_HZ.
+    mv: (12, T) the whole record.
+  """
+
+  variant: str
+  number: int
+  image: np.ndarray
+  lattice: np.ndarray
+  leads: dict[str, np.ndarray]
+  mv: np.ndarray
+
+
+def recordings(source: str, *, count: int) -> list[jax.Array]:
+  """Chooses recordings.
+
+  Args:
+    source: pack or WFDB folder; simulated ones where it is empty.
+    count: at most so many, the first of a seeded order: fewer are a part of more.
+
+  Returns:
+    (12, 10 * RATE_HZ) mV each.
+  """
+  if not source:
+    quick = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}  # compiling takes longer than running
+    simulate = jax.jit(functools.partial(signals.simulate, rate_hz=RATE_HZ), compiler_options=quick)
+    return [simulate(jax.random.fold_in(jax.random.key(SEED), i)) for i in range(count)]
+  pack, _ = packs.load(source)
+  chosen = np.random.default_rng(SEED).permutation(len(pack))[:count]
+  return [jnp.asarray(packs.pack_to_mv(pack[i])) for i in chosen]
+
+
+def case(mv: jax.Array, name: str, number: int) -> Case:
+  """Draws one page of the set.
+
+  Args:
+    mv: (12, T) record, `number` of `recordings`.
+    name: of the variant.
+    number: of the page; with the name and SEED it fixes all that befalls it.
+
+  Returns:
+    The page with its truth.
+  """
+  key = jax.random.fold_in(jax.random.fold_in(jax.random.key(SEED), zlib.crc32(name.encode())), number)
+  image, lattice = take(key, mv, variants.get(name), rate_hz=RATE_HZ)
+  return Case(name, number, np.asarray(image), np.asarray(lattice), printed_leads(np.asarray(mv)), np.asarray(mv))
+
+
+def take(key: jax.Array, mv: jax.Array, variant: variants.Variant, *, rate_hz: float) -> tuple[jax.Array, jax.Array]:
+  """Prints a record and pictures it.
+
+  Args:
+    key: of style, header and damage.
+    mv: (12, T) mV.
+    variant: what kind of picture.
+    rate_hz: of `mv`.
+
+  Returns:
+    (H, W, 3) uint8 and its (45, 57, 2) lattice.
+  """
+  at_style, at_page, at_photo = jax.random.split(key, 3)
+  style = variants.draw_look(at_style, variant.look)
+  image = _draw(rate_hz)(at_page, mv, style)
+  if variant.damage == degrade.Damage() and variant.frame_px == (paper.HEIGHT_PX, paper.WIDTH_PX):  # nothing happens to it
+    return jnp.round(255 * image).astype(jnp.uint8), jnp.asarray(geometry.page_lattice())
+  damage = jax.tree.map(jnp.float32, variant.damage)  # numbers of one type: one program for all variants of a size
+  return _picture(variant.frame_px, variant.shrink)(at_photo, image, damage, style.paper_rgb)
+
+
+def printed_leads(mv: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns lead -> (n,) mV: the part of each lead that is printed and scored."""
+  segments = {lead: PAGE.scored(lead) for lead in layout.LEADS}
+  first = {lead: round(s.start_s * RATE_HZ) for lead, s in segments.items()}
+  count = {lead: int((s.stop_s - s.start_s) * RATE_HZ + 1e-6) for lead, s in segments.items()}
+  return {lead: np.asarray(row[first[lead] : first[lead] + count[lead]], np.float64) for lead, row in zip(layout.LEADS, mv, strict=True)}
+
+
+@functools.cache
+def _draw(rate_hz: float):
+  return jax.jit(lambda key, mv, style: render.page(key, mv, layout=PAGE, style=style, rate_hz=rate_hz).image)
+
+
+@functools.cache
+def _picture(frame_px: tuple[int, int], shrink: float):
+  def picture(key, image, damage, paper_rgb):
+    photo = degrade.photo(key, image, damage, paper_rgb=paper_rgb, frame_px=frame_px, shrink=shrink)
+    return jnp.round(255 * photo.image).astype(jnp.uint8), photo.lattice
+
+  return jax.jit(picture)
