@@ -160,7 +160,7 @@ def sample(image: Array, xy_px: jax.Array, *, shrink: tuple[float, float] = (1.0
   wx = wx * ((ix >= 0) & (ix < width)) * scale
   wy = wy * ((iy >= 0) & (iy < height))
   ix, iy = jnp.clip(ix, 0, width - 1), jnp.clip(iy, 0, height - 1)
-  flat = image.reshape(height * width, -1)
+  flat = jnp.asarray(image).reshape(height * width, -1)
 
   def add(out, line):
     row, weight = line

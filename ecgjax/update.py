@@ -71,11 +71,16 @@ def make_draw(one, *, devices: int, together: int):
     (key, batch) -> Example with a leading batch axis.
   """
 
+  # not batch_size=1: that is a vmap of one, under which both sides of a condition are computed, so every damage on every page
+  chunk = None if together == 1 else together
+
   def draw(key: jax.Array, batch) -> Example:
     size = len(next(iter(batch.values())))
-    keys = jax.random.split(key, size)
-    by_device = jax.tree.map(lambda x: x.reshape(devices, size // devices, *x.shape[1:]), (keys, batch))
-    mapped = jax.vmap(lambda items: jax.lax.map(lambda item: one(*item), items, batch_size=together))(by_device)
-    return jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), mapped)
+    items = jax.random.split(key, size), batch
+    mapped = lambda items: jax.lax.map(lambda item: one(*item), items, batch_size=chunk)
+    if devices == 1:
+      return mapped(items)
+    by_device = jax.tree.map(lambda x: x.reshape(devices, size // devices, *x.shape[1:]), items)
+    return jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), jax.vmap(mapped)(by_device))
 
   return draw
