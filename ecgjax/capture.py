@@ -86,8 +86,8 @@ def plain(key: jax.Array, shot: Shot, *, white: bool) -> Shot:
 def desk(key: jax.Array, shot: Shot) -> Shot:
   """A table: wood with its grain, brushed metal, cloth or laminate; the sheet, and sometimes others below it, cast a shadow."""
   ks = jax.random.split(key, 8)
-  light, warm = _uniform(ks[0], 0.15, 0.75), _uniform(ks[1], -0.05, 0.6)
-  rgb = light * jnp.stack([1 + 0.35 * warm, jnp.ones(()), 1 - 0.75 * warm])
+  light, warm = _uniform(ks[0], 0.15, 0.75), jnp.maximum(_uniform(ks[1], -0.4, 1.1), -0.03)
+  rgb = light * jnp.stack([1 + 0.3 * warm, 1 - 0.15 * warm, 1 - 0.6 * warm])
   lying = jax.random.bernoulli(ks[2])  # the grain runs across or upwards
   fine, broad = (
     jnp.where(lying, shot.field(k, (a, b)), shot.field(k, (b, a))) for k, a, b in ((ks[3], 0.0015, 0.15), (ks[4], 0.02, 0.4))
@@ -114,13 +114,15 @@ def monitor(key: jax.Array, shot: Shot) -> Shot:
 
 
 def light(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
-  """Uneven light, exposure and white balance of a room."""
-  ks = jax.random.split(key, 4)
+  """Uneven light, exposure and white balance of a room, and the colour that a phone takes away in its dimness."""
+  ks = jax.random.split(key, 5)
+  level = (shot.image @ jnp.array([0.30, 0.59, 0.11]))[..., None]
+  pale = shot.image + strength * _uniform(ks[4], 0.4, 1.0) * (level - shot.image)
   slope = jax.random.normal(ks[0], (2,)) * 0.2
   uneven = slope[0] * (shot.ys - 0.5)[:, None] + slope[1] * (shot.xs - 0.5)[None] + 0.06 * shot.field(ks[1], (0.4, 0.4))
-  balance = 1 + 0.05 * jax.random.normal(ks[2], (3,))
+  balance = 1 + 0.04 * jax.random.normal(ks[2], (3,))
   gain = _uniform(ks[3], -0.5, 0.0) + uneven
-  return shot._replace(image=shot.image * jnp.exp(strength * (gain[..., None] + jnp.log(jnp.clip(balance, 0.6, 1.4)))))
+  return shot._replace(image=pale * jnp.exp(strength * (gain[..., None] + jnp.log(jnp.clip(balance, 0.6, 1.4)))))
 
 
 def shadow(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
@@ -147,7 +149,7 @@ def screen(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """A page shown by a screen: resampled to its px, its coloured stripes and rows beat with the camera's px (moire), its black glows."""
   ks = jax.random.split(key, 6)
   pitch = _uniform(ks[0], 1.3, 2.6)  # page px of a screen px: the page is shown smaller than it is
-  soft = fields.blur(shot.image, sigma_px=(0.4 * strength * pitch, 0.4 * strength * pitch), reach_px=3)
+  soft = fields.blur(shot.image, sigma_px=(0.5 * strength * pitch, 0.5 * strength * pitch), reach_px=3)
   phase = 2 * jnp.pi * shot.page_px / pitch + _uniform(ks[1], 0, 6.3, (2,))
   stripes = jnp.cos(phase[..., :1] + 2 * jnp.pi * jnp.arange(3) / 3)
   depth = strength * _uniform(ks[2], 0.02, 0.1, (2,))
@@ -155,7 +157,7 @@ def screen(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   # what the camera's own colour filter makes of the stripes: wide coloured bands
   bands = shot.field(ks[3], (0.5, 0.5)) * 9 + 40 * _uniform(ks[4], -1, 1) * shot.ys[:, None]
   rainbow = 1 + 0.02 * strength * jnp.cos(bands[..., None] + 2 * jnp.pi * jnp.arange(3) / 3)
-  black = strength * _uniform(ks[5], 0.03, 0.16)
+  black = strength * _uniform(ks[5], 0.05, 0.25)
   return shot._replace(image=(black + (1 - black) * soft) * pattern * rainbow)
 
 
@@ -178,7 +180,7 @@ def tint(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   ks = jax.random.split(key, 3)
   warm = _uniform(ks[0], -1, 1)
   cast = jnp.stack([1 - 0.42 * jnp.maximum(-warm, 0), 1 - 0.3 * jnp.abs(warm) - 0.2 * jnp.maximum(warm, 0) ** 2, 1 - jnp.maximum(warm, 0)])
-  cast = jnp.clip(cast * _uniform(ks[1], 0.86, 1.05, (3,)), 0, 1) * _uniform(ks[2], 0.82, 1.0)
+  cast = jnp.clip(cast * _uniform(ks[1], 0.86, 1.05, (3,)), 0, 1) * _uniform(ks[2], 0.88, 1.0)
   return shot._replace(image=shot.image * (1 + strength * (cast - 1)))
 
 
@@ -207,7 +209,7 @@ def sharpen(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """The unsharp mask of a phone or a scanner driver: dark lines get pale edges."""
   # of the lightness, as drivers do: a red line loses its red too, and turns to wine
   level = shot.image @ jnp.array([0.30, 0.59, 0.11])
-  soft = fields.blur(level, sigma_px=(1.1, 1.1), reach_px=2)
+  soft = fields.blur(level, sigma_px=(1.5, 1.5), reach_px=3)
   return shot._replace(image=jnp.clip(shot.image + (strength * _uniform(key, 0.2, 1.3) * (level - soft))[..., None], 0, 1))
 
 

@@ -121,7 +121,7 @@ def photo(
   shot = jax.lax.switch(jnp.asarray(damage.ground, jnp.int32), grounds, shot)
   shot = _chain(CAMERA, at_camera, shot, damage, changing=('image',))
   corner_px = jnp.stack([sheet.x0_px, -wear.MARGIN_PX])
-  return Photo(shot.image, view.page_lattice - origin_px, sheet.hidden, corner_px)
+  return Photo(jnp.clip(shot.image, 0, 1), view.page_lattice - origin_px, sheet.hidden, corner_px)
 
 
 def shape(key: jax.Array, damage: Damage) -> jax.Array:

@@ -35,10 +35,10 @@ class Variant(NamedTuple):
 
 
 _SCAN = Damage(roll_deg=0.7, zoom=0.985, shift_px=12, feed_px=0.7, dot_gain=0.6, halftone=0.2, sensor=0.15,
-  sharpen=0.5, jpeg=0.1, sticker=1)
-_BLACK = _SCAN._replace(grey=1, halftone=1.0, dot_gain=1.0, bilevel=0.25, sharpen=0.7)
+  sharpen=0.3, jpeg=0.1, sticker=1)
+_BLACK = _SCAN._replace(grey=1, halftone=1.0, dot_gain=1.0, bilevel=0.25, sharpen=0.6)
 _PHOTO = Damage(
-  curl_px=22, wave_px=3, feed_px=0.5, tilt_deg=14, roll_deg=4, fill=0.98, lens=0.01, ground=DESK, dot_gain=0.5, halftone=0.2, sticker=1,
+  curl_px=22, wave_px=3, feed_px=0.5, tilt_deg=14, roll_deg=4, fill=0.98, lens=0.01, ground=DESK, dot_gain=0.9, halftone=0.2, sticker=1,
   light=0.8, shadow=0.5, focus=0.9, motion=0.3, sensor=0.5, sharpen=1, jpeg=0.4,
 )  # fmt: skip
 
@@ -48,17 +48,17 @@ VARIANTS = {
   '0004': Variant(_BLACK, SCAN),
   '0005': Variant(_PHOTO, PHOTO),
   '0006': Variant(_PHOTO._replace(curl_px=0, wave_px=0, feed_px=0, dot_gain=0, halftone=0, lens=0.015, fill=0.85, ground=MONITOR,
-                                  screen=1, glare=0.6, shadow=0.3, sticker=1), PHOTO),
+                                  screen=1, glare=0.6, shadow=0.3, focus=1.2, sharpen=0.6, sticker=1), PHOTO),
   '0009': Variant(_PHOTO._replace(wave_px=10, crumple_px=0.5, stain=0.25, soak=0.6, dirt=0.2), PHOTO),
   '0010': Variant(_PHOTO._replace(wave_px=13, crumple_px=1.2, stain=0.7, soak=0.8, mould=0.65, dirt=1, crease=0.3,
-    wrinkle=0.2, tear=0.3), PHOTO),
+    wrinkle=0.12, tear=0.3), PHOTO),
   '0011': Variant(_SCAN._replace(roll_deg=1.5, wave_px=4, crumple_px=0.5, stain=0.4, soak=0.35, mould=0.6, dirt=0.7), SCAN),
   '0012': Variant(_BLACK._replace(roll_deg=1.5, wave_px=4, crumple_px=0.5, stain=0.4, soak=0.35, mould=0.6, dirt=0.7), SCAN),
-  '0015': Variant(Damage(roll_deg=5, ground=LID_BLACK, wrinkle=1, crease=0.8, tint=1, sensor=0.5, light=0.3, focus=1,
+  '0015': Variant(Damage(roll_deg=5, ground=LID_BLACK, wrinkle=1, crease=0.8, tint=1, sensor=0.9, light=0.2, focus=0.7,
     jpeg=0.3), PAGE, TINTED),
   'fax': Variant(_SCAN._replace(zoom=0.75, grey=1, halftone=0.5, bilevel=1, feed_px=1.5, jpeg=0, dirt=0.4, sticker=0),
     (1275, 1650), ANY, 1.33),
-  'thermal': Variant(_SCAN._replace(fade=1, stain=0.4, crease=0.3, curl_px=4, sticker=0), SCAN, THERMAL),
+  'thermal': Variant(_SCAN._replace(halftone=0, fade=1, stain=0.4, crease=0.3, curl_px=4, sticker=0), SCAN, THERMAL),
   'small': Variant(_PHOTO._replace(fill=0.95, focus=0.5, motion=0.1), (675, 900), ANY, 2.7),
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ Strength 0 leaves the sheet as it is; 1 is what such a page in an archive looks 
 flat: `bend` shapes the sheet, and only the camera samples it. What covers or removes ink is marked in `hidden`.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -80,7 +81,7 @@ def dot_gain(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
 def halftone(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   """Printers have no pale ink: tints become scattered dots, white and full ink stay."""
   dots = fields.blur(fields.noise(key, sheet.there.shape), sigma_px=(0.5, 0.5), reach_px=1) * 1.8
-  tint = jnp.clip(1 - sheet.image, 0, 1)
+  tint = jnp.clip(1 - sheet.image / jnp.maximum(sheet.paper_rgb, 1e-3), 0, 1)
   return sheet._replace(image=jnp.clip(sheet.image + strength * 2.2 * (tint * (1 - tint)) * dots[..., None], 0, 1))
 
 
@@ -97,7 +98,7 @@ def stain(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   ks = jax.random.split(key, 4)
   low, fine = (fields.smooth(k, sheet.ys, sheet.xs, grain_px=g) for k, g in ((ks[0], 300.0), (ks[1], 70.0)))
   amount = ramp(low + 0.35 * fine, _uniform(ks[2], 0.3, 1.2), 2.2)
-  rgb = jnp.array([0.78, 0.69, 0.53]) + _uniform(ks[3], -0.07, 0.07, (3,))
+  rgb = jnp.array([0.80, 0.73, 0.55]) + _uniform(ks[3], -0.07, 0.07, (3,))
   return _tint(sheet, jnp.minimum(0.9 * strength, 1) * amount, rgb)
 
 
@@ -119,10 +120,11 @@ def mould(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   ks = jax.random.split(key, 7)
   size = _uniform(ks[0], 0.8, 1.3)
   low, middle, fine = (fields.smooth(k, sheet.ys, sheet.xs, grain_px=g) for k, g in ((ks[1], 190.0), (ks[2], 48.0), (ks[3], 9.0)))
-  colony = ramp(0.7 * low + 0.7 * middle + 0.35 * fine, _uniform(ks[4], 0.7, 1.5), 3.0 * size)
-  grains = ramp(0.8 * fine + 3 * fields.blur(fields.noise(ks[5], sheet.there.shape), sigma_px=(0.8, 0.8), reach_px=2) + 1.6 * colony, 0.4, 3.0)
+  colony = ramp(0.7 * low + 0.7 * middle + 0.2 * fine, _uniform(ks[4], 0.7, 1.5), 3.0 * size)
+  spores = fields.blur(fields.noise(ks[5], sheet.there.shape), sigma_px=(0.8, 0.8), reach_px=2)
+  grains = ramp(0.45 * fine + 3 * spores + 1.6 * colony, 0.4, 3.0)
   rgb = jnp.array([0.30, 0.27, 0.21]) * _uniform(ks[6], 0.4, 1.7)
-  return _tint(sheet, jnp.clip(strength * (0.25 * jnp.sqrt(colony) + 0.9 * colony * grains), 0, 0.97), rgb)
+  return _tint(sheet, jnp.clip(strength * (0.35 * jnp.sqrt(colony) + 0.9 * colony * grains), 0, 0.97), rgb)
 
 
 def dirt(key: jax.Array, sheet: Sheet, *, strength: jax.Array, specks: int = 96, box_px: int = 16) -> Sheet:
@@ -185,14 +187,17 @@ def wrinkle(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   light = (jnp.sin(angle), jnp.cos(angle))
   rough = _uniform(ks[1], 0.1, 1.0)  # how much of the small facets this sheet has
   shade = jnp.zeros(sheet.there.shape)
-  for n, (grain, share) in enumerate(((430.0, 0.9), (200.0, 0.9), (90.0, 0.7), (40.0, 0.4))):
-    field = fields.draw(jax.random.fold_in(ks[2], n), grain_px=(grain, grain))
+  # long facets upwards and across beside square ones: their ridges meet at angles, where those of one field close in circles
+  facets = ((430, 430, 0.7), (560, 280, 0.7), (250, 500, 0.7), (170, 200, 0.6), (180, 90, 0.5), (80, 150, 0.5), (40, 50, 0.35))
+  for n, (high, wide, share) in enumerate(facets):
+    grain = math.sqrt(high * wide)
+    field = fields.draw(jax.random.fold_in(ks[2], n), grain_px=(high, wide))
     # a ridge is sharp, but not a knife's edge: 4 px and a twentieth of the facet
     side = jnp.tanh(fields.at(field, sheet.ys, sheet.xs) * grain / (4 + 0.05 * grain))
-    shade += share * rough ** (n / 2) * side * fields.at(field, sheet.ys, sheet.xs, slope=light) * grain
+    shade += share * rough ** (n / 4) * side * fields.at(field, sheet.ys, sheet.xs, slope=light) * grain
   depth = strength * _uniform(ks[3], 0.4, 1.3)
   # lit flanks saturate soon, those turned away darken, a few folds lie in full shade
-  gain = 1 - depth * (0.28 - 0.3 * jnp.tanh(0.7 * shade)) - depth * 0.5 * ramp(-shade, 1.6, 4.0) * _uniform(ks[4], 0, 1)
+  gain = 1 - depth * (0.24 - 0.3 * jnp.tanh(0.7 * shade)) - depth * 0.5 * ramp(-shade, 1.6, 4.0) * _uniform(ks[4], 0, 1)
   return sheet._replace(image=sheet.image * jnp.clip(gain, 0.03, 1)[..., None])
 
 
@@ -204,7 +209,7 @@ def relief(key: jax.Array, sheet: Sheet, heights_px: jax.Array, *, knots: tuple,
     sheet: that is bent.
     heights_px: (R, C) height above the table at the nodes.
     knots: page px of the node rows and columns.
-    strength: 1 makes a slope of 10 % a fifth brighter or darker.
+    strength: 1 makes a slope of 10 % a sixth brighter or darker.
 
   Returns:
     The sheet.
@@ -213,7 +218,7 @@ def relief(key: jax.Array, sheet: Sheet, heights_px: jax.Array, *, knots: tuple,
   angle = _uniform(key, 0, 2 * jnp.pi)
   facing = jnp.sin(angle) * slope_y + jnp.cos(angle) * slope_x
   down, across = (geometry.spline_weights(k, at) for k, at in zip(knots, (sheet.ys, sheet.xs), strict=True))
-  gain = jnp.clip(1 + 2 * strength * (down @ facing @ across.T), 0.6, 1.2)
+  gain = jnp.clip(1 + 1.6 * strength * (down @ facing @ across.T), 0.6, 1.2)
   return sheet._replace(image=jnp.clip(sheet.image * gain[..., None], 0, 1))
 
 
