@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecgjax import fields, geometry, paper
+from ecgjax.fields import Number
 
 OUTER = 3  # node rows and columns beyond the page on every side
 _CENTRE = np.array([paper.WIDTH_PX / 2, paper.HEIGHT_PX / 2, 0.0], np.float32)
 _DENSE_PX = 8  # spacing at which a lattice is tabulated before it is inverted
-_COARSE_PX = 16  # spacing of image px whose page coordinates are solved for; those between are interpolated
+STEP_PX = 16  # spacing of image px whose page coordinates are solved for; those between are interpolated
 
 
 class View(NamedTuple):
@@ -38,7 +39,8 @@ class View(NamedTuple):
 def nodes_px() -> tuple[np.ndarray, np.ndarray]:
   """Returns the page px of the outer node rows (51,) and columns (63,)."""
   outside = paper.MAJOR_PX * np.arange(1, OUTER + 1)
-  return tuple(np.concatenate([axis[0] - outside[::-1], axis, axis[-1] + outside]) for axis in geometry.nodes_px())
+  rows, cols = (np.concatenate([axis[0] - outside[::-1], axis, axis[-1] + outside]) for axis in geometry.nodes_px())
+  return rows, cols
 
 
 def flat() -> jax.Array:
@@ -48,12 +50,12 @@ def flat() -> jax.Array:
   return jnp.asarray(np.stack([x, y, 0 * x], axis=-1), jnp.float32)
 
 
-def curl(key: jax.Array, surface: jax.Array, *, height_px: jax.Array) -> jax.Array:
+def curl(key: jax.Array, surface: jax.Array, *, height_px: Number) -> jax.Array:
   """Rolls the sheet as paper does that was kept rolled or folded: a cylinder along a random direction, `height_px` of typical rise."""
   ks = jax.random.split(key, 4)
   angle = jax.random.uniform(ks[0], maxval=2 * jnp.pi)
   along = jnp.stack([jnp.cos(angle), jnp.sin(angle)])
-  t = (surface[..., :2] - _CENTRE[:2]) @ along
+  t = ((surface[..., :2] - _CENTRE[:2]) * along).sum(-1)
   wave = 2 * jnp.pi / jax.random.uniform(ks[1], minval=2500.0, maxval=6000.0)
   phase, rise = jax.random.uniform(ks[2], maxval=2 * jnp.pi), height_px * jax.random.uniform(ks[3], minval=0.4, maxval=1.6)
   z = rise * (jnp.cos(wave * t + phase) - jnp.cos(phase))
@@ -63,19 +65,19 @@ def curl(key: jax.Array, surface: jax.Array, *, height_px: jax.Array) -> jax.Arr
   return surface + jnp.concatenate([-lost[..., None] * along, z[..., None]], axis=-1)
 
 
-def wave(key: jax.Array, surface: jax.Array, *, height_px: jax.Array, grain_px: float = 330.0) -> jax.Array:
+def wave(key: jax.Array, surface: jax.Array, *, height_px: Number, grain_px: float = 330.0) -> jax.Array:
   """Cockles the sheet as water does: smooth bumps of `height_px` rms and a tenth of that within the plane."""
   rows, cols = map(jnp.asarray, nodes_px())
   bumps = jnp.stack([fields.smooth(k, rows, cols, grain_px=grain_px) for k in jax.random.split(key, 3)], axis=-1)
   return surface + height_px * bumps * jnp.array([0.1, 0.1, 1.0])
 
 
-def crumple(key: jax.Array, surface: jax.Array, *, shift_px: jax.Array) -> jax.Array:
+def crumple(key: jax.Array, surface: jax.Array, *, shift_px: Number) -> jax.Array:
   """Leaves the small uneven shifts of a sheet that was crumpled and flattened again: `shift_px` rms within the plane."""
   return wave(key, surface, height_px=10 * shift_px * jnp.array([1.0, 1.0, 0.3]), grain_px=110.0)
 
 
-def feed(key: jax.Array, surface: jax.Array, *, shift_px: jax.Array) -> jax.Array:
+def feed(key: jax.Array, surface: jax.Array, *, shift_px: Number) -> jax.Array:
   """Moves rows and columns as an uneven scanner or printer does: each by an amount of its own, `shift_px` rms along y and half along x."""
   rows, cols = map(jnp.asarray, nodes_px())
   down, across = (fields.smooth(k, rows, cols, grain_px=260.0) for k in jax.random.split(key))
@@ -83,8 +85,8 @@ def feed(key: jax.Array, surface: jax.Array, *, shift_px: jax.Array) -> jax.Arra
 
 
 def see(
-  key: jax.Array, surface: jax.Array, *, frame_px: tuple[int, int], tilt_deg: jax.Array, roll_deg: jax.Array, fill: jax.Array,
-  zoom: jax.Array, shift_px: jax.Array, lens: jax.Array,
+  key: jax.Array, surface: jax.Array, *, frame_px: tuple[int, int], tilt_deg: Number, roll_deg: Number, fill: Number,
+  zoom: Number, shift_px: Number, lens: Number,
 ) -> View:  # fmt: skip
   """Looks at a surface through a camera or a scanner.
 
@@ -105,11 +107,11 @@ def see(
   ks = jax.random.split(key, 5)
   roll, tilt = jax.random.uniform(ks[0], (2,), minval=-1.0) * jnp.deg2rad(jnp.stack([roll_deg, tilt_deg]))
   heading = jax.random.uniform(ks[1], maxval=2 * jnp.pi)
-  turn = _about_z(heading) @ _about_x(tilt) @ _about_z(roll - heading)
+  turn = _chained(_about_z(heading), _about_x(tilt), _about_z(roll - heading))
   distance = jax.random.uniform(ks[2], minval=1.3, maxval=2.6) * paper.WIDTH_PX
 
   def project(points):
-    x = (points - _CENTRE) @ turn.T
+    x = jnp.einsum('...i,ji->...j', points - _CENTRE, turn, precision='highest')  # an accelerator's default would jitter the nodes
     return x[..., :2] * (distance / (distance - x[..., 2]))[..., None]
 
   edge = surface[jnp.array([0, 0, -1, -1]), jnp.array([0, -1, 0, -1])]
@@ -125,10 +127,14 @@ def see(
   plane = jnp.stack([turn[0, :2], turn[1, :2], -turn[2, :2] / (scale * distance)]) * scale
   constant = jnp.array([0.0, 0.0, 1.0])
   to_image = jnp.concatenate([plane, constant[:, None]], axis=1)
-  to_image = jnp.eye(3).at[:2, 2].set(centre) @ to_image @ jnp.eye(3).at[:2, 2].set(-_CENTRE[:2])
+  to_image = _chained(jnp.eye(3).at[:2, 2].set(centre), to_image, jnp.eye(3).at[:2, 2].set(-_CENTRE[:2]))
   lattice = centre + scale * project(surface)
   radius2 = jnp.sum((lattice - size / 2) ** 2, axis=-1, keepdims=True) / jnp.sum((size / 2) ** 2)
   return View(to_image, size / 2 + (lattice - size / 2) * (1 + lens * radius2))
+
+
+def _chained(*matrices):
+  return jnp.linalg.multi_dot(matrices, precision='highest')
 
 
 def _about_z(angle):
@@ -172,7 +178,7 @@ def page_px(view: View, *, size_px: tuple[int, int], origin_px: jax.Array, round
   last = jnp.array([len(table_x) - 2, len(table_y) - 2], jnp.float32)
   back = jnp.linalg.inv(view.plane)
 
-  axes = [np.arange(-1, -(-n // _COARSE_PX) + 2) * _COARSE_PX + 0.5 for n in size_px]
+  axes = [np.arange(-1, -(-n // STEP_PX) + 2) * STEP_PX + 0.5 for n in size_px]
   goal = jnp.stack(jnp.meshgrid(jnp.asarray(axes[1]), jnp.asarray(axes[0])), axis=-1).astype(jnp.float32) + origin_px
 
   def nearer(_, page):

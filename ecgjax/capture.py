@@ -37,10 +37,6 @@ class Shot(NamedTuple):
     return fields.at(fields.draw(key, grain_px=grain, span=_SPAN), self.ys, self.xs)
 
 
-def _uniform(key, low, high, shape=()):
-  return jax.random.uniform(key, shape, minval=low, maxval=high)
-
-
 def expose(
   sheet: Sheet, view: bend.View, *, frame_px: tuple[int, int], size_px: tuple[int, int], origin_px: jax.Array, shrink: float
 ) -> Shot:
@@ -79,23 +75,23 @@ def _outside_px(shot: Shot) -> jax.Array:
 
 def plain(key: jax.Array, shot: Shot, *, white: bool) -> Shot:
   """A scanner's lid: white, or black."""
-  level = _uniform(key, 0.95, 1.0) if white else _uniform(key, 0.0, 0.06)
+  level = fields.uniform(key, 0.95, 1.0) if white else fields.uniform(key, 0.0, 0.06)
   return _behind(shot, level * jnp.ones(3))
 
 
 def desk(key: jax.Array, shot: Shot) -> Shot:
   """A table: wood with its grain, brushed metal, cloth or laminate; the sheet, and sometimes others below it, cast a shadow."""
   ks = jax.random.split(key, 8)
-  light, warm = _uniform(ks[0], 0.15, 0.75), jnp.maximum(_uniform(ks[1], -0.4, 1.1), -0.03)
+  light, warm = fields.uniform(ks[0], 0.15, 0.75), jnp.maximum(fields.uniform(ks[1], -0.4, 1.1), -0.03)
   rgb = light * jnp.stack([1 + 0.3 * warm, 1 - 0.15 * warm, 1 - 0.6 * warm])
   lying = jax.random.bernoulli(ks[2])  # the grain runs across or upwards
   fine, broad = (
     jnp.where(lying, shot.field(k, (a, b)), shot.field(k, (b, a))) for k, a, b in ((ks[3], 0.0015, 0.15), (ks[4], 0.02, 0.4))
   )
-  grain = _uniform(ks[5], 0.0, 0.12) * fine + _uniform(ks[6], 0.0, 0.1) * broad
+  grain = fields.uniform(ks[5], 0.0, 0.12) * fine + fields.uniform(ks[6], 0.0, 0.1) * broad
   ground = rgb * jnp.clip(1 + grain, 0.2, 1.8)[..., None]
   outside = _outside_px(shot)
-  pile = _uniform(ks[7], -60.0, 40.0)  # below 0: no other sheets
+  pile = fields.uniform(ks[7], -60.0, 40.0)  # below 0: no other sheets
   edge = 0.72 + 0.22 * ramp(jnp.mod(outside, 9.0), 1.0, 4.0)
   ground = jnp.where((outside < pile)[..., None], edge[..., None], ground)
   on_desk = 0.45 * jnp.exp(-jnp.maximum(outside - jnp.maximum(pile, 0), 0) / 22)
@@ -106,9 +102,9 @@ def desk(key: jax.Array, shot: Shot) -> Shot:
 def monitor(key: jax.Array, shot: Shot) -> Shot:
   """A screen around the page: its window, the black bezel, the room behind."""
   ks = jax.random.split(key, 4)
-  window, bezel = _uniform(ks[0], 0.0, 260.0), _uniform(ks[1], 60.0, 160.0)
+  window, bezel = fields.uniform(ks[0], 0.0, 260.0), fields.uniform(ks[1], 60.0, 160.0)
   outside = _outside_px(shot)[..., None]
-  wall = _uniform(ks[2], 0.2, 0.7) * (1 + 0.2 * shot.field(ks[3], (0.3, 0.4)))[..., None]
+  wall = fields.uniform(ks[2], 0.2, 0.7) * (1 + 0.2 * shot.field(ks[3], (0.3, 0.4)))[..., None]
   ground = jnp.where(outside < window, 0.88, jnp.where(outside < window + bezel, 0.05, wall))
   return _behind(shot, jnp.broadcast_to(ground, shot.image.shape))
 
@@ -117,79 +113,79 @@ def light(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """Uneven light, exposure and white balance of a room, and the colour that a phone takes away in its dimness."""
   ks = jax.random.split(key, 5)
   level = (shot.image @ jnp.array([0.30, 0.59, 0.11]))[..., None]
-  pale = shot.image + strength * _uniform(ks[4], 0.4, 1.0) * (level - shot.image)
+  pale = shot.image + strength * fields.uniform(ks[4], 0.4, 1.0) * (level - shot.image)
   slope = jax.random.normal(ks[0], (2,)) * 0.2
   uneven = slope[0] * (shot.ys - 0.5)[:, None] + slope[1] * (shot.xs - 0.5)[None] + 0.06 * shot.field(ks[1], (0.4, 0.4))
   balance = 1 + 0.04 * jax.random.normal(ks[2], (3,))
-  gain = _uniform(ks[3], -0.5, 0.0) + uneven
+  gain = fields.uniform(ks[3], -0.5, 0.0) + uneven
   return shot._replace(image=pale * jnp.exp(strength * (gain[..., None] + jnp.log(jnp.clip(balance, 0.6, 1.4)))))
 
 
 def shadow(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """The soft shadow of a hand, a phone or a window frame."""
   ks = jax.random.split(key, 4)
-  angle = _uniform(ks[0], 0, 2 * jnp.pi)
+  angle = fields.uniform(ks[0], 0, 2 * jnp.pi)
   side = jnp.sin(angle) * (shot.ys - 0.5)[:, None] + jnp.cos(angle) * (shot.xs - 0.5)[None]
-  side = side + 0.08 * shot.field(ks[1], (0.25, 0.25)) + _uniform(ks[2], -0.3, 0.35)
-  deep, soft = _uniform(ks[3], 0.1, 1.0, (2,)) * jnp.array([0.45, 0.5])
+  side = side + 0.08 * shot.field(ks[1], (0.25, 0.25)) + fields.uniform(ks[2], -0.3, 0.35)
+  deep, soft = fields.uniform(ks[3], 0.1, 1.0, shape=(2,)) * jnp.array([0.45, 0.5])
   return shot._replace(image=shot.image * (1 - strength * deep * ramp(side, 0, soft + 0.02))[..., None])
 
 
 def glare(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """A lamp or a flash mirrored by gloss or glass: a bright blot that bleaches what lies under it."""
   ks = jax.random.split(key, 3)
-  y, x = _uniform(ks[0], 0, 1, (2,))
-  size = _uniform(ks[1], 0.06, 0.3, (2,))
+  y, x = fields.uniform(ks[0], 0, 1, shape=(2,))
+  size = fields.uniform(ks[1], 0.06, 0.3, shape=(2,))
   blot = jnp.exp(-0.5 * (((shot.ys - y) / size[0]) ** 2)[:, None] - 0.5 * (((shot.xs - x) / size[1]) ** 2)[None])
-  amount = (strength * _uniform(ks[2], 0.1, 0.75) * blot)[..., None]
+  amount = (strength * fields.uniform(ks[2], 0.1, 0.75) * blot)[..., None]
   return shot._replace(image=shot.image + amount * (1 - shot.image))
 
 
 def screen(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """A page shown by a screen: resampled to its px, its coloured stripes and rows beat with the camera's px (moire), its black glows."""
   ks = jax.random.split(key, 6)
-  pitch = _uniform(ks[0], 1.3, 2.6)  # page px of a screen px: the page is shown smaller than it is
+  pitch = fields.uniform(ks[0], 1.3, 2.6)  # page px of a screen px: the page is shown smaller than it is
   soft = fields.blur(shot.image, sigma_px=(0.5 * strength * pitch, 0.5 * strength * pitch), reach_px=3)
-  phase = 2 * jnp.pi * shot.page_px / pitch + _uniform(ks[1], 0, 6.3, (2,))
+  phase = 2 * jnp.pi * shot.page_px / pitch + fields.uniform(ks[1], 0, 6.3, shape=(2,))
   stripes = jnp.cos(phase[..., :1] + 2 * jnp.pi * jnp.arange(3) / 3)
-  depth = strength * _uniform(ks[2], 0.02, 0.1, (2,))
+  depth = strength * fields.uniform(ks[2], 0.02, 0.1, shape=(2,))
   pattern = (1 + depth[0] * stripes) * (1 + depth[1] * jnp.cos(phase[..., 1:]))
   # what the camera's own colour filter makes of the stripes: wide coloured bands
-  bands = shot.field(ks[3], (0.5, 0.5)) * 9 + 40 * _uniform(ks[4], -1, 1) * shot.ys[:, None]
+  bands = shot.field(ks[3], (0.5, 0.5)) * 9 + 40 * fields.uniform(ks[4], -1, 1) * shot.ys[:, None]
   rainbow = 1 + 0.02 * strength * jnp.cos(bands[..., None] + 2 * jnp.pi * jnp.arange(3) / 3)
-  black = strength * _uniform(ks[5], 0.05, 0.25)
+  black = strength * fields.uniform(ks[5], 0.05, 0.25)
   return shot._replace(image=(black + (1 - black) * soft) * pattern * rainbow)
 
 
 def focus(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """A lens out of focus: blur of 0.35 to 1.2 px at strength 1."""
-  sigma = strength * _uniform(key, 0.35, 1.2)
-  return shot._replace(image=fields.blur(shot.image, sigma_px=(sigma, sigma), reach_px=3))
+  sigma = strength * fields.uniform(key, 0.35, 1.2)
+  return shot._replace(image=fields.blur(shot.image, sigma_px=(sigma, sigma), reach_px=4))
 
 
 def motion(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """A hand that shakes: up to 1.6 px of blur along one axis of the picture at strength 1."""
   ks = jax.random.split(key)
   along = jax.random.bernoulli(ks[0]) * jnp.array([1.0, -1.0]) + jnp.array([0.0, 1.0])
-  sigma = strength * _uniform(ks[1], 0.0, 1.6) * along
-  return shot._replace(image=fields.blur(shot.image, sigma_px=(sigma[0], sigma[1]), reach_px=3))
+  sigma = strength * fields.uniform(ks[1], 0.0, 1.6) * along
+  return shot._replace(image=fields.blur(shot.image, sigma_px=(sigma[0], sigma[1]), reach_px=4))
 
 
 def tint(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """A strong colour cast, cold or warm, as of coloured paper or a wrong white balance."""
   ks = jax.random.split(key, 3)
-  warm = _uniform(ks[0], -1, 1)
+  warm = fields.uniform(ks[0], -1, 1)
   cast = jnp.stack([1 - 0.42 * jnp.maximum(-warm, 0), 1 - 0.3 * jnp.abs(warm) - 0.2 * jnp.maximum(warm, 0) ** 2, 1 - jnp.maximum(warm, 0)])
-  cast = jnp.clip(cast * _uniform(ks[1], 0.86, 1.05, (3,)), 0, 1) * _uniform(ks[2], 0.88, 1.0)
+  cast = jnp.clip(cast * fields.uniform(ks[1], 0.86, 1.05, shape=(3,)), 0, 1) * fields.uniform(ks[2], 0.88, 1.0)
   return shot._replace(image=shot.image * (1 + strength * (cast - 1)))
 
 
 def grey(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """A black-and-white device: one mixture of the three colours, from the eye's to the green alone, in which a red grid is black."""
   ks = jax.random.split(key)
-  weights = jnp.array([0.30, 0.59, 0.11]) + _uniform(ks[0], 0, 1) * jnp.array([-0.3, 0.31, -0.01])
+  weights = jnp.array([0.30, 0.59, 0.11]) + fields.uniform(ks[0], 0, 1) * jnp.array([-0.3, 0.31, -0.01])
   level = (shot.image @ weights)[..., None]
-  steep = 1 + 0.9 * _uniform(ks[1], 0, 1)
+  steep = 1 + 0.9 * fields.uniform(ks[1], 0, 1)
   level = jnp.clip(0.85 + steep * (level - 0.85), 0, 1)
   return shot._replace(image=shot.image + strength * (level - shot.image))
 
@@ -198,7 +194,7 @@ def sensor(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """Noise of a sensor: more in bright px, half of it coloured, some of it smeared by the camera's own cleaning."""
   ks = jax.random.split(key, 4)
   shape = shot.there.shape
-  amount = strength * _uniform(ks[0], 0.005, 0.05)
+  amount = strength * fields.uniform(ks[0], 0.005, 0.05)
   bright = jnp.sqrt(jnp.clip(shot.image, 0, 1)) + 0.3
   colour = jax.random.normal(ks[1], (3,)) * 0.5
   grain = fields.noise(ks[2], shape)[..., None] + colour * fields.noise(ks[3], shape)[..., None]
@@ -210,56 +206,13 @@ def sharpen(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   # of the lightness, as drivers do: a red line loses its red too, and turns to wine
   level = shot.image @ jnp.array([0.30, 0.59, 0.11])
   soft = fields.blur(level, sigma_px=(1.5, 1.5), reach_px=3)
-  return shot._replace(image=jnp.clip(shot.image + (strength * _uniform(key, 0.2, 1.3) * (level - soft))[..., None], 0, 1))
+  return shot._replace(image=jnp.clip(shot.image + (strength * fields.uniform(key, 0.2, 1.3) * (level - soft))[..., None], 0, 1))
 
 
 def bilevel(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """Black or white and nothing between, as fax machines and copiers do; below strength 1 a steep curve."""
   ks = jax.random.split(key)
-  level = _uniform(ks[0], 0.42, 0.72) + 0.02 * fields.noise(ks[1], shot.there.shape)[..., None]
+  level = fields.uniform(ks[0], 0.42, 0.72) + 0.02 * fields.noise(ks[1], shot.there.shape)[..., None]
   steep = 4 * (100.0 ** strength)
   hard = jax.nn.sigmoid(steep * (shot.image - level))
   return shot._replace(image=shot.image + jnp.minimum(2 * strength, 1) * (hard - shot.image))
-
-
-# The example tables of the JPEG standard (ITU T.81, annex K), for luminance and colour.
-_LUMA = np.array([
-  [16, 11, 10, 16, 24, 40, 51, 61],
-  [12, 12, 14, 19, 26, 58, 60, 55],
-  [14, 13, 16, 24, 40, 57, 69, 56],
-  [14, 17, 22, 29, 51, 87, 80, 62],
-  [18, 22, 37, 56, 68, 109, 103, 77],
-  [24, 35, 55, 64, 81, 104, 113, 92],
-  [49, 64, 78, 87, 103, 121, 120, 101],
-  [72, 92, 95, 98, 112, 100, 103, 99],
-], np.float32)  # fmt: skip
-_CHROMA = np.full((8, 8), 99, np.float32)
-_CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
-_N = np.arange(8)
-_DCT = (np.sqrt(np.where(_N == 0, 1, 2) / 8)[:, None] * np.cos(np.pi * (2 * _N + 1) * _N[:, None] / 16)).astype(np.float32)
-_YCC = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32)
-
-
-def jpeg(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
-  """Loses what JPEG loses: 8 x 8 cosines rounded by the standard's tables at quality 95 down to 30, colour at half the resolution."""
-  quality = 95 - strength * _uniform(key, 5.0, 65.0)
-  scale = jnp.where(quality < 50, 50 / quality, 2 - quality / 50) / 255
-  height, width = shot.there.shape
-  pad = [(0, -n % 16) for n in (height, width)]
-  ycc = jnp.pad(shot.image @ _YCC.T, (*pad, (0, 0)), mode='edge')
-  h, w = ycc.shape[:2]
-  luma = _rounded(ycc[..., :1] - 0.5, scale * _LUMA) + 0.5
-  small = ycc[..., 1:].reshape(h // 2, 2, w // 2, 2, 2).mean((1, 3))
-  small = _rounded(small, scale * _CHROMA)
-  chroma = jnp.broadcast_to(small[:, None, :, None], (h // 2, 2, w // 2, 2, 2)).reshape(h, w, 2)
-  rgb = jnp.concatenate([luma, chroma], axis=-1) @ jnp.asarray(np.linalg.inv(_YCC).T, jnp.float32)
-  return shot._replace(image=jnp.clip(rgb[:height, :width], 0, 1))
-
-
-def _rounded(planes: jax.Array, table: jax.Array) -> jax.Array:
-  """(H, W, C) rounded to multiples of `table` in the space of 8 x 8 cosines."""
-  h, w, c = planes.shape
-  blocks = planes.reshape(h // 8, 8, w // 8, 8, c)
-  waves = jnp.einsum('ij,ajbkc,lk->aiblc', _DCT, blocks, _DCT, precision='highest')
-  waves = jnp.round(waves / table[:, None, :, None]) * table[:, None, :, None]
-  return jnp.einsum('ij,aibkc,kl->ajblc', _DCT, waves, _DCT, precision='highest').reshape(h, w, c)

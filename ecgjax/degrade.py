@@ -9,10 +9,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ecgjax import bend, capture, geometry, paper, wear
+from ecgjax import bend, capture, codec, folds, geometry, paper, wear
+from ecgjax.fields import Number
 
 LID_WHITE, LID_BLACK, DESK, MONITOR = range(4)
-Number = jax.Array | float
 
 
 class Damage(NamedTuple):
@@ -77,10 +77,10 @@ class Photo(NamedTuple):
 
 
 # In the order in which they happen. A new effect goes to the end of its list in `Damage`, so that the others keep their chance.
-PAPER = (wear.dot_gain, wear.halftone, wear.fade, wear.stain, wear.soak, wear.mould, wear.dirt, wear.crease, wear.wrinkle, wear.tear,
+PAPER = (wear.dot_gain, wear.halftone, wear.fade, wear.stain, wear.soak, wear.mould, wear.dirt, folds.crease, folds.wrinkle, folds.tear,
          wear.sticker)  # fmt: skip
 CAMERA = (capture.screen, capture.light, capture.shadow, capture.glare, capture.focus, capture.motion, capture.tint, capture.grey,
-          capture.sensor, capture.sharpen, capture.bilevel, capture.jpeg)  # fmt: skip
+          capture.sensor, capture.sharpen, capture.bilevel, codec.jpeg)  # fmt: skip
 
 
 def photo(
@@ -109,10 +109,10 @@ def photo(
   if part is not None:
     size_px = part[0]
     middle = geometry.image_px(view.page_lattice, jnp.stack([part[1], paper.HEIGHT_PX / 2]))
-    # whole px, so that a part shows exactly the px of the whole
-    origin_px = jnp.floor(middle - jnp.array(size_px[::-1]) / 2)
+    # on the steps at which the view is inverted, so that a part shows the px of the whole
+    origin_px = bend.STEP_PX * jnp.round((middle - jnp.array(size_px[::-1]) / 2) / bend.STEP_PX)
   sheet = _chain(PAPER, at_paper, wear.lay(image, paper_rgb=paper_rgb, x0_px=x0_px), damage, changing=('image', 'there', 'hidden'))
-  sheet = wear.relief(at_relief, sheet, surface[..., 2], knots=bend.nodes_px(), strength=jnp.asarray(damage.light, jnp.float32))
+  sheet = folds.relief(at_relief, sheet, surface[..., 2], knots=bend.nodes_px(), strength=jnp.asarray(damage.light, jnp.float32))
   shot = capture.expose(sheet, view, frame_px=frame_px, size_px=size_px, origin_px=origin_px, shrink=shrink)
   grounds = [
     lambda s: capture.plain(at_ground, s, white=True), lambda s: capture.plain(at_ground, s, white=False),

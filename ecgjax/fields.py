@@ -4,12 +4,14 @@ A smooth field is a cubic B-spline with random coefficients, evaluated by two sm
 a window of a page sees exactly what the whole page would show there.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+Number = jax.Array | float
 PAGE_SPAN = ((-128.0, 1828.0), (-128.0, 2328.0))  # page px, from the first to the last row and column that a sheet can have
 _SPREAD = 151 / 315  # sum of the squared B-spline weights, averaged over positions: the variance that an axis leaves
 
@@ -46,7 +48,7 @@ def draw(key: jax.Array, *, grain_px: tuple[float, float], span=PAGE_SPAN) -> Fi
   return Field(jax.random.normal(key, shape) / _SPREAD, (span[0][0], span[1][0]), grain_px)
 
 
-def at(field: Field, ys: jax.Array, xs: jax.Array, *, slope: tuple[float, float] | None = None) -> jax.Array:
+def at(field: Field, ys: jax.Array, xs: jax.Array, *, slope: tuple[Number, Number] | None = None) -> jax.Array:
   """Evaluates a field at all pairs of rows and columns.
 
   Args:
@@ -62,15 +64,23 @@ def at(field: Field, ys: jax.Array, xs: jax.Array, *, slope: tuple[float, float]
     for order in (0, 1) if slope is not None else (0,):
       count = field.coefficients.shape[axis]
       across[name, order] = _basis(points, low=field.low_px[axis], step=field.step_px[axis], count=count, order=order)
+  product = functools.partial(jnp.einsum, 'hr,rc,wc->hw', precision='highest')  # geometry is made of fields, too
   if slope is None:
-    return across['y', 0] @ field.coefficients @ across['x', 0].T
+    return product(across['y', 0], field.coefficients, across['x', 0])
   down, along = slope
-  return down * (across['y', 1] @ field.coefficients) @ across['x', 0].T + along * (across['y', 0] @ field.coefficients) @ across['x', 1].T
+  return down * product(across['y', 1], field.coefficients, across['x', 0]) + along * product(
+    across['y', 0], field.coefficients, across['x', 1]
+  )
 
 
 def smooth(key: jax.Array, ys: jax.Array, xs: jax.Array, *, grain_px: float, span=PAGE_SPAN) -> jax.Array:
   """Returns (H, W): a field drawn and evaluated at once, as coarse along y as along x."""
   return at(draw(key, grain_px=(grain_px, grain_px), span=span), ys, xs)
+
+
+def uniform(key: jax.Array, low: Number, high: Number, *, shape: tuple[int, ...] = ()) -> jax.Array:
+  """Returns numbers drawn evenly between `low` and `high`."""
+  return jax.random.uniform(key, shape, minval=low, maxval=high)
 
 
 def noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -80,7 +90,7 @@ def noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   return (total.astype(jnp.float32) - 510) / 147.801
 
 
-def blur(image: jax.Array, *, sigma_px: tuple[jax.Array | float, jax.Array | float], reach_px: int) -> jax.Array:
+def blur(image: jax.Array, *, sigma_px: tuple[Number, Number], reach_px: int) -> jax.Array:
   """Gaussian blur with sums of shifted copies: on a CPU eight times as fast as a convolution.
 
   Args:
@@ -102,7 +112,7 @@ def blur(image: jax.Array, *, sigma_px: tuple[jax.Array | float, jax.Array | flo
   return image
 
 
-def ramp(x: jax.Array, low: float | jax.Array, high: float | jax.Array) -> jax.Array:
+def ramp(x: jax.Array, low: Number, high: Number) -> jax.Array:
   """Returns 0 below `low`, 1 above `high`, smooth between."""
   t = jnp.clip((x - low) / (high - low), 0, 1)
   return t * t * (3 - 2 * t)

@@ -7,7 +7,7 @@ millivolts (height / 2 - (h + 0.5)) / PX_PER_MV. Both follow `paper`'s conventio
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ def image_scale(lattice: Array) -> float:
   return float(np.median(np.concatenate([(steps[0] / np.diff(rows)[:, None]).ravel(), (steps[1] / np.diff(cols)).ravel()])))
 
 
-def spline_weights(knots: np.ndarray, at: Array) -> Array:
+def spline_weights(knots: np.ndarray, at: Array) -> Any:
   """Weights of piecewise cubic interpolation on uneven knots, as a matrix.
 
   Catmull-Rom's idea on uneven knots: a cubic Hermite spline whose slopes are three-point differences (`numpy.gradient`).
@@ -101,10 +101,10 @@ def spline_weights(knots: np.ndarray, at: Array) -> Array:
   """
   xp = jnp if isinstance(at, jax.Array) else np
   values = np.eye(len(knots))
-  values, slopes, knots = (xp.asarray(a) for a in (values, np.gradient(values, knots, axis=0), knots))
-  left = xp.clip(xp.searchsorted(knots, at, side='right') - 1, 0, len(knots) - 2)
-  step = (knots[left + 1] - knots[left])[..., None]
-  u = (at - knots[left])[..., None] / step
+  values, slopes, places = (xp.asarray(a) for a in (values, np.gradient(values, knots, axis=0), knots))
+  left = xp.clip(xp.searchsorted(places, at, side='right') - 1, 0, len(knots) - 2)
+  step = (places[left + 1] - places[left])[..., None]
+  u = (at - places[left])[..., None] / step
   return (
     (1 + 2 * u) * (1 - u) ** 2 * values[left]
     + u * (1 - u) ** 2 * step * slopes[left]

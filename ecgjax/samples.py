@@ -79,7 +79,7 @@ def _write(out_dir: pathlib.Path, *, records: int, tests: int, seed: int, names,
     record, fs = str(FIRST_ID + n), rates_hz[n % len(rates_hz)]
     at_signal, at_page = jax.random.split(jax.random.fold_in(jax.random.key(seed), n))
     runs = _runs(_record(at_signal, None if pack is None else pack[n], fs=fs), fs=fs)
-    mv = _on_paper(runs, fs=fs)
+    mv = jax.numpy.asarray(_on_paper(runs, fs=fs))
     if n < records:
       folder = out_dir / 'train' / record
       folder.mkdir()

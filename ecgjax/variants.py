@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ecgjax import looks, paper
+from ecgjax import bend, looks, paper
 from ecgjax.degrade import DESK, LID_BLACK, MONITOR, Damage
 
 PAGE, SCAN, PHOTO = (paper.HEIGHT_PX, paper.WIDTH_PX), (1652, 2180), (3024, 4032)
@@ -25,13 +25,18 @@ class Variant(NamedTuple):
     damage: strengths.
     frame_px: (height, width) of the picture.
     look: index in LOOKS, how it was printed.
-    shrink: page px per image px where that is above 1.
   """
 
   damage: Damage
   frame_px: tuple[int, int] = PAGE
   look: int = COMPETITION
-  shrink: float = 1.0
+
+  @property
+  def shrink(self) -> float:
+    """Page px per image px of a page seen straight on, to a tenth; 1 where the picture is as fine as the page."""
+    rows, cols = bend.nodes_px()
+    fitted = self.damage.fill * min(self.frame_px[0] / (rows[-1] - rows[0]), self.frame_px[1] / (cols[-1] - cols[0]))
+    return max(1.0, round(float(1 / (fitted or self.damage.zoom)), 1))
 
 
 _SCAN = Damage(roll_deg=0.7, zoom=0.985, shift_px=12, feed_px=0.7, dot_gain=0.6, halftone=0.2, sensor=0.15,
@@ -57,9 +62,9 @@ VARIANTS = {
   '0015': Variant(Damage(roll_deg=5, ground=LID_BLACK, wrinkle=1, crease=0.8, tint=1, sensor=0.9, light=0.2, focus=0.7,
     jpeg=0.3), PAGE, TINTED),
   'fax': Variant(_SCAN._replace(zoom=0.75, grey=1, halftone=0.5, bilevel=1, feed_px=1.5, jpeg=0, dirt=0.4, sticker=0),
-    (1275, 1650), ANY, 1.33),
+    (1275, 1650), ANY),
   'thermal': Variant(_SCAN._replace(halftone=0, fade=1, stain=0.4, crease=0.3, curl_px=4, sticker=0), SCAN, THERMAL),
-  'small': Variant(_PHOTO._replace(fill=0.95, focus=0.5, motion=0.1), (675, 900), ANY, 2.7),
+  'small': Variant(_PHOTO._replace(fill=0.95, focus=0.5, motion=0.1, sensor=0.4, sharpen=0.4), (675, 900), ANY),
 }  # fmt: skip
 
 # What a training page may be, and how often. The picture is smaller than a phone's, so that a step costs less: about 1 px a page px.
@@ -125,4 +130,4 @@ def frame_of(variant: Variant, *, width_px: int) -> Variant:
   ratio = width_px / variant.frame_px[1]
   height = math.floor(variant.frame_px[0] * ratio)
   damage = variant.damage._replace(zoom=variant.damage.zoom * ratio, shift_px=variant.damage.shift_px * ratio)
-  return variant._replace(frame_px=(height, width_px), damage=damage, shrink=max(1.0, variant.shrink / ratio))
+  return variant._replace(frame_px=(height, width_px), damage=damage)

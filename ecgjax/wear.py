@@ -1,16 +1,15 @@
-"""What happens to the paper itself: printing, folding, water, mould, tears. Pure functions (key, sheet, *, strength) -> sheet.
+"""What happens to the print and the paper: ink, stains, water, mould, dirt. Pure functions (key, sheet, *, strength) -> sheet.
 
 Strength 0 leaves the sheet as it is; 1 is what such a page in an archive looks like, and each page differs. All act in the page frame,
 flat: `bend` shapes the sheet, and only the camera samples it. What covers or removes ink is marked in `hidden`.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ecgjax import fields, geometry, paper
+from ecgjax import fields, paper
 from ecgjax.fields import ramp
 
 MARGIN_PX = 64  # blank paper around the printed page
@@ -66,13 +65,9 @@ def _tint(sheet: Sheet, amount: jax.Array, rgb: jax.Array) -> Sheet:
   return sheet._replace(image=sheet.image * (1 - amount[..., None] * (1 - rgb)))
 
 
-def _uniform(key, low, high, shape=()):
-  return jax.random.uniform(key, shape, minval=low, maxval=high)
-
-
 def dot_gain(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   """Ink creeps into the paper: lines widen and soften, tints darken."""
-  a, b = _uniform(key, 0.5, 1.2, (2,)) * strength
+  a, b = fields.uniform(key, 0.5, 1.2, shape=(2,)) * strength
   soft = fields.blur(sheet.image, sigma_px=(0.6 * a, 0.6 * a), reach_px=2)
   white = jnp.maximum(sheet.paper_rgb, 1e-3)
   return sheet._replace(image=white * jnp.clip(soft / white, 1e-4, 1) ** (1 + 0.5 * b))
@@ -88,7 +83,7 @@ def halftone(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
 def fade(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   """Heat and light take the ink away, here more than there, and the paper yellows."""
   where, how = jax.random.split(key)
-  loss = strength * _uniform(how, 0.25, 0.75) * ramp(fields.smooth(where, sheet.ys, sheet.xs, grain_px=420.0), -2.5, 1.5)
+  loss = strength * fields.uniform(how, 0.25, 0.75) * ramp(fields.smooth(where, sheet.ys, sheet.xs, grain_px=420.0), -2.5, 1.5)
   old = sheet.paper_rgb * jnp.array([1.0, 0.99, 0.94])
   return sheet._replace(image=sheet.image + loss[..., None] * (old - sheet.image))
 
@@ -97,8 +92,8 @@ def stain(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   """Coffee, grease and age: soft-edged brown or yellow patches, transparent."""
   ks = jax.random.split(key, 4)
   low, fine = (fields.smooth(k, sheet.ys, sheet.xs, grain_px=g) for k, g in ((ks[0], 300.0), (ks[1], 70.0)))
-  amount = ramp(low + 0.35 * fine, _uniform(ks[2], 0.3, 1.2), 2.2)
-  rgb = jnp.array([0.80, 0.73, 0.55]) + _uniform(ks[3], -0.07, 0.07, (3,))
+  amount = ramp(low + 0.35 * fine, fields.uniform(ks[2], 0.3, 1.2), 2.2)
+  rgb = jnp.array([0.80, 0.73, 0.55]) + fields.uniform(ks[3], -0.07, 0.07, shape=(3,))
   return _tint(sheet, jnp.minimum(0.9 * strength, 1) * amount, rgb)
 
 
@@ -106,34 +101,34 @@ def soak(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   """Water: ink bleeds where the sheet was wet, and dirt dries in a ring at the edge of it."""
   ks = jax.random.split(key, 5)
   shore = fields.smooth(ks[0], sheet.ys, sheet.xs, grain_px=340.0) + 0.12 * fields.smooth(ks[1], sheet.ys, sheet.xs, grain_px=40.0)
-  level = _uniform(ks[2], -0.2, 1.0)
+  level = fields.uniform(ks[2], -0.2, 1.0)
   wet = ramp(shore, level, level + 0.2)
-  spread = 0.8 + 1.0 * strength * _uniform(ks[3], 0.3, 1.0)
+  spread = 0.8 + 1.0 * strength * fields.uniform(ks[3], 0.3, 1.0)
   bled = fields.blur(sheet.image, sigma_px=(spread, spread), reach_px=4)
   sheet = sheet._replace(image=sheet.image + (strength * 0.8 * wet)[..., None] * (bled - sheet.image))
   ring = jnp.exp(-(((shore - level) / 0.05) ** 2)) + 0.5 * jnp.exp(-(((shore - level - 0.25) / 0.08) ** 2)) + 0.25 * wet
-  return _tint(sheet, jnp.minimum(strength * ring * _uniform(ks[4], 0.05, 0.45), 1), jnp.array([0.66, 0.56, 0.42]))
+  return _tint(sheet, jnp.minimum(strength * ring * fields.uniform(ks[4], 0.05, 0.45), 1), jnp.array([0.66, 0.56, 0.42]))
 
 
 def mould(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   """Mould: colonies of dark grains, grey, olive or black, dense in their middle."""
   ks = jax.random.split(key, 7)
-  size = _uniform(ks[0], 0.8, 1.3)
+  size = fields.uniform(ks[0], 0.8, 1.3)
   low, middle, fine = (fields.smooth(k, sheet.ys, sheet.xs, grain_px=g) for k, g in ((ks[1], 190.0), (ks[2], 48.0), (ks[3], 9.0)))
-  colony = ramp(0.7 * low + 0.7 * middle + 0.2 * fine, _uniform(ks[4], 0.7, 1.5), 3.0 * size)
+  colony = ramp(0.7 * low + 0.7 * middle + 0.2 * fine, fields.uniform(ks[4], 0.7, 1.5), 3.0 * size)
   spores = fields.blur(fields.noise(ks[5], sheet.there.shape), sigma_px=(0.8, 0.8), reach_px=2)
   grains = ramp(0.45 * fine + 3 * spores + 1.6 * colony, 0.4, 3.0)
-  rgb = jnp.array([0.30, 0.27, 0.21]) * _uniform(ks[6], 0.4, 1.7)
+  rgb = jnp.array([0.30, 0.27, 0.21]) * fields.uniform(ks[6], 0.4, 1.7)
   return _tint(sheet, jnp.clip(strength * (0.35 * jnp.sqrt(colony) + 0.9 * colony * grains), 0, 0.97), rgb)
 
 
 def dirt(key: jax.Array, sheet: Sheet, *, strength: jax.Array, specks: int = 96, box_px: int = 16) -> Sheet:
   """Specks and short scratches of dark dirt, `specks` of them on a whole page at strength 1."""
   ks = jax.random.split(key, 5)
-  y = _uniform(ks[0], -MARGIN_PX, paper.HEIGHT_PX + MARGIN_PX, (specks,))
-  x = _uniform(ks[1], -MARGIN_PX, paper.WIDTH_PX + MARGIN_PX, (specks,))
-  shape = jnp.exp(_uniform(ks[2], -1.2, 1.0, (specks, 2))) * jnp.where(jnp.arange(specks) < specks * strength, 1.4, 0)[:, None]
-  angle, dark = _uniform(ks[3], 0, jnp.pi, (specks,)), _uniform(ks[4], 0.3, 0.95, (specks,))
+  y = fields.uniform(ks[0], -MARGIN_PX, paper.HEIGHT_PX + MARGIN_PX, shape=(specks,))
+  x = fields.uniform(ks[1], -MARGIN_PX, paper.WIDTH_PX + MARGIN_PX, shape=(specks,))
+  shape = jnp.exp(fields.uniform(ks[2], -1.2, 1.0, shape=(specks, 2))) * jnp.where(jnp.arange(specks) < specks * strength, 1.4, 0)[:, None]
+  angle, dark = fields.uniform(ks[3], 0, jnp.pi, shape=(specks,)), fields.uniform(ks[4], 0.3, 0.95, shape=(specks,))
   height, width = sheet.there.shape
   canvas = jnp.zeros((height + 2 * box_px, width + 2 * box_px))
   offsets = jnp.arange(box_px) - box_px / 2 + 0.5
@@ -154,96 +149,11 @@ def dirt(key: jax.Array, sheet: Sheet, *, strength: jax.Array, specks: int = 96,
   return _tint(sheet, canvas[box_px:-box_px, box_px:-box_px], jnp.array([0.15, 0.12, 0.1]))
 
 
-def crease(key: jax.Array, sheet: Sheet, *, strength: jax.Array, lines: int = 10) -> Sheet:
-  """Fold lines in two directions: the ink cracks off and leaves pale lines, one flank lies in shade."""
-  ks = jax.random.split(key, 6)
-  heading = _uniform(ks[0], 0, jnp.pi, (2,))[jax.random.bernoulli(ks[1], 0.4, (lines,)).astype(int)]
-  heading = heading + _uniform(ks[2], -0.12, 0.12, (lines,))
-  through = _uniform(ks[3], 0, 1, (lines, 2)) * jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX])
-  width, depth = _uniform(ks[4], 1.2, 6.0, (lines,)), _uniform(ks[5], 0.15, 0.8, (lines,))
-  shape = sheet.there.shape
-
-  def fold(both, line):
-    pale, shade = both
-    heading, through, width, depth = line
-    off = ((sheet.xs - through[0]) * jnp.sin(heading))[None] - ((sheet.ys - through[1]) * jnp.cos(heading))[:, None]
-    core = depth * jnp.exp(-0.5 * (off / width) ** 2)
-    flank = 0.35 * depth * jnp.exp(-jnp.abs(off) / 30) * (off > 0)
-    return (jnp.maximum(pale, core), jnp.maximum(shade, flank)), None
-
-  blank = (jnp.zeros(shape), jnp.zeros(shape))
-  (pale, shade), _ = jax.lax.scan(fold, blank, (heading, through, width, depth))
-  image = sheet.image * (1 - strength * shade[..., None])
-  return sheet._replace(image=image + strength * pale[..., None] * (1 - image))
-
-
-def wrinkle(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
-  """Light and shade on a crumpled sheet: facets between sharp ridges, from a hand's breadth down to a few mm.
-
-  The height is a sum of |smooth field|, so its slope jumps where a field changes its sign: that is a ridge. Returns the shaded sheet.
-  """
-  ks = jax.random.split(key, 5)
-  angle = _uniform(ks[0], 0, 2 * jnp.pi)
-  light = (jnp.sin(angle), jnp.cos(angle))
-  rough = _uniform(ks[1], 0.1, 1.0)  # how much of the small facets this sheet has
-  shade = jnp.zeros(sheet.there.shape)
-  # long facets upwards and across beside square ones: their ridges meet at angles, where those of one field close in circles
-  facets = ((430, 430, 0.7), (560, 280, 0.7), (250, 500, 0.7), (170, 200, 0.6), (180, 90, 0.5), (80, 150, 0.5), (40, 50, 0.35))
-  for n, (high, wide, share) in enumerate(facets):
-    grain = math.sqrt(high * wide)
-    field = fields.draw(jax.random.fold_in(ks[2], n), grain_px=(high, wide))
-    # a ridge is sharp, but not a knife's edge: 4 px and a twentieth of the facet
-    side = jnp.tanh(fields.at(field, sheet.ys, sheet.xs) * grain / (4 + 0.05 * grain))
-    shade += share * rough ** (n / 4) * side * fields.at(field, sheet.ys, sheet.xs, slope=light) * grain
-  depth = strength * _uniform(ks[3], 0.4, 1.3)
-  # lit flanks saturate soon, those turned away darken, a few folds lie in full shade
-  gain = 1 - depth * (0.24 - 0.3 * jnp.tanh(0.7 * shade)) - depth * 0.5 * ramp(-shade, 1.6, 4.0) * _uniform(ks[4], 0, 1)
-  return sheet._replace(image=sheet.image * jnp.clip(gain, 0.03, 1)[..., None])
-
-
-def relief(key: jax.Array, sheet: Sheet, heights_px: jax.Array, *, knots: tuple, strength: jax.Array) -> Sheet:
-  """The shading that the sheet's own bends give: flanks that face the light are brighter.
-
-  Args:
-    key: of the light's direction.
-    sheet: that is bent.
-    heights_px: (R, C) height above the table at the nodes.
-    knots: page px of the node rows and columns.
-    strength: 1 makes a slope of 10 % a sixth brighter or darker.
-
-  Returns:
-    The sheet.
-  """
-  slope_y, slope_x = (jnp.gradient(heights_px, jnp.asarray(k, jnp.float32), axis=axis) for axis, k in enumerate(knots))
-  angle = _uniform(key, 0, 2 * jnp.pi)
-  facing = jnp.sin(angle) * slope_y + jnp.cos(angle) * slope_x
-  down, across = (geometry.spline_weights(k, at) for k, at in zip(knots, (sheet.ys, sheet.xs), strict=True))
-  gain = jnp.clip(1 + 1.6 * strength * (down @ facing @ across.T), 0.6, 1.2)
-  return sheet._replace(image=jnp.clip(sheet.image * gain[..., None], 0, 1))
-
-
-def tear(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
-  """A corner or an edge is torn off along a ragged line with a white fibrous rim; what stood there is gone."""
-  ks = jax.random.split(key, 6)
-  heading = _uniform(ks[0], 0, 2 * jnp.pi)
-  across = jnp.stack([jnp.sin(heading), jnp.cos(heading)])  # y, x: points out of the page
-  half = jnp.array([paper.HEIGHT_PX / 2 + MARGIN_PX, paper.WIDTH_PX / 2 + MARGIN_PX])
-  reach = jnp.abs(across) @ half  # from the middle to the corner that is torn off
-  keep = reach - strength * _uniform(ks[1], 80.0, 420.0)
-  ragged = sum(a * fields.smooth(k, sheet.ys, sheet.xs, grain_px=g) for k, a, g in ((ks[2], 28.0, 150.0), (ks[3], 7.0, 25.0)))
-  y, x = sheet.ys - paper.HEIGHT_PX / 2, sheet.xs - paper.WIDTH_PX / 2
-  beyond = (across[0] * y)[:, None] + (across[1] * x)[None] + ragged - keep
-  rim = ramp(beyond + 12 + 6 * fields.smooth(ks[4], sheet.ys, sheet.xs, grain_px=12.0), 0, 5) * ramp(strength, 0, 0.05)
-  gone = jnp.clip(beyond + 0.5, 0, 1) * (strength > 0)
-  image = sheet.image + rim[..., None] * (0.96 - sheet.image)
-  return sheet._replace(image=image, there=sheet.there * (1 - gone), hidden=jnp.maximum(sheet.hidden, jnp.maximum(rim, gone)))
-
-
 def sticker(key: jax.Array, sheet: Sheet, *, strength: jax.Array, modules: int = 25) -> Sheet:
   """The white label with a two-dimensional code at the top right that the competition's prints carry; a code of random bits."""
   ks = jax.random.split(key, 4)
-  side, turn = 116 * _uniform(ks[0], 0.9, 1.1), jnp.deg2rad(_uniform(ks[1], -3, 3))
-  x0, y0 = jnp.array([2120.0, 62.0]) + _uniform(ks[2], -25, 25, (2,))
+  side, turn = 116 * fields.uniform(ks[0], 0.9, 1.1), jnp.deg2rad(fields.uniform(ks[1], -3, 3))
+  x0, y0 = jnp.array([2120.0, 62.0]) + fields.uniform(ks[2], -25, 25, shape=(2,))
   x, y = (sheet.xs - x0)[None], (sheet.ys - y0)[:, None]
   u, v = (x * jnp.cos(turn) + y * jnp.sin(turn)) / side, (y * jnp.cos(turn) - x * jnp.sin(turn)) / side
   label = jnp.clip((0.66 - jnp.maximum(jnp.abs(u), jnp.abs(v))) * side + 0.5, 0, 1) * (strength > 0)

@@ -86,7 +86,7 @@ def fit(image: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, float]:
   affine, miss = coarse(seen, known), np.inf
   for sigma, reach, half in ROUNDS:
     blurred = [ndimage.gaussian_filter(a, sigma) for a in (seen, known)]
-    centres, offsets, weights = patch_offsets(*blurred, affine, reach=reach, half=half)
+    centres, offsets, weights = patch_offsets(blurred[0], blurred[1], affine, reach=reach, half=half)
     goal = (centres + offsets) @ affine[:, :2].T + affine[:, 2]
     design = np.column_stack([centres, np.ones(len(centres))])
     root = np.sqrt(weights)

@@ -185,3 +185,32 @@ def test_coordinates_say_how_high_and_when():
   assert got[0, 0, 0, 3] == pytest.approx(1 - 1 / 640) and got[1, -1, 0, 3] == pytest.approx(-1 + 1 / 640)
   np.testing.assert_allclose(got[..., 3] + got[:, ::-1, :, 3], 0, atol=1e-6)
   np.testing.assert_allclose(got[0, 0, :, 4], (np.arange(100, 110) - FRAME.width_px / 2) / 1250, atol=1e-6)
+
+
+def test_points_go_where_cut_samples_them():
+  # a picture whose colours are its own coordinates: what a strip shows is the place that it was cut from
+  rng = np.random.default_rng(5)
+  lattice = (geometry.page_lattice() * 0.9 + 40 + rng.normal(0, 2, (45, 57, 2))).astype(np.float32)
+  y, x = np.mgrid[:1700, :2200] + 0.5
+  image = np.stack([x, y], axis=-1).astype(np.float32)
+  page = layout.make()
+  frame = geometry.frame(page, rate_hz=250, height_px=64)
+  strips = np.asarray(geometry.cut(image, lattice, layout=page, frame=frame, window=(500, 32)))
+  times = frame.times_s()[500:532]
+  for h in (0, 20, 63):
+    mv = jnp.full((4, 32), frame.millivolts(h + 0.5), jnp.float32)
+    points = geometry.image_px(lattice, page.page_px(jnp.asarray(times, jnp.float32), mv))
+    np.testing.assert_allclose(strips[:, h], points, atol=2e-3)
+
+
+def test_traced_spline_weights_are_the_host_ones():
+  knots = geometry.nodes_px()[0]
+  at = np.random.default_rng(1).uniform(-50, 1750, 200)
+  host, device = geometry.spline_weights(knots, at), jax.jit(lambda a: geometry.spline_weights(knots, a))(jnp.asarray(at, jnp.float32))
+  np.testing.assert_allclose(device, host, atol=2e-4)
+
+
+@pytest.mark.parametrize('scale', [0.4, 1.0, 1.47])
+def test_the_scale_of_a_lattice_is_image_px_per_page_px(scale):
+  turned = geometry.page_lattice() @ np.array([[0.8, 0.6], [-0.6, 0.8]]) * scale + 300
+  assert geometry.image_scale(turned) == pytest.approx(scale, rel=1e-5)

@@ -15,10 +15,12 @@ PACKAGE = pathlib.Path(layout.__file__).parent
 # Each module may import those to its left only.
 ORDER = [
   'paper', 'layout', 'glyphs', 'strokes', 'rhythm', 'waves', 'noise', 'signals', 'packs', 'truth', 'looks', 'render', 'geometry',
-  'fields', 'bend', 'wear', 'capture', 'degrade', 'variants', 'model', 'decode', 'losses', 'metrics', 'assemble', 'records', 'data',
-  'update', 'mesh', 'checkpoint', 'log', 'plot', 'simval', 'digitize', 'evaluators', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict',
+  'fields', 'bend', 'wear', 'folds', 'capture', 'codec', 'degrade', 'variants', 'model', 'decode', 'losses', 'metrics',
+  'assemble', 'records', 'data', 'update', 'mesh', 'checkpoint', 'log', 'plot', 'simval', 'digitize', 'evaluators', 'train',
+  'submit', 'folder', 'samples', 'evaluate', 'predict',
 ]  # fmt: skip
-POSITIONAL_DEFAULTS = {'layout.make': {'name'}, 'digitize.reader': {'path'}, 'samples.main': {'argv'}}  # a default that may be given without its name
+# a default that may be given without its name
+POSITIONAL_DEFAULTS = {'layout.make': {'name'}, 'digitize.reader': {'path'}, 'samples.main': {'argv'}}
 LINES, FUNCTION_LINES = 240, 70
 modules = pytest.mark.parametrize('name', ORDER)
 
