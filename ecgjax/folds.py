@@ -53,7 +53,7 @@ def wrinkle(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
     shade += share * rough ** (n / 4) * side * fields.at(field, sheet.ys, sheet.xs, slope=light) * grain
   depth = strength * fields.uniform(ks[3], 0.4, 1.3)
   # lit flanks saturate soon, those turned away darken, a few folds lie in full shade
-  gain = 1 - depth * (0.24 - 0.3 * jnp.tanh(0.7 * shade)) - depth * 0.5 * ramp(-shade, 1.6, 4.0) * fields.uniform(ks[4], 0, 1)
+  gain = 1 - depth * (0.24 - 0.3 * jnp.tanh(0.7 * shade)) - depth * 0.6 * ramp(-shade, 1.1, 3.0) * fields.uniform(ks[4], 0, 1.2)
   return sheet._replace(image=sheet.image * jnp.clip(gain, 0.03, 1)[..., None])
 
 
