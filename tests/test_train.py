@@ -292,3 +292,16 @@ def test_a_run_ends_when_its_minutes_are_over():
     assert stop.due() and stop.signalled
   finally:
     signal.signal(signal.SIGTERM, before)
+
+
+def test_damage_that_a_page_does_not_have_is_not_computed():
+  counted = []
+
+  def one(key, item):
+    worn = lambda x: (jax.debug.callback(lambda: counted.append(1)), x + 1)[1]
+    return jax.lax.cond(item['strength'] > 0, worn, lambda x: x, item['strength'])
+
+  draw = update.make_draw(one, devices=1, together=1)
+  drawn = jax.jit(draw)(jax.random.key(0), {'strength': jnp.array([0.0, 1.0, 0.0, 0.0])})
+  jax.effects_barrier()
+  assert drawn.tolist() == [0, 2, 0, 0] and len(counted) == 1

@@ -1,0 +1,51 @@
+"""Training examples of damaged pages: what a strip shows stands where its labels say."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ecgjax import data, geometry, layout
+
+PAGE = layout.make()
+FRAME = geometry.frame(PAGE, rate_hz=250, height_px=640)
+QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+TIMES = np.arange(5000) / 500
+MV = (0.3 * np.sin(2 * np.pi * 0.7 * TIMES + np.arange(12)[:, None])).astype(np.float32)  # slow, and no row comes near another
+
+
+def drawn(names, count):
+  one = functools.partial(data.example, layout=PAGE, frame=FRAME, window_px=64, names=names)
+  make = jax.jit(lambda key: one(key, jnp.asarray(MV)), compiler_options=QUICK)
+  return [jax.tree.map(np.asarray, make(jax.random.key(n))) for n in range(count)]
+
+
+def centres(cover, rows, reach):
+  """(R, W) centre of mass of (R, H, W) within `reach` px of the rows."""
+  heights = np.arange(cover.shape[1])[:, None] + 0.5
+  near = cover * (np.abs(heights - rows[:, None]) < reach)
+  return (near * heights).sum(1) / np.maximum(near.sum(1), 1e-6)
+
+
+def test_a_clean_window_shows_its_ink_at_its_rows():
+  for example in drawn(('0001',), 3):
+    off = (centres(example.inks[..., 2], example.rows_px, 6) - example.rows_px)[example.printed]
+    assert off.size > 100 and np.sqrt((off**2).mean()) < 0.15
+
+
+@pytest.mark.slow
+def test_a_damaged_window_shows_its_trace_at_its_rows():
+  # the labels come from the page frame, the colours through the picture and its lattice: two ways that meet in the strip
+  found = []
+  for example in drawn(('0003', '0005', '0010', '0015'), 12):
+    dark = 1 - example.strips[..., :3].mean(-1)
+    dark = dark - np.median(dark, axis=1, keepdims=True)
+    off = centres(np.clip(dark - 0.1, 0, None), example.rows_px, 4) - example.rows_px
+    ink = centres(example.inks[..., 2], example.rows_px, 6) - example.rows_px
+    assert np.sqrt((ink[example.printed] ** 2).mean()) < 0.15
+    found.append(off[example.printed & (np.abs(off) < 4)])
+  off = np.concatenate(found)
+  # grid lines and stains pull single columns; a shift of the lattice would move the middle of them all
+  assert off.size > 1500 and abs(np.median(off)) < 0.05 and np.median(np.abs(off)) < 0.35
