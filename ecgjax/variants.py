@@ -56,7 +56,7 @@ VARIANTS = {
                                   screen=1, glare=0.6, shadow=0.3, focus=1.2, sharpen=0.6, sticker=1), PHOTO),
   '0009': Variant(_PHOTO._replace(wave_px=10, crumple_px=0.5, stain=0.25, soak=0.6, dirt=0.2), PHOTO),
   '0010': Variant(_PHOTO._replace(wave_px=13, crumple_px=1.2, stain=0.7, soak=0.8, mould=0.65, dirt=1, crease=0.3,
-    wrinkle=0.12, tear=0.3), PHOTO),
+    tear=0.3), PHOTO),
   '0011': Variant(_SCAN._replace(roll_deg=1.5, wave_px=4, crumple_px=0.5, stain=0.4, soak=0.35, mould=0.6, dirt=0.7), SCAN),
   '0012': Variant(_BLACK._replace(roll_deg=1.5, wave_px=4, crumple_px=0.5, stain=0.4, soak=0.35, mould=0.6, dirt=0.7), SCAN),
   '0015': Variant(Damage(roll_deg=5, ground=LID_BLACK, wrinkle=1, crease=0.8, tint=1, sensor=0.9, light=0.2, focus=0.7,

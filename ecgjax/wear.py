@@ -66,11 +66,11 @@ def _tint(sheet: Sheet, amount: jax.Array, rgb: jax.Array) -> Sheet:
 
 
 def dot_gain(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
-  """Ink creeps into the paper: lines widen and soften, tints darken."""
+  """Ink creeps into the paper: lines widen and soften, tints darken, by the parabola that printers call dot gain."""
   a, b = fields.uniform(key, 0.5, 1.2, shape=(2,)) * strength
   soft = fields.blur(sheet.image, sigma_px=(0.6 * a, 0.6 * a), reach_px=2)
-  white = jnp.maximum(sheet.paper_rgb, 1e-3)
-  return sheet._replace(image=white * jnp.clip(soft / white, 1e-4, 1) ** (1 + 0.5 * b))
+  bare = jnp.clip(soft / jnp.maximum(sheet.paper_rgb, 1e-3), 0, 1)
+  return sheet._replace(image=sheet.paper_rgb * bare * (1 - 0.5 * b * (1 - bare)))
 
 
 def halftone(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
