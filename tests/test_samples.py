@@ -30,6 +30,8 @@ def test_every_variant_asked_for_is_written_with_its_true_lattice(small):
       lattice = np.load(path.with_suffix('.lattice.npy'))
       assert lattice.shape == geometry.page_lattice().shape and lattice.dtype == np.float32
   assert len(folder.list_test(small)) == 1
+  far = variants.get('small')
+  assert simval._picture(far.frame_px, far.shrink)._cache_size() == 1  # one program, however many pages
 
 
 def test_the_lattice_beside_a_far_page_finds_its_grid(small):
@@ -71,6 +73,7 @@ def test_a_case_of_the_validation_set_depends_on_its_name_and_number_alone():
     assert len(values) == 500 * (segment.stop_s - segment.start_s)
 
 
+@pytest.mark.slow
 def test_recordings_without_a_source_are_simulated_and_fewer_are_a_part_of_more():
   one, two = simval.recordings('', count=1), simval.recordings('', count=2)
   assert len(two) == 2 and two[0].shape == (12, 5000)
