@@ -84,11 +84,15 @@ def desk(key: jax.Array, shot: Shot) -> Shot:
   ks = jax.random.split(key, 8)
   light, warm = fields.uniform(ks[0], 0.15, 0.75), jnp.maximum(fields.uniform(ks[1], -0.4, 1.1), -0.03)
   rgb = light * jnp.stack([1 + 0.3 * warm, 1 - 0.15 * warm, 1 - 0.6 * warm])
-  lying = jax.random.bernoulli(ks[2])  # the grain runs across or upwards
-  fine, broad = (
-    jnp.where(lying, shot.field(k, (a, b)), shot.field(k, (b, a))) for k, a, b in ((ks[3], 0.0015, 0.15), (ks[4], 0.02, 0.4))
-  )
-  grain = fields.uniform(ks[5], 0.0, 0.12) * fine + fields.uniform(ks[6], 0.0, 0.1) * broad
+  much = fields.uniform(ks[5], 0.0, 0.12), fields.uniform(ks[6], 0.0, 0.1)
+
+  def fibres(order):
+    """Fine and broad grain: along x for order 1, upwards for -1."""
+    fine, broad = shot.field(ks[3], (0.0015, 0.15)[::order]), shot.field(ks[4], (0.02, 0.4)[::order])
+    return much[0] * fine + much[1] * broad
+
+  # a condition, not a choice between two finished pictures: fields are what a desk costs
+  grain = jax.lax.cond(jax.random.bernoulli(ks[2]), lambda: fibres(1), lambda: fibres(-1))
   ground = rgb * jnp.clip(1 + grain, 0.2, 1.8)[..., None]
   outside = _outside_px(shot)
   pile = fields.uniform(ks[7], -60.0, 40.0)  # below 0: no other sheets
@@ -164,11 +168,11 @@ def focus(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
 
 
 def motion(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
-  """A hand that shakes: up to 1.6 px of blur along one axis of the picture at strength 1."""
+  """A hand that shakes: up to 1.5 px of blur along one axis of the picture at strength 1."""
   ks = jax.random.split(key)
   along = jax.random.bernoulli(ks[0]) * jnp.array([1.0, -1.0]) + jnp.array([0.0, 1.0])
-  sigma = strength * fields.uniform(ks[1], 0.0, 1.6) * along
-  return shot._replace(image=fields.blur(shot.image, sigma_px=(sigma[0], sigma[1]), reach_px=4))
+  sigma = jnp.minimum(strength, 1) * fields.uniform(ks[1], 0.0, 1.5) * along
+  return shot._replace(image=fields.blur(shot.image, sigma_px=(sigma[0], sigma[1]), reach_px=3))
 
 
 def tint(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:

@@ -31,14 +31,19 @@ def jpeg(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   scale = jnp.where(quality < 50, 50 / quality, 2 - quality / 50) / 255
   height, width = shot.there.shape
   pad = [(0, -n % 16) for n in (height, width)]
-  ycc = jnp.pad(shot.image @ _YCC.T, (*pad, (0, 0)), mode='edge')
+  ycc = jnp.pad(_mixed(shot.image, _YCC), (*pad, (0, 0)), mode='edge')
   h, w = ycc.shape[:2]
   luma = _rounded(ycc[..., :1] - 0.5, scale * _LUMA) + 0.5
   small = ycc[..., 1:].reshape(h // 2, 2, w // 2, 2, 2).mean((1, 3))
   small = _rounded(small, scale * _CHROMA)
   chroma = jnp.broadcast_to(small[:, None, :, None], (h // 2, 2, w // 2, 2, 2)).reshape(h, w, 2)
-  rgb = jnp.concatenate([luma, chroma], axis=-1) @ jnp.asarray(np.linalg.inv(_YCC).T, jnp.float32)
+  rgb = _mixed(jnp.concatenate([luma, chroma], axis=-1), np.linalg.inv(_YCC).astype(np.float32))
   return shot._replace(image=jnp.clip(rgb[:height, :width], 0, 1))
+
+
+def _mixed(image: jax.Array, matrix: np.ndarray) -> jax.Array:
+  """(H, W, 3) colours of another kind; sums of planes, since a CPU is slow at so thin a matrix product."""
+  return jnp.stack([sum(float(weight) * image[..., k] for k, weight in enumerate(row)) for row in matrix], axis=-1)
 
 
 def _rounded(planes: jax.Array, table: jax.Array) -> jax.Array:

@@ -33,10 +33,14 @@ class Variant(NamedTuple):
 
   @property
   def shrink(self) -> float:
-    """Page px per image px of a page seen straight on, to a tenth; 1 where the picture is as fine as the page."""
+    """Page px per image px of a page seen straight on, to a tenth; 1 where the picture is nearly as fine as the page or finer.
+
+    Up to 1.2 the plain kernel does: a wider one costs twice as much, and what little aliases a camera's own px would let through, too.
+    """
     rows, cols = bend.nodes_px()
     fitted = self.damage.fill * min(self.frame_px[0] / (rows[-1] - rows[0]), self.frame_px[1] / (cols[-1] - cols[0]))
-    return max(1.0, round(float(1 / (fitted or self.damage.zoom)), 1))
+    coarser = round(float(1 / (fitted or self.damage.zoom)), 1)
+    return coarser if coarser > 1.2 else 1.0
 
 
 _SCAN = Damage(roll_deg=0.7, zoom=0.985, shift_px=12, feed_px=0.7, dot_gain=0.6, halftone=0.2, sensor=0.15,
