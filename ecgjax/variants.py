@@ -33,7 +33,7 @@ class Variant(NamedTuple):
 
   @property
   def shrink(self) -> float:
-    """Page px per image px of a page seen straight on, to a tenth; 1 where the picture is nearly as fine as the page or finer.
+    """Returns page px per image px of a page seen straight on, to a tenth; 1 where the picture is nearly as fine or finer.
 
     Up to 1.2 the plain kernel does: a wider one costs twice as much, and what little aliases a camera's own px would let through, too.
     """
