@@ -207,7 +207,8 @@ def tinted(key: jax.Array) -> Style:
   # its dark grids have minors somewhat lighter than majors; the light ones are paired like its standard colours
   dark, light, is_dark = _triple(dice, 0, 1) * jnp.array([0.8, 0.5, 0.5]), _triple(dice, 0.3, 0.95), _often(dice, 0.5)
   return competition()._replace(
-    major_rgb=jnp.where(is_dark, dark, light), minor_rgb=jnp.where(is_dark, dark + _triple(dice, 0.05, 0.45) * (1 - dark), 1 - 0.4 * (1 - light)),
+    major_rgb=jnp.where(is_dark, dark, light),
+    minor_rgb=jnp.where(is_dark, dark + _triple(dice, 0.05, 0.45) * (1 - dark), 1 - 0.4 * (1 - light)),
     ink_rgb=_grey(dice, 0, 0.2), header=jnp.float32(0),
   )  # fmt: skip
 
