@@ -86,13 +86,13 @@ def desk(key: jax.Array, shot: Shot) -> Shot:
   rgb = light * jnp.stack([1 + 0.3 * warm, 1 - 0.15 * warm, 1 - 0.6 * warm])
   much = fields.uniform(ks[5], 0.0, 0.12), fields.uniform(ks[6], 0.0, 0.1)
 
-  def fibres(order):
-    """Fine and broad grain: along x for order 1, upwards for -1."""
-    fine, broad = shot.field(ks[3], (0.0015, 0.15)[::order]), shot.field(ks[4], (0.02, 0.4)[::order])
+  def fibres(lying):
+    """Fine and broad grain, along x or upwards."""
+    fine, broad = (shot.field(k, (a, b) if lying else (b, a)) for k, a, b in ((ks[3], 0.0015, 0.15), (ks[4], 0.02, 0.4)))
     return much[0] * fine + much[1] * broad
 
   # a condition, not a choice between two finished pictures: fields are what a desk costs
-  grain = jax.lax.cond(jax.random.bernoulli(ks[2]), lambda: fibres(1), lambda: fibres(-1))
+  grain = jax.lax.cond(jax.random.bernoulli(ks[2]), lambda: fibres(True), lambda: fibres(False))
   ground = rgb * jnp.clip(1 + grain, 0.2, 1.8)[..., None]
   outside = _outside_px(shot)
   pile = fields.uniform(ks[7], -60.0, 40.0)  # below 0: no other sheets
