@@ -169,8 +169,7 @@ def page_px(view: View, *, size_px: tuple[int, int], origin_px: jax.Array, round
     (height, width, 2) page x, y of the px centres.
   """
   rows, cols = nodes_px()
-  x, y = np.meshgrid(cols, rows)
-  moved = view.lattice - apply_plane(view.plane, jnp.asarray(np.stack([x, y], axis=-1), jnp.float32))
+  moved = view.lattice - apply_plane(view.plane, flat()[..., :2])
   table_y, table_x = (np.arange(axis[0], axis[-1], _DENSE_PX) for axis in (rows, cols))
   down, across = (jnp.asarray(geometry.spline_weights(k, a), jnp.float32) for k, a in ((rows, table_y), (cols, table_x)))
   table = jnp.einsum('hr,rcd,wc->hwd', down, moved, across, precision='highest')

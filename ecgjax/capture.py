@@ -13,6 +13,7 @@ from ecgjax import bend, fields, geometry, paper
 from ecgjax.fields import ramp
 from ecgjax.wear import MARGIN_PX, Sheet
 
+LIGHTNESS = (0.30, 0.59, 0.11)  # what each colour adds to how bright a px looks
 _SPAN = ((-0.5, 1.5), (-0.5, 1.5))  # of fields over the frame, in units of its height and width
 
 
@@ -116,7 +117,7 @@ def monitor(key: jax.Array, shot: Shot) -> Shot:
 def light(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """Uneven light, exposure and white balance of a room, and the colour that a phone takes away in its dimness."""
   ks = jax.random.split(key, 5)
-  level = (shot.image @ jnp.array([0.30, 0.59, 0.11]))[..., None]
+  level = (shot.image @ jnp.array(LIGHTNESS))[..., None]
   pale = shot.image + strength * fields.uniform(ks[4], 0.4, 1.0) * (level - shot.image)
   slope = jax.random.normal(ks[0], (2,)) * 0.2
   uneven = slope[0] * (shot.ys - 0.5)[:, None] + slope[1] * (shot.xs - 0.5)[None] + 0.06 * shot.field(ks[1], (0.4, 0.4))
@@ -187,7 +188,7 @@ def tint(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
 def grey(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """A black-and-white device: one mixture of the three colours, from the eye's to the green alone, in which a red grid is black."""
   ks = jax.random.split(key)
-  weights = jnp.array([0.30, 0.59, 0.11]) + fields.uniform(ks[0], 0, 1) * jnp.array([-0.3, 0.31, -0.01])
+  weights = jnp.array(LIGHTNESS) + fields.uniform(ks[0], 0, 1) * jnp.array([-0.3, 0.31, -0.01])
   level = (shot.image @ weights)[..., None]
   steep = 1 + 0.9 * fields.uniform(ks[1], 0, 1)
   level = jnp.clip(0.85 + steep * (level - 0.85), 0, 1)
@@ -208,7 +209,7 @@ def sensor(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
 def sharpen(key: jax.Array, shot: Shot, *, strength: jax.Array) -> Shot:
   """The unsharp mask of a phone or a scanner driver: dark lines get pale edges."""
   # of the lightness, as drivers do: a red line loses its red too, and turns to wine
-  level = shot.image @ jnp.array([0.30, 0.59, 0.11])
+  level = shot.image @ jnp.array(LIGHTNESS)
   soft = fields.blur(level, sigma_px=(1.5, 1.5), reach_px=3)
   return shot._replace(image=jnp.clip(shot.image + (strength * fields.uniform(key, 0.2, 1.3) * (level - soft))[..., None], 0, 1))
 

@@ -15,7 +15,6 @@ from ecgjax import degrade, geometry, looks, packs, paper, records, render, sign
 from ecgjax.geometry import Frame
 from ecgjax.layout import Layout
 
-PACK_RATE_HZ = 500
 EDGE_PX = 24  # drawn beyond the window on either side, for ink that creeps, blur and the sampling kernel
 LEAN_PX = 248  # how much wider than a window of the page its picture is, for pages that stand askew
 Batch = dict[str, np.ndarray]
@@ -61,7 +60,7 @@ def stream(pack: np.ndarray | None, *, batch_size: int, seed: int) -> Callable[[
     A pure function: step 0, 1, ... -> {'pack': (B, 8, 5000) int16}; zeros without a pack.
   """
   if pack is None:
-    return lambda step: {'pack': np.zeros((batch_size, 8, 10 * PACK_RATE_HZ), np.int16)}
+    return lambda step: {'pack': np.zeros((batch_size, 8, 10 * packs.RATE_HZ), np.int16)}
   indices = order(len(pack), batch_size=batch_size, seed=seed)
   return lambda step: {'pack': pack[indices(step)]}
 
@@ -92,7 +91,7 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float) -> jax.Ar
 
   Args:
     key: of this example.
-    pack: (8, T) int16 at PACK_RATE_HZ, 5 uV units.
+    pack: (8, T) int16 at packs.RATE_HZ, 5 uV units.
     simulated_share: 0..1, how often the simulator is asked instead; at 0 and at 1 the other source is not even compiled.
 
   Returns:
@@ -105,7 +104,7 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float) -> jax.Ar
     mv = signals.twelve(pack * (gain * packs.MV_PER_UNIT))
     mv = jnp.roll(mv, jax.random.randint(ks[1], (), 0, mv.shape[-1]), axis=-1)
   if simulated_share > 0:
-    drawn = signals.simulate(ks[2], rate_hz=PACK_RATE_HZ, seconds=pack.shape[-1] / PACK_RATE_HZ)
+    drawn = signals.simulate(ks[2], rate_hz=packs.RATE_HZ, seconds=pack.shape[-1] / packs.RATE_HZ)
     mv = drawn if simulated_share >= 1 else jnp.where(jax.random.bernoulli(ks[3], simulated_share), drawn, mv)
   # the competition prints records of 250 Hz too: longer straight lines, sharper corners
   coarse = mv.at[:, 1:-1:2].set((mv[:, :-2:2] + mv[:, 2::2]) / 2)
@@ -117,7 +116,7 @@ def example(key: jax.Array, mv: jax.Array, *, layout: Layout, frame: Frame, wind
 
   Args:
     key: of this example.
-    mv: (12, T) record at PACK_RATE_HZ.
+    mv: (12, T) record at packs.RATE_HZ.
     layout: of the page.
     frame: of its strips.
     window_px: columns of the frame to show, at most frame.width_px.
@@ -134,7 +133,7 @@ def example(key: jax.Array, mv: jax.Array, *, layout: Layout, frame: Frame, wind
   x0 = jnp.clip(x0, 0, paper.WIDTH_PX - width)
   plain = names == ('0001',)
   damage, style = (degrade.Damage(), looks.competition()) if plain else variants.draw(at_variant, names)
-  page = render.page(at_page, mv, layout=layout, style=style, rate_hz=PACK_RATE_HZ, x0_px=x0, width_px=width)
+  page = render.page(at_page, mv, layout=layout, style=style, rate_hz=packs.RATE_HZ, x0_px=x0, width_px=width)
   page_lattice = geometry.page_lattice() - jnp.array([1, 0]) * x0
   image, lattice, photo = page.image, page_lattice, None
   if not plain:
@@ -146,7 +145,7 @@ def example(key: jax.Array, mv: jax.Array, *, layout: Layout, frame: Frame, wind
   window = (first, window_px)
   strips = geometry.cut(image, lattice, layout=layout, frame=frame, window=window)
   inks = geometry.cut(page.inks, page_lattice, layout=layout, frame=frame, window=window)
-  wanted, printed = truth.at(mv, frame.times_s(), layout=layout, rate_hz=PACK_RATE_HZ)
+  wanted, printed = truth.at(mv, frame.times_s(), layout=layout, rate_hz=packs.RATE_HZ)
   take = lambda a: jax.lax.dynamic_slice_in_dim(jnp.asarray(a), first, window_px, axis=-1)
   wanted, printed = take(wanted), take(printed)
   if photo is not None:

@@ -88,8 +88,12 @@ def make_trace(apply, *, page: layout.Layout, frame: geometry.Frame):
   return lambda params, image, lattice: decoded(scores(params, cut(image, lattice)))
 
 
+@functools.cache
 def make_cut(*, page: layout.Layout, frame: geometry.Frame) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
-  """Returns the way (image, lattice) -> (R, H, W, 5) strips as the network wants them, smoothed as the image's size demands."""
+  """Returns the way (image, lattice) -> (R, H, W, 5) strips as the network wants them, smoothed as the image's size demands.
+
+  One for each page and frame, so that reading and its pictures share what is compiled.
+  """
 
   @functools.partial(jax.jit, static_argnames='scale')
   def cut(image, lattice, *, scale):
@@ -172,7 +176,7 @@ def digitize(
   lattice = locate(image) if lattice is None else lattice
   trace = reader.trace(image, lattice)
   segments = [reader.page.scored(lead) for lead in layout.LEADS]
-  counts = counts or {s.lead: int((s.stop_s - s.start_s) * fs + 1e-6) for s in segments}
+  counts = counts or {s.lead: s.count(fs) for s in segments}
   read = _assemble(trace, tuple(segments), reader.page, reader.frame, float(fs), tuple(counts[s.lead] for s in segments))
   leads, std = ({s.lead: np.asarray(v[i], np.float64) for s, v in zip(segments, read, strict=True)} for i in (0, 1))
   quality = {s.lead: _quality(trace, s, reader.frame) for s in segments}

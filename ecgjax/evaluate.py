@@ -67,9 +67,15 @@ def simulated_jobs(signals: str, *, wanted: list[str] | None, count: int) -> lis
   """Lists the first `count` pages of each variant of the simulated validation set, with their true lattices."""
   records = simval.recordings(signals, count=count)
 
+  def picture(name: str, number: int):
+    case = simval.case(records[number], name, number)
+    return case.image, case.lattice
+
   def job(name: str, number: int) -> Job:
-    case = functools.cache(lambda: simval.case(records[number], name, number))
-    return Job(f'{number:03d}', name, simval.RATE_HZ, lambda: case().leads, lambda: (case().image, case().lattice))
+    mv = np.asarray(records[number])
+    return Job(
+      f'{number:03d}', name, simval.RATE_HZ, functools.partial(simval.printed_leads, mv), functools.partial(picture, name, number)
+    )
 
   return [job(name, number) for name in wanted or variants.VARIANTS for number in range(len(records))]
 

@@ -68,8 +68,7 @@ def trace_snr(
 
   @jax.jit
   def leads(found):
-    counts = [int((s.stop_s - s.start_s) * fs + 1e-6) for s in segments]
-    return [assemble.lead(found, s, layout=page, frame=frame, fs=fs, count=n)[0] for s, n in zip(segments, counts, strict=True)]
+    return [assemble.lead(found, s, layout=page, frame=frame, fs=fs, count=s.count(fs))[0] for s in segments]
 
   def run(params) -> Result:
     reports, pictures = {name: [] for name in variants}, {}

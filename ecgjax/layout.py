@@ -48,6 +48,10 @@ class Segment(NamedTuple):
   def label(self) -> str:
     return self.lead if self.sign > 0 else f'-{self.lead}'
 
+  def count(self, fs: float) -> int:
+    """Returns how many samples of it are printed at `fs` Hz; 2562 of 2562.5, as the competition cuts them."""
+    return int((self.stop_s - self.start_s) * fs + 1e-6)
+
 
 class Layout(NamedTuple):
   """A page's arrangement. Hashable, so it can be a static argument of a jitted function.

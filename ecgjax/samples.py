@@ -5,7 +5,6 @@ Folders, pictures and csv files are as the competition's own: six sampling rates
 """
 
 import argparse
-import functools
 import math
 import os
 import pathlib
@@ -17,7 +16,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ecgjax import log, packs, signals, simval, variants
+from ecgjax import log, packs, simval, variants
 from ecgjax.layout import LEADS
 
 RATES_HZ = (500, 250, 1000, 256, 512, 1025)
@@ -100,19 +99,11 @@ def _write(out_dir: pathlib.Path, *, records: int, tests: int, seed: int, names,
     (out_dir / 'test.csv').write_text('\n'.join(test) + '\n')
 
 
-@functools.cache
-def _simulate():
-  # one rate for all records, and hardly optimised: compiling takes 100 times as long as running
-  quick = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
-  simulate = functools.partial(signals.simulate, rate_hz=DRAWN_HZ, seconds=SECONDS)
-  return jax.jit(simulate, compiler_options=quick)
-
-
 def _record(key: jax.Array, pack: np.ndarray | None, *, fs: int) -> np.ndarray:
   """Returns (12, 10 * fs) mV, rounded as a csv file holds it."""
   from scipy import signal
 
-  mv, rate = (_simulate()(key), DRAWN_HZ) if pack is None else (packs.pack_to_mv(pack), packs.RATE_HZ)
+  mv, rate = (simval.simulator(DRAWN_HZ)(key), DRAWN_HZ) if pack is None else (packs.pack_to_mv(pack), packs.RATE_HZ)
   common = math.gcd(fs, rate)
   return np.round(signal.resample_poly(np.asarray(mv, np.float64), fs // common, rate // common, axis=-1, padtype='line'), 3)
 
@@ -123,7 +114,7 @@ def _runs(mv: np.ndarray, *, fs: int) -> dict[str, np.ndarray]:
   for lead, values in zip(LEADS, mv, strict=True):
     shown = LAYOUT.scored(lead)
     first = math.floor(shown.start_s * fs)
-    runs[lead] = values[first : first + math.floor((shown.stop_s - shown.start_s) * fs)]
+    runs[lead] = values[first : first + shown.count(fs)]
   return runs
 
 

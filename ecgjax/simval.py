@@ -2,6 +2,7 @@
 
 import functools
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -47,12 +48,17 @@ def recordings(source: str, *, count: int) -> list[jax.Array]:
     (12, 10 * RATE_HZ) mV each.
   """
   if not source:
-    quick = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}  # compiling takes longer than running
-    simulate = jax.jit(functools.partial(signals.simulate, rate_hz=RATE_HZ), compiler_options=quick)
-    return [simulate(jax.random.fold_in(jax.random.key(SEED), i)) for i in range(count)]
+    return [simulator(RATE_HZ)(jax.random.fold_in(jax.random.key(SEED), i)) for i in range(count)]
   pack, _ = packs.load(source)
   chosen = np.random.default_rng(SEED).permutation(len(pack))[:count]
   return [jnp.asarray(packs.pack_to_mv(pack[i])) for i in chosen]
+
+
+@functools.cache
+def simulator(rate_hz: int) -> Callable[[jax.Array], jax.Array]:
+  """Returns the compiled key -> (12, 10 * rate_hz) mV, hardly optimised: compiling takes 100 times as long as running."""
+  quick = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+  return jax.jit(functools.partial(signals.simulate, rate_hz=rate_hz), compiler_options=quick)
 
 
 def case(mv: jax.Array, name: str, number: int) -> Case:
@@ -94,10 +100,12 @@ def take(key: jax.Array, mv: jax.Array, variant: variants.Variant, *, rate_hz: f
 
 def printed_leads(mv: np.ndarray) -> dict[str, np.ndarray]:
   """Returns lead -> (n,) mV: the part of each lead that is printed and scored."""
-  segments = {lead: PAGE.scored(lead) for lead in layout.LEADS}
-  first = {lead: round(s.start_s * RATE_HZ) for lead, s in segments.items()}
-  count = {lead: int((s.stop_s - s.start_s) * RATE_HZ + 1e-6) for lead, s in segments.items()}
-  return {lead: np.asarray(row[first[lead] : first[lead] + count[lead]], np.float64) for lead, row in zip(layout.LEADS, mv, strict=True)}
+  leads = {}
+  for lead, row in zip(layout.LEADS, mv, strict=True):
+    segment = PAGE.scored(lead)
+    first = round(segment.start_s * RATE_HZ)
+    leads[lead] = np.asarray(row[first : first + segment.count(RATE_HZ)], np.float64)
+  return leads
 
 
 @functools.cache

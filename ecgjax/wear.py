@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ecgjax import fields, paper
+from ecgjax import fields, glyphs, paper
 from ecgjax.fields import ramp
 
 MARGIN_PX = 64  # blank paper around the printed page
@@ -129,24 +129,21 @@ def dirt(key: jax.Array, sheet: Sheet, *, strength: jax.Array, specks: int = 96,
   x = fields.uniform(ks[1], -MARGIN_PX, paper.WIDTH_PX + MARGIN_PX, shape=(specks,))
   shape = jnp.exp(fields.uniform(ks[2], -1.2, 1.0, shape=(specks, 2))) * jnp.where(jnp.arange(specks) < specks * strength, 1.4, 0)[:, None]
   angle, dark = fields.uniform(ks[3], 0, jnp.pi, shape=(specks,)), fields.uniform(ks[4], 0.3, 0.95, shape=(specks,))
-  height, width = sheet.there.shape
-  canvas = jnp.zeros((height + 2 * box_px, width + 2 * box_px))
   offsets = jnp.arange(box_px) - box_px / 2 + 0.5
 
-  def put(canvas, speck):
-    y, x, (long, short), angle, dark = speck
+  def speck(y, x, size, angle, dark):
+    long, short = size
     row, column = jnp.floor(y), jnp.floor(x)
     dy, dx = (offsets + row - y)[:, None], (offsets + column - x)[None]
     along, aside = dx * jnp.cos(angle) + dy * jnp.sin(angle), dy * jnp.cos(angle) - dx * jnp.sin(angle)
     radius = jnp.sqrt((along / (long + 1e-3)) ** 2 + (aside / (short + 1e-3)) ** 2)
     spot = dark * jnp.clip((1 - radius) * jnp.minimum(long, short) + 0.5, 0, 1) * (long > 0)
-    top = jnp.clip(row + MARGIN_PX + box_px / 2, 0, height + box_px).astype(jnp.int32)
-    left = jnp.clip(column - sheet.x0_px + box_px / 2, 0, width + box_px).astype(jnp.int32)
-    old = jax.lax.dynamic_slice(canvas, (top, left), spot.shape)
-    return jax.lax.dynamic_update_slice(canvas, jnp.maximum(old, spot), (top, left)), None
+    corner = jnp.stack([column - sheet.x0_px, row + MARGIN_PX]) - box_px / 2
+    return spot, *corner.astype(jnp.int32)
 
-  canvas, _ = jax.lax.scan(put, canvas, (y, x, shape, angle, dark))
-  return _tint(sheet, canvas[box_px:-box_px, box_px:-box_px], jnp.array([0.15, 0.12, 0.1]))
+  height, width = sheet.there.shape
+  cover = glyphs.paste(*jax.vmap(speck)(y, x, shape, angle, dark), height_px=height, width_px=width)
+  return _tint(sheet, cover, jnp.array([0.15, 0.12, 0.1]))
 
 
 def sticker(key: jax.Array, sheet: Sheet, *, strength: jax.Array, modules: int = 25) -> Sheet:

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import data, degrade, geometry, layout, model, paper, render, signals, train, update, variants
+from ecgjax import data, degrade, geometry, layout, model, packs, paper, render, simval, train, update, variants
 
 FRAME_PX = (paper.HEIGHT_PX, paper.WIDTH_PX)
-RATE_HZ = data.PACK_RATE_HZ
+RATE_HZ = packs.RATE_HZ
 
 
 def timed(call: Callable, *, repeats: int) -> tuple[float, float]:
@@ -47,14 +47,9 @@ def machine() -> dict[str, str | int]:
   }  # fmt: skip
 
 
-def record(key: jax.Array) -> jax.Array:
-  """Returns (12, 5000) mV of a simulated record; compiled with little care, since it runs once."""
-  return jax.jit(lambda k: signals.simulate(k, rate_hz=RATE_HZ), compiler_options={'xla_backend_optimization_level': 0})(key)
-
-
 def whole_pages(names: list[str], *, repeats: int, batch: int) -> list[dict]:
   """Times drawing, and drawing with damage, of whole pages; `batch` at once where there is an accelerator."""
-  page, mv = layout.make(), record(jax.random.key(0))
+  page, mv = layout.make(), simval.simulator(RATE_HZ)(jax.random.key(0))
   many = jax.default_backend() != 'cpu'
   size = batch if many else 1
   keys = jax.random.split(jax.random.key(1), size)
@@ -95,7 +90,7 @@ def step_share(*, repeats: int, batch: int) -> dict[str, float]:
   net = model.network(widths=(32, 48, 64, 96), cell=(4, 4), dtype='float32')
   tx = update.optimiser(peak_lr=1e-3, warmup_steps=10, decay_steps=100, weight_decay=1e-4, clip_norm=1.0)
   cpu = jax.default_backend() == 'cpu'
-  mv, names = record(jax.random.key(0)), variants.parse('mixed')
+  mv, names = simval.simulator(RATE_HZ)(jax.random.key(0)), variants.parse('mixed')
   one = lambda key, item: data.example(key, item['mv'], layout=page, frame=frame, window_px=256, names=names)
   draw = update.make_draw(one, devices=1, together=1 if cpu else batch)
   items = {'mv': jnp.broadcast_to(mv, (2 if cpu else batch, *mv.shape))}

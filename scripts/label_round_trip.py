@@ -43,7 +43,7 @@ def main():
       true, pred = {}, {}
       for lead in layout.LEADS:
         segment = page.scored(lead)
-        first, count = int(np.ceil(segment.start_s * fs - 1e-6)), int((segment.stop_s - segment.start_s) * fs)
+        first, count = int(np.ceil(segment.start_s * fs - 1e-6)), segment.count(fs)
         true[lead] = mv[layout.LEADS.index(lead), first : first + count]
         found, _ = assemble.lead(trace, segment, layout=page, frame=frame, fs=fs, count=count)
         pred[lead] = np.asarray(found, np.float64)

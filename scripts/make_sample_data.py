@@ -17,15 +17,8 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--overwrite', action='store_true', help='replace an older sample')
   args = parser.parse_args(argv)
-  try:
-    samples.write_folder(
-      args.out, records=args.records, tests=max(1, args.records // 4), seed=args.seed, overwrite=args.overwrite
-    )
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  print(f'wrote {args.records} training records to {args.out}')
-  return 0
+  numbers = ['--n', str(args.records), '--tests', str(max(1, args.records // 4)), '--seed', str(args.seed)]
+  return samples.main(['--variant', '0001', '--out', args.out, *numbers, *(['--overwrite'] if args.overwrite else [])])
 
 
 if __name__ == '__main__':
