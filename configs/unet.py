@@ -20,7 +20,7 @@ def get_config(variant: str = '') -> ConfigDict:
   chosen = variant or ('small' if jax.default_backend() == 'cpu' else 'full')
   debug, full = chosen == 'debug', chosen == 'full'
   c = ConfigDict()
-  c.name = f'unet-{chosen}'
+  c.name, c.task = f'unet-{chosen}', 'trace'
   c.note = f'Setting: {chosen}' + (', since no accelerator was found.' if chosen == 'small' and not variant else '.')
   c.seed = 0
   c.total_steps = 4 if debug else 100_000 if full else 350
@@ -42,7 +42,8 @@ def get_config(variant: str = '') -> ConfigDict:
     strength=1.0,  # of the varied light, focus and noise on built pages
     together=8 if full else 1,  # examples a device draws at once
   )
-  c.loss = dict(sigma_px=1.5, class_weight=0.5, ema_decay=0.998)
+  c.loss = dict(sigma_px=1.5, class_weight=0.5)
+  c.ema_decay = 0.998
   c.optim = dict(
     peak_lr=1e-3 if full else 3e-3,
     warmup_steps=2 if debug else 1_000 if full else 40,

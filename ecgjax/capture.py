@@ -57,10 +57,20 @@ def expose(
   page_px = bend.page_px(view, size_px=size_px, origin_px=origin_px)
   layers = jnp.concatenate([sheet.image, jnp.ones_like(sheet.there)[..., None]], axis=-1) * sheet.there[..., None]
   corner = jnp.stack([sheet.x0_px, -MARGIN_PX])
-  taken = geometry.sample(layers, page_px - corner, shrink=(shrink, shrink))
+  at_px = page_px - corner
+  while shrink >= 2:  # half the sheet first: a kernel as wide as that would take several times as long
+    layers, at_px, shrink = _halved(layers), at_px / 2, shrink / 2
+  taken = geometry.sample(layers, at_px, shrink=(shrink, shrink))
   y, x = ((origin_px[1 - axis] + jnp.arange(size_px[axis]) + 0.5) / frame_px[axis] for axis in (0, 1))
   there = jnp.clip(taken[..., 3], 0, 1)
   return Shot(jnp.clip(taken[..., :3], 0, 1), page_px, there, y, x)
+
+
+def _halved(layers: jax.Array) -> jax.Array:
+  """Means of 2 x 2 px; an odd last row or column is repeated."""
+  height, width, depth = layers.shape
+  layers = jnp.pad(layers, ((0, height % 2), (0, width % 2), (0, 0)), mode='edge')
+  return layers.reshape((height + 1) // 2, 2, (width + 1) // 2, 2, depth).mean((1, 3))
 
 
 def _behind(shot: Shot, ground: jax.Array) -> Shot:

@@ -68,12 +68,14 @@ class Photo(NamedTuple):
     lattice: (45, 57, 2) image x, y of the page's nodes.
     hidden: (1700 + 2 wear.MARGIN_PX, W') of the page frame, how far the print is out of sight.
     corner_px: (2,) page x, y of the left upper corner of `hidden`.
+    page_px: (H, W, 2) page x, y that each px of the image shows.
   """
 
   image: jax.Array
   lattice: jax.Array
   hidden: jax.Array
   corner_px: jax.Array
+  page_px: jax.Array
 
 
 # In the order in which they happen. A new effect goes to the end of its list in `Damage`, so that the others keep their chance.
@@ -121,7 +123,7 @@ def photo(
   shot = jax.lax.switch(jnp.asarray(damage.ground, jnp.int32), grounds, shot)
   shot = _chain(CAMERA, at_camera, shot, damage, changing=('image',))
   corner_px = jnp.stack([sheet.x0_px, -wear.MARGIN_PX])
-  return Photo(jnp.clip(shot.image, 0, 1), view.page_lattice - origin_px, sheet.hidden, corner_px)
+  return Photo(jnp.clip(shot.image, 0, 1), view.page_lattice - origin_px, sheet.hidden, corner_px, shot.page_px)
 
 
 def shape(key: jax.Array, damage: Damage) -> jax.Array:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import assemble, digitize, geometry, metrics, plot, simval, truth
+from ecgjax import assemble, digitize, geometry, metrics, plot, pose, simval, truth, views
 from ecgjax.layout import LEADS, Layout
 
 HEAD = f'{"":<8}{"n":>5}{"score dB":>10}{"median dB":>11}{"worst dB":>10}{"r":>8}{"rmse uV":>9}'
@@ -90,15 +90,45 @@ def trace_snr(
   return run
 
 
-EVALUATORS = {'trace_snr': trace_snr}
+def page_px(*, signals: str, pages: int, variants: tuple[str, ...], apply, size_px: int) -> Callable[[dict], Result]:
+  """Judges how the page network finds pages of the fixed simulated validation set, each in all four turns.
 
+  Args:
+    signals: pack or WFDB folder to print; simulated where empty.
+    pages: of each variant, the first of the set.
+    variants: keys of `variants.VARIANTS`.
+    apply: (params, canvas) -> Whereabouts.
+    size_px: side of the canvas.
 
-def make(name: str, *, apply, page: Layout, frame: geometry.Frame, **options) -> Callable[[dict], Result]:
-  """Returns the evaluator of a config entry.
-
-  Raises:
-    ValueError: for a name that is not in EVALUATORS.
+  Returns:
+    params -> Result: per variant the share of right turns, and how far the fitted plane map is off at the page's nodes, in page px.
   """
-  if name not in EVALUATORS:
-    raise ValueError(f'no evaluator {name!r}; config.evals.*.name must be one of {sorted(EVALUATORS)}')
-  return EVALUATORS[name](**options, apply=apply, page=page, frame=frame)
+  records = simval.recordings(signals, count=pages)
+  look = jax.jit(lambda params, canvas: (lambda seen: (seen, *pose.fit(seen)))(apply(params, canvas)))
+
+  def run(params) -> Result:
+    lines, pictures = [f'{"":<8}{"n":>5}{"turns %":>9}{"median px":>11}{"p95 px":>8}{"worst px":>10}'], {}
+    turns, offs = {name: [] for name in variants}, {name: [] for name in variants}
+    for case in (simval.case(mv, name, number) for name in variants for number, mv in enumerate(records)):
+      for turn in range(4):
+        canvas = jnp.asarray(views.canvas(np.ascontiguousarray(np.rot90(case.image, -turn)), size_px=size_px) / np.float32(255))
+        seen, matrix, _ = look(params, canvas)
+        turns[case.variant].append(int(np.argmax(seen.turn)) == turn)
+        if turn == 0:
+          offs[case.variant].append(_miss_px(np.asarray(matrix), case, size_px=size_px))
+    for name in variants:
+      off = np.array(offs[name])
+      lines.append(f'{name:<8}{len(off):>5}{100 * np.mean(turns[name]):>9.1f}{np.median(off):>11.1f}{np.quantile(off, 0.95):>8.1f}{off.max():>10.1f}')
+    every, right = np.concatenate(list(offs.values())), np.concatenate(list(turns.values()))
+    numbers = {'turns': float(np.mean(right)), 'median_px': float(np.median(every)), 'worst_px': float(every.max())}
+    return Result(numbers, pictures, '\n'.join(lines))
+
+  return run
+
+
+def _miss_px(matrix: np.ndarray, case: simval.Case, *, size_px: int) -> float:
+  """Rms distance, in page px, of where a plane map puts what the true lattice's nodes show."""
+  back = np.linalg.inv(views.canvas_matrix(case.image.shape, size_px=size_px))
+  at = np.concatenate([case.lattice, np.ones_like(case.lattice[..., :1])], axis=-1) @ (matrix @ back).T
+  found = views.to_page_px(at[..., :2] / at[..., 2:])
+  return float(np.sqrt(((found - geometry.page_lattice()) ** 2).sum(-1).mean()))

@@ -24,8 +24,8 @@ class Field(NamedTuple):
   step_px: tuple[float, float]
 
 
-def _basis(at: jax.Array, *, low: float, step: float, count: int, order: int) -> jax.Array:
-  """(N, count) cubic B-spline weights of points on even knots, or their first derivatives."""
+def basis(at: jax.Array, *, low: float, step: float, count: int, order: int) -> jax.Array:
+  """Returns (N, count) cubic B-spline weights of points on even knots, or their first derivatives."""
   x = (at[:, None] - low) / step + 1 - jnp.arange(count)
   far, a = jnp.clip(2 - jnp.abs(x), 0, 2), jnp.clip(1 - jnp.abs(x), 0, 1)
   if order == 0:
@@ -63,7 +63,7 @@ def at(field: Field, ys: jax.Array, xs: jax.Array, *, slope: tuple[Number, Numbe
   for name, points, axis in (('y', ys, 0), ('x', xs, 1)):
     for order in (0, 1) if slope is not None else (0,):
       count = field.coefficients.shape[axis]
-      across[name, order] = _basis(points, low=field.low_px[axis], step=field.step_px[axis], count=count, order=order)
+      across[name, order] = basis(points, low=field.low_px[axis], step=field.step_px[axis], count=count, order=order)
   product = functools.partial(jnp.einsum, 'hr,rc,wc->hw', precision='highest')  # geometry is made of fields, too
   if slope is None:
     return product(across['y', 0], field.coefficients, across['x', 0])

@@ -1,9 +1,9 @@
-"""Targets and losses of the trace network. Every loss returns one number per page; the caller reduces."""
+"""Targets and losses of both networks. Every loss returns one number per page; the caller reduces."""
 
 import jax
 import jax.numpy as jnp
 
-from ecgjax.model import Scores
+from ecgjax.model import Scores, Whereabouts
 
 
 def column_target(rows_px: jax.Array, printed: jax.Array, *, height_px: int, sigma_px: float) -> jax.Array:
@@ -70,3 +70,32 @@ def class_xent(scores: Scores, inks: jax.Array) -> jax.Array:
     () float32.
   """
   return -(class_target(inks) * jax.nn.log_softmax(scores.classes, axis=-1)).sum(-1).mean()
+
+
+FINEST = 0.002  # page widths: no cell need claim to know its place better than this
+
+
+def place_xent(seen: Whereabouts, page: jax.Array, on: jax.Array) -> jax.Array:
+  """Negative log-likelihood of the cells' places: off / spread + 2 log spread, an error's length being exponential in the plane.
+
+  Args:
+    seen: of one canvas.
+    page: (h, w, 2) true place in page units.
+    on: (h, w) bool, whether the cell shows the page; the others do not count.
+
+  Returns:
+    () float32, mean over cells; 0 if none counts.
+  """
+  off = jnp.sqrt(((seen.page - jnp.where(on[..., None], page, 0.0)) ** 2).sum(-1) + 1e-10)
+  spread = FINEST + jnp.exp(jnp.minimum(seen.spread, 2.0))
+  return jnp.where(on, off / spread + 2 * jnp.log(spread), 0.0).sum() / jnp.maximum(on.sum(), 1)
+
+
+def on_xent(seen: Whereabouts, on: jax.Array) -> jax.Array:
+  """Cross entropy of "shows the page", mean over cells."""
+  return (jax.nn.softplus(seen.on) - on * seen.on).mean()
+
+
+def turn_xent(seen: Whereabouts, turn: jax.Array) -> jax.Array:
+  """Cross entropy of the quarter turns."""
+  return -jax.nn.log_softmax(seen.turn)[turn]

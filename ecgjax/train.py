@@ -13,7 +13,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from ecgjax import checkpoint, data, evaluators, geometry, layout, log, mesh, model, packs, records, update, variants
+from ecgjax import checkpoint, evaluators, log, mesh, tasks, update
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train: a file of configs/, with :variant.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; runs/<config name> if not given. Resumed if it exists.')
@@ -27,44 +27,15 @@ def every(step: int, period: int, last: int) -> bool:
   return step % period == 0 or step == last
 
 
-def source(c, page: layout.Layout, frame: geometry.Frame):
-  """Returns (stream, one) of config.data: the host's batches, and the device's way from one item to one Example."""
-  if c.data.source == 'records':
-    built = records.read(c.data.dir, split='train')
-    log.say(f'{len(built)} built pages from {c.data.dir}')
-    return data.recorded(built, batch_size=c.batch_size, seed=c.seed), lambda key, item: data.recorded_example(
-      key, item, layout=page, frame=frame, window_px=c.strip.window_px, strength=c.data.strength
-    )
-  if c.data.source != 'simulated':
-    raise ValueError(f'config.data.source={c.data.source!r} must be simulated or records')
-  names = variants.parse(c.data.variants)
-  pack, share = None, 1.0
-  if c.data.signals:
-    pack, skipped = packs.load(c.data.signals)
-    share = c.data.simulated_share
-    log.say(f'{len(pack)} recordings from {c.data.signals}, {len(skipped)} left out')
-
-  def one(key, item):
-    at_source, at_page = jax.random.split(key)
-    mv = data.record(at_source, item['pack'], simulated_share=share)
-    return data.example(at_page, mv, layout=page, frame=frame, window_px=c.strip.window_px, names=names)
-
-  return data.stream(pack, batch_size=c.batch_size, seed=c.seed), one
-
-
 def train(c, workdir: pathlib.Path) -> update.State:
   """Runs the training that the config describes; returns the last state."""
   log.say(f'{c.note} {jax.device_count()} x {jax.devices()[0].device_kind}, workdir {workdir}')
   devices = mesh.data_mesh(batch_size=c.batch_size)
-  page = layout.make(c.strip.layout)
-  frame = geometry.frame(page, rate_hz=c.strip.rate_hz, height_px=c.strip.height_px)
-  net = model.network(**c.model)
-  tx = update.optimiser(**c.optim)
-  stream, one = source(c, page, frame)
-  draw = update.make_draw(one, devices=devices.size, together=c.data.together)
+  task, tx = tasks.make(c), update.optimiser(**c.optim)
+  draw = update.make_draw(task.one, devices=devices.size, together=c.data.together)
 
   def init(key):
-    params = net.init(key)
+    params = task.net.init(key)
     return update.State(jnp.int32(0), params, tx.init(params), params)
 
   state = jax.jit(init, out_shardings=mesh.copy(devices))(jax.random.key(c.seed))
@@ -80,30 +51,30 @@ def train(c, workdir: pathlib.Path) -> update.State:
     log.say(f'resumed after step {saved[1]}')
   state = jax.device_put(state, mesh.copy(devices))
 
-  step_fn = jax.jit(update.make_step(net.apply, tx, draw, **c.loss), donate_argnums=0, out_shardings=mesh.copy(devices))
-  evals = {name: evaluators.make(**spec, apply=net.apply, page=page, frame=frame) for name, spec in c.evals.items()}
-  return _loop(c, workdir, state, first, step_fn=step_fn, put=lambda b: mesh.put(b, devices), stream=stream, evals=evals)
+  step = update.make_step(task.loss, tx, draw, ema_decay=c.ema_decay)
+  step_fn = jax.jit(step, donate_argnums=0, out_shardings=mesh.copy(devices))
+  return _loop(c, workdir, state, first, step_fn=step_fn, put=lambda b: mesh.put(b, devices), task=task)
 
 
 def same_run(c, saved: dict, workdir: pathlib.Path) -> None:
   """Raises ValueError if a run would go on with other data or another loss than it began with."""
   now = json.loads(c.to_json())
-  other = [name for name in ('seed', 'batch_size', 'data', 'loss', 'init_from') if json.loads(json.dumps(saved[name])) != now[name]]
+  other = [name for name in ('task', 'seed', 'batch_size', 'data', 'loss', 'init_from') if json.loads(json.dumps(saved[name])) != now[name]]
   if other:
     raise ValueError(f'{workdir} holds a run with another config.{other[0]}: {saved[other[0]]}; choose another --workdir')
 
 
-def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, stream, evals) -> update.State:
+def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: tasks.Task) -> update.State:
   journal, key = log.Log(workdir), jax.random.key(c.seed)
   meta = {'config': c.to_dict(), 'commit': commit()}
   stop = _Stop(c.max_minutes)
   if first > c.total_steps:
     log.say(f'config.total_steps={c.total_steps} are done; raise it to train on')
-    report(journal, first - 1, {name: run(state.ema) for name, run in evals.items()})
+    report(journal, first - 1, {name: run(state.ema) for name, run in task.evals.items()})
   last, reported, waited, since = c.total_steps, first - 1, 0.0, time.time()
   for step in range(first, last + 1):
     tic = time.time()
-    batch = put(stream(step - 1))
+    batch = put(task.stream(step - 1))
     waited += time.time() - tic
     state, metrics = step_fn(state, batch, key)
     done = step == last or stop.due()
@@ -124,12 +95,12 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, stream, 
     if saving:
       checkpoint.save(workdir / 'checkpoints', state, step=step, meta=meta)
     if (every(step, c.eval_every, last) or done) and not stop.signalled:
-      report(journal, step, {name: run(state.ema) for name, run in evals.items()})
+      report(journal, step, {name: run(state.ema) for name, run in task.evals.items()})
       since = time.time()
     if done:
       break
   if jax.process_index() == 0:
-    checkpoint.save_weights(workdir / 'trace.safetensors', jax.device_get(state.ema), meta=weights_meta(c, int(state.step)))
+    checkpoint.save_weights(workdir / f'{c.task}.safetensors', jax.device_get(state.ema), meta=weights_meta(c, task.shape, int(state.step)))
   journal.close()
   return state
 
@@ -167,10 +138,10 @@ def commit() -> str:
   return result.stdout.strip()
 
 
-def weights_meta(c, step: int) -> dict:
+def weights_meta(c, shape: dict, step: int) -> dict:
   """Returns what a weights file says of itself: how to build its network, and where it comes from; no folder of this machine."""
   config = json.loads(c.to_json(), object_hook=lambda d: {k: pathlib.Path(v).name if k in PATHS else v for k, v in d.items()})
-  return {'model': c.model.to_dict(), 'strip': c.strip.to_dict(), 'config': config, 'step': step, 'commit': commit()}
+  return {'model': c.model.to_dict(), **shape, 'config': config, 'step': step, 'commit': commit()}
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -6,9 +6,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ecgjax import losses
-from ecgjax.data import Example
-
 
 class State(NamedTuple):
   """All there is to save of a run."""
@@ -25,42 +22,34 @@ def optimiser(*, peak_lr: float, warmup_steps: int, decay_steps: int, weight_dec
   return optax.chain(optax.clip_by_global_norm(clip_norm), optax.adamw(schedule, weight_decay=weight_decay))
 
 
-def make_step(apply, tx, draw, *, sigma_px: float, class_weight: float, ema_decay: float):
+def make_step(loss, tx, draw, *, ema_decay: float):
   """Returns the pure update (state, batch, key) -> (state, metrics).
 
   Args:
-    apply: (params, strips) -> Scores, of one page.
+    loss: (params, example) -> (what to minimise, name -> number to report), of one example.
     tx: optimiser.
-    draw: (key, batch) -> Example with a leading batch axis.
-    sigma_px: width of the column target.
-    class_weight: of the class cross entropy beside the column loss.
+    draw: (key, batch) -> examples with a leading batch axis.
     ema_decay: of the moving average of the parameters, reached after a ramp.
   """
 
-  def page_loss(params, example: Example):
-    scores = apply(params, example.strips)
-    columns = losses.column_xent(scores, example.rows_px, example.printed, sigma_px=sigma_px)
-    return columns, losses.class_xent(scores, example.inks)
-
   def total(params, examples):
-    columns, classes = jax.vmap(page_loss, (None, 0))(params, examples)
-    return (columns + class_weight * classes).mean(), (columns.mean(), classes.mean())
+    losses, parts = jax.vmap(loss, (None, 0))(params, examples)
+    return losses.mean(), jax.tree.map(jnp.mean, parts)
 
   def step(state: State, batch, key: jax.Array):
     examples = draw(jax.random.fold_in(key, state.step), batch)
-    (loss, (columns, classes)), grads = jax.value_and_grad(total, has_aux=True)(state.params, examples)
+    (mean, parts), grads = jax.value_and_grad(total, has_aux=True)(state.params, examples)
     updates, opt = tx.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
     ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, params)
-    metrics = {'loss': loss, 'columns': columns, 'classes': classes, 'grad_norm': optax.global_norm(grads)}
-    return State(state.step + 1, params, opt, ema), metrics
+    return State(state.step + 1, params, opt, ema), {'loss': mean, **parts, 'grad_norm': optax.global_norm(grads)}
 
   return step
 
 
 def make_draw(one, *, devices: int, together: int):
-  """Batches `one(key, item) -> Example` over a batch that is split over the devices.
+  """Batches `one(key, item) -> example` over a batch that is split over the devices.
 
   Args:
     one: draws one example.
@@ -68,13 +57,13 @@ def make_draw(one, *, devices: int, together: int):
     together: examples a device draws at once. A CPU is faster with one after the other: XLA then keeps each in its cache.
 
   Returns:
-    (key, batch) -> Example with a leading batch axis.
+    (key, batch) -> examples with a leading batch axis.
   """
 
   # not batch_size=1: that is a vmap of one, under which both sides of a condition are computed, so every damage on every page
   chunk = None if together == 1 else together
 
-  def draw(key: jax.Array, batch) -> Example:
+  def draw(key: jax.Array, batch):
     size = len(next(iter(batch.values())))
     items = jax.random.split(key, size), batch
     mapped = lambda items: jax.lax.map(lambda item: one(*item), items, batch_size=chunk)

@@ -1,0 +1,114 @@
+"""What a run can learn, each taken apart from its config here and nowhere else: network, examples, loss, judges."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from ecgjax import data, evaluators, geometry, layout, log, losses, model, packs, records, variants, views
+
+
+class Task(NamedTuple):
+  """All that `train` needs to know of what is learned.
+
+  Attributes:
+    net: the network.
+    stream: step -> host batch.
+    one: (key, item of a batch) -> example, on the device.
+    loss: (params, example) -> (what to minimise, name -> number to report).
+    evals: name -> (params -> evaluators.Result).
+    shape: config that the weights' header must hold, beside config.model, for the network to be of use.
+  """
+
+  net: model.Network
+  stream: Callable[[int], Any]
+  one: Callable
+  loss: Callable
+  evals: dict[str, Callable]
+  shape: dict[str, Any]
+
+
+def make(c) -> Task:
+  """Returns the task that `c.task` names.
+
+  Raises:
+    ValueError: for a config that does not say what to do.
+  """
+  tasks = {'trace': trace, 'page': page}
+  if c.task not in tasks:
+    raise ValueError(f'config.task={c.task!r} must be one of {", ".join(tasks)}')
+  return tasks[c.task](c)
+
+
+def trace(c) -> Task:
+  """Reading rows from strips, of simulated or of built pages."""
+  on = layout.make(c.strip.layout)
+  frame = geometry.frame(on, rate_hz=c.strip.rate_hz, height_px=c.strip.height_px)
+  net = model.network(**c.model)
+  look = {'layout': on, 'frame': frame, 'window_px': c.strip.window_px}
+  if c.data.source == 'records':
+    built = records.read(c.data.dir, split='train')
+    log.say(f'{len(built)} built pages from {c.data.dir}')
+    stream = data.recorded(built, batch_size=c.batch_size, seed=c.seed)
+    one = lambda key, item: data.recorded_example(key, item, strength=c.data.strength, **look)
+  elif c.data.source == 'simulated':
+    names = variants.parse(c.data.variants)
+    stream, one = _simulated(c, lambda key, mv: data.example(key, mv, names=names, **look))
+  else:
+    raise ValueError(f'config.data.source={c.data.source!r} must be simulated or records')
+
+  def loss(params, example: data.Example):
+    scores = net.apply(params, example.strips)
+    columns = losses.column_xent(scores, example.rows_px, example.printed, sigma_px=c.loss.sigma_px)
+    classes = losses.class_xent(scores, example.inks)
+    return columns + c.loss.class_weight * classes, {'columns': columns, 'classes': classes}
+
+  judges = {'trace_snr': lambda **options: evaluators.trace_snr(**options, apply=net.apply, page=on, frame=frame)}
+  return Task(net, stream, one, loss, _evals(c, judges), {'strip': c.strip.to_dict()})
+
+
+def page(c) -> Task:
+  """Finding the page in a picture, of simulated pages."""
+  on, names, net = layout.make(c.data.layout), variants.parse(c.data.variants), model.page_network(**c.model)
+  size_px = c.canvas.size_px
+  stream, one = _simulated(
+    c, lambda key, mv: views.example(key, mv, layout=on, names=names, size_px=size_px, count=c.canvas.views)
+  )
+
+  def of_view(params, view: views.View):
+    seen = net.apply(params, view.canvas)
+    place = losses.place_xent(seen, view.page, view.on & (view.turn == 0))
+    return {'place': place, 'on': losses.on_xent(seen, view.on), 'turn': losses.turn_xent(seen, view.turn)}
+
+  def loss(params, example: views.View):
+    parts = jax.tree.map(lambda x: x.mean(), jax.vmap(of_view, (None, 0))(params, example))
+    return parts['place'] + c.loss.on_weight * parts['on'] + c.loss.turn_weight * parts['turn'], parts
+
+  judges = {'page_px': lambda **options: evaluators.page_px(**options, apply=net.apply, size_px=size_px)}
+  return Task(net, stream, one, loss, _evals(c, judges), {'canvas': c.canvas.to_dict()})
+
+
+def _simulated(c, draw: Callable):
+  """Returns (stream, one) of pages drawn by `draw(key, mv)` from config.data.signals or simulated ones."""
+  pack, share = None, 1.0
+  if c.data.signals:
+    pack, skipped = packs.load(c.data.signals)
+    share = c.data.simulated_share
+    log.say(f'{len(pack)} recordings from {c.data.signals}, {len(skipped)} left out')
+
+  def one(key, item):
+    at_source, at_page = jax.random.split(key)
+    return draw(at_page, data.record(at_source, item['pack'], simulated_share=share))
+
+  return data.stream(pack, batch_size=c.batch_size, seed=c.seed), one
+
+
+def _evals(c, judges: dict[str, Callable]) -> dict[str, Callable]:
+  evals = {}
+  for name, spec in c.evals.items():
+    options = dict(spec)
+    judge = options.pop('name')
+    if judge not in judges:
+      raise ValueError(f'config.evals.{name}.name={judge!r} must be one of {", ".join(judges)} where config.task={c.task!r}')
+    evals[name] = judges[judge](**options)
+  return evals
