@@ -147,7 +147,7 @@ def _about_x(angle):
   return jnp.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
-def apply_plane(plane: jax.Array, xy_px: jax.Array) -> jax.Array:
+def apply_plane(plane: geometry.Array, xy_px: geometry.Array) -> jax.Array:
   """Returns (..., 2): points moved by a (3, 3) homography."""
   moved = jnp.einsum('...i,ji->...j', xy_px, plane[:, :2], precision='highest') + plane[:, 2]
   return moved[..., :2] / moved[..., 2:]

@@ -81,7 +81,7 @@ def save_weights(path, params: Any, *, meta: dict) -> None:
   Args:
     path: of the file.
     params: nested dict (pure) of float arrays.
-    meta: JSON-able; 'model' must hold the arguments of `model.network`, 'strip' layout, rate_hz and height_px.
+    meta: JSON-able; 'model' must hold the network's arguments, 'strip' or 'canvas' what it looks at (`tasks`).
   """
   import ml_dtypes
   from safetensors.numpy import save
@@ -118,7 +118,7 @@ def load_weights(path) -> tuple[dict, dict]:
         _put(params, name.split('/'), np.asarray(file.get_tensor(name)).astype(np.float32))
   except SafetensorError as error:
     raise ValueError(f'{path} is not a safetensors file: {error}') from error
-  if not {'model', 'strip'} <= meta.keys():
+  if 'model' not in meta or not {'strip', 'canvas'} & meta.keys():
     raise ValueError(f'{path} says nothing of the network it belongs to; it was not written by ecgjax')
   return params, meta
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import assemble, checkpoint, decode, geometry, layout, model, paper
+from ecgjax import assemble, checkpoint, decode, geometry, layout, model, rectify
 from ecgjax.decode import Trace
 
 WEIGHTS = pathlib.Path(__file__).with_name('weights') / 'trace.safetensors'
@@ -63,9 +63,11 @@ def reader(path=WEIGHTS) -> Reader:
     A Reader.
 
   Raises:
-    ValueError: if the file is missing or is no weights file.
+    ValueError: if the file is missing or holds no trace network.
   """
   params, meta = checkpoint.load_weights(path)
+  if 'strip' not in meta:
+    raise ValueError(f'{path} holds a page network; give --weights those of a trace network')
   net = model.network(**meta['model'])
   checkpoint.compare(params, jax.eval_shape(net.init, jax.random.key(0)), path)
   page = layout.make(meta['strip']['layout'])
@@ -101,6 +103,7 @@ def make_cut(*, page: layout.Layout, frame: geometry.Frame) -> Callable[[np.ndar
 
   def nearest(image, lattice):
     found = geometry.image_scale(np.asarray(lattice))
+    image = geometry.padded(image) if isinstance(image, np.ndarray) else image
     return cut(image, lattice, scale=min(SCALES, key=lambda s: abs(np.log(s / found))))
 
   return nearest
@@ -133,28 +136,6 @@ def read_image(path) -> np.ndarray:
   return np.asarray(Image.alpha_composite(white, picture).convert('RGB'))
 
 
-def locate(image: np.ndarray) -> np.ndarray:
-  """Finds the page in a picture; so far a page is only known where the picture is the page itself.
-
-  Args:
-    image: (H, W, 3) uint8.
-
-  Returns:
-    (45, 57, 2) float32 lattice.
-
-  Raises:
-    ValueError: for a picture of another size.
-  """
-  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-    raise ValueError(f'the picture is {image.dtype} {image.shape}; it must be uint8 (H, W, 3), as read_image gives it')
-  if image.shape[:2] != (paper.HEIGHT_PX, paper.WIDTH_PX):
-    raise ValueError(
-      f'the picture is {image.shape[1]} x {image.shape[0]} px; this version reads pages of {paper.WIDTH_PX} x '
-      f'{paper.HEIGHT_PX} px (the digital originals), photos and scans need the rectifier'
-    )
-  return geometry.page_lattice()
-
-
 def digitize(
   image: np.ndarray, *, reader: Reader, fs: float = 500.0, counts: Mapping[str, int] | None = None, lattice: np.ndarray | None = None
 ) -> Recording:
@@ -171,9 +152,15 @@ def digitize(
     The recording.
 
   Raises:
-    ValueError: if the page cannot be found in the picture, no trace is seen on it, or more is wanted than it shows.
+    ValueError: if the page cannot be found in the picture (see `rectify.Found.reason`), no trace is seen on it, or more is wanted than it shows.
   """
-  lattice = locate(image) if lattice is None else lattice
+  notes = []
+  if lattice is None:
+    found = rectify.rectify(image)
+    lattice = found.lattice
+    if found.status == 'fail':
+      raise ValueError(found.reason)
+    notes += [found.reason] if found.reason else []
   trace = reader.trace(image, lattice)
   segments = [reader.page.scored(lead) for lead in layout.LEADS]
   counts = counts or {s.lead: s.count(fs) for s in segments}
@@ -186,9 +173,9 @@ def digitize(
     if not quality[lead]:  # nothing was seen of it: absent, not 0 mV
       leads[lead], std[lead] = np.full_like(leads[lead], np.nan), np.full_like(std[lead], np.nan)
   poor = [lead for lead in layout.LEADS if not (quality[lead] >= 0.9 and np.median(std[lead]) <= POOR_STD_MV)]
-  notes = (f'uncertain in {", ".join(poor)}',) if poor else ()
-  status = 'review' if poor else 'ok'
-  return Recording(leads, std, float(fs), quality, reader.page.name, status, notes, lattice, jax.device_get(trace))
+  notes += [f'uncertain in {", ".join(poor)}'] if poor else []
+  status = 'review' if notes else 'ok'
+  return Recording(leads, std, float(fs), quality, reader.page.name, status, tuple(notes), lattice, jax.device_get(trace))
 
 
 def seen_rows(trace: Trace) -> np.ndarray:

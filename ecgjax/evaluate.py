@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax import digitize, folder, log, metrics, plot, simval, variants
+from ecgjax import digitize, folder, geometry, log, metrics, plot, simval, variants
 from ecgjax.evaluators import HEAD, line, summary
 
 
@@ -27,13 +27,14 @@ class Page(NamedTuple):
   id: str
   variant: str
   report: metrics.ImageReport
+  off_px: tuple[float, float] | None  # rms and 95th percentile of the lattice's error in page px, where the truth is known
   status: str  # ok, review or fail
   reason: str
   seconds: float
 
 
 class Job(NamedTuple):
-  """A page to be read. `load` returns (H, W, 3) uint8, its lattice or None, and lead -> (n,) mV of truth at fs Hz."""
+  """A page to be read: `truth` gives lead -> (n,) mV at fs Hz, `picture` (H, W, 3) uint8 and its true lattice, where that is known."""
 
   id: str
   variant: str
@@ -42,20 +43,20 @@ class Job(NamedTuple):
   picture: Callable[[], tuple[np.ndarray, np.ndarray | None]]
 
 
-def folder_jobs(data_dir: str, *, wanted: list[str] | None, true_lattice: bool) -> list[Job]:
+def folder_jobs(data_dir: str, *, wanted: list[str] | None) -> list[Job]:
   """Lists the pages of a competition folder.
 
   Args:
     data_dir: with train.csv and train/.
     wanted: variants, or None for all there are.
-    true_lattice: take each page's lattice from `<id>-<variant>.lattice.npy` beside it.
 
   Returns:
     The jobs, record by record.
   """
 
   def picture(path: pathlib.Path):
-    return digitize.read_image(path), np.load(path.with_suffix('.lattice.npy')) if true_lattice else None
+    beside = path.with_suffix('.lattice.npy')
+    return digitize.read_image(path), np.load(beside) if beside.is_file() else None
 
   return [
     Job(r.id, v, r.fs, functools.partial(folder.read_record_csv, r.csv, fs=r.fs), functools.partial(picture, r.images[v]))
@@ -80,12 +81,15 @@ def simulated_jobs(signals: str, *, wanted: list[str] | None, count: int) -> lis
   return [job(name, number) for name in wanted or variants.VARIANTS for number in range(len(records))]
 
 
-def evaluate_page(job: Job, *, reader: digitize.Reader, pictures: pathlib.Path | None = None) -> Page:
+def evaluate_page(
+  job: Job, *, reader: digitize.Reader, true_lattice: bool = False, pictures: pathlib.Path | None = None
+) -> Page:
   """Reads one page and compares it with its truth.
 
   Args:
     job: the page.
     reader: loaded weights.
+    true_lattice: read along the true lattice, to see what is lost by finding it.
     pictures: folder for an overlay picture, or None.
 
   Returns:
@@ -96,12 +100,17 @@ def evaluate_page(job: Job, *, reader: digitize.Reader, pictures: pathlib.Path |
   """
   true = job.truth()
   counts = {lead: len(v) for lead, v in true.items()}
-  seconds = 0.0
+  seconds, off_px = 0.0, None
   try:
     image, lattice = job.picture()
+    if true_lattice and lattice is None:
+      raise ValueError(f'no lattice of {job.id}-{job.variant} is known; leave out --true-lattice')
     tic = time.perf_counter()
-    found = digitize.digitize(image, reader=reader, fs=job.fs, counts=counts, lattice=lattice)
+    found = digitize.digitize(image, reader=reader, fs=job.fs, counts=counts, lattice=lattice if true_lattice else None)
     seconds = time.perf_counter() - tic
+    if lattice is not None:
+      off = geometry.off_px(found.lattice, lattice)
+      off_px = float(np.sqrt((off**2).mean())), float(np.quantile(off, 0.95))
     leads, status, reason = digitize.finite(found.leads), found.status, '; '.join(found.warnings)
     if pictures:
       strips = digitize.make_cut(page=reader.page, frame=reader.frame)(image, found.lattice)
@@ -109,12 +118,12 @@ def evaluate_page(job: Job, *, reader: digitize.Reader, pictures: pathlib.Path |
       (pictures / f'{job.id}-{job.variant}.png').write_bytes(log.png(shown))
   except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
     leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', f'{type(error).__name__}: {error}'
-  return Page(job.id, job.variant, metrics.image_report(true, leads, fs=job.fs), status, reason, seconds)
+  return Page(job.id, job.variant, metrics.image_report(true, leads, fs=job.fs), off_px, status, reason, seconds)
 
 
 def table(pages: list[Page]) -> str:
-  """Returns the per-variant table."""
-  lines = [f'{HEAD}{"ok":>5}{"review":>8}{"fail":>6}{"s/page":>8}']
+  """Returns the per-variant table; px and p95 px are medians over the pages whose lattice was found."""
+  lines = [f'{HEAD}{"px":>7}{"p95 px":>8}{"ok":>5}{"review":>8}{"fail":>6}{"s/page":>8}']
   groups = {v: [p for p in pages if p.variant == v] for v in sorted({p.variant for p in pages})}
   if len(groups) > 1:
     groups['all'] = pages
@@ -123,7 +132,9 @@ def table(pages: list[Page]) -> str:
     ok, review, fail = (sum(p.status == status for p in group) for status in ('ok', 'review', 'fail'))
     # the median: the first page also pays for compiling
     seconds = np.median([p.seconds for p in group])
-    lines.append(f'{line(name, n)}{ok:>5}{review:>8}{fail:>6}{seconds:>8.2f}')
+    known = [p.off_px for p in group if p.off_px]
+    off = '{:>7.2f}{:>8.2f}'.format(*np.median(known, axis=0)) if known else f'{"":>15}'
+    lines.append(f'{line(name, n)}{off}{ok:>5}{review:>8}{fail:>6}{seconds:>8.2f}')
   return '\n'.join(lines)
 
 
@@ -136,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
       log.say('no --signals PACK_OR_WFDB_FOLDER: the pages show simulated signals, easier and less varied than real ones')
     jobs = simulated_jobs(args.signals, wanted=args.variant, count=args.pages)
   else:
-    jobs = folder_jobs(args.data, wanted=args.variant, true_lattice=args.true_lattice)
+    jobs = folder_jobs(args.data, wanted=args.variant)
   if not jobs:
     raise ValueError(f'{args.data} holds no picture of the variants asked for')
   reader = digitize.reader(args.weights)
@@ -146,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
   pages, unscored = [], []
   for i, job in enumerate(jobs, start=1):
     try:
-      page = evaluate_page(job, reader=reader, pictures=pictures)
+      page = evaluate_page(job, reader=reader, true_lattice=args.true_lattice, pictures=pictures)
     except (ValueError, OSError, csv.Error) as error:  # of the truth: there is nothing to compare with
       unscored.append(f'{job.id}-{job.variant} is not scored: {error}')
       log.say(f'{i}/{len(jobs)} {unscored[-1]}')
@@ -180,7 +191,7 @@ def main() -> None:
   parser.add_argument('--data', required=True, help='folder with train.csv and train/<id>/, or sim:val')
   parser.add_argument('--signals', default='', help='for sim:val: recordings to print, a pack or a folder of WFDB records')
   parser.add_argument('--pages', type=int, default=simval.RECORDS, help='for sim:val: pages of each variant')
-  parser.add_argument('--true-lattice', action='store_true', help='for DIR: take the lattices of <id>-<variant>.lattice.npy')
+  parser.add_argument('--true-lattice', action='store_true', help='read along the true lattice: of <id>-<variant>.lattice.npy in DIR')
   parser.add_argument('--weights', default=digitize.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
   parser.add_argument('--variant', nargs='*', help='only these variants, e.g. 0001')
   parser.add_argument('--pictures', help='folder for overlays of what was read')

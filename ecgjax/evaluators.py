@@ -118,7 +118,8 @@ def page_px(*, signals: str, pages: int, variants: tuple[str, ...], apply, size_
           offs[case.variant].append(_miss_px(np.asarray(matrix), case, size_px=size_px))
     for name in variants:
       off = np.array(offs[name])
-      lines.append(f'{name:<8}{len(off):>5}{100 * np.mean(turns[name]):>9.1f}{np.median(off):>11.1f}{np.quantile(off, 0.95):>8.1f}{off.max():>10.1f}')
+      far = f'{np.median(off):>11.1f}{np.quantile(off, 0.95):>8.1f}{off.max():>10.1f}'
+      lines.append(f'{name:<8}{len(off):>5}{100 * np.mean(turns[name]):>9.1f}{far}')
     every, right = np.concatenate(list(offs.values())), np.concatenate(list(turns.values()))
     numbers = {'turns': float(np.mean(right)), 'median_px': float(np.median(every)), 'worst_px': float(every.max())}
     return Result(numbers, pictures, '\n'.join(lines))

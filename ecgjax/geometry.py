@@ -15,9 +15,11 @@ import numpy as np
 
 from ecgjax import paper
 from ecgjax.layout import Layout
+from ecgjax.layout import make as make_layout
 
 Array = jax.Array | np.ndarray
 STRIP_PX_PER_MV = paper.px_per_mv()  # whatever the page's gain: one strip px is 12.7 uV
+BUCKET_PX = 512  # pictures are padded to multiples of it
 MARGIN_S = 0.248  # shown before second 0, so that the whole calibration pulse (0.2 s) is in view
 
 
@@ -85,6 +87,28 @@ def image_scale(lattice: Array) -> float:
   return float(np.median(np.concatenate([(steps[0] / np.diff(rows)[:, None]).ravel(), (steps[1] / np.diff(cols)).ravel()])))
 
 
+def padded(image: np.ndarray) -> np.ndarray:
+  """Returns the picture with black px on its right and below, so that a folder of all sizes needs few compiled programs."""
+  return np.pad(image, ((0, -image.shape[0] % BUCKET_PX), (0, -image.shape[1] % BUCKET_PX), (0, 0)))
+
+
+def off_px(found: Array, true: Array) -> np.ndarray:
+  """How far a lattice is off where the competition's traces are.
+
+  Args:
+    found: (45, 57, 2).
+    true: (45, 57, 2).
+
+  Returns:
+    (N,) distances in page px, of the nodes from a square before second 0 to the end of the rows, and from 4 mV above the first zero line.
+  """
+  rows, cols = nodes_px()
+  page = make_layout()
+  low, last = page.zeros_px[0] - 4.1 * page.px_per_mv, paper.START_X_PX + page.seconds * page.px_per_s
+  inner = ((rows > low) & (rows < paper.HEIGHT_PX - 8))[:, None] & ((cols > paper.START_X_PX - paper.MAJOR_PX - 1) & (cols < last + 16))
+  return np.linalg.norm((np.asarray(found) - true)[inner], axis=-1) / image_scale(true)
+
+
 def spline_weights(knots: np.ndarray, at: Array) -> Any:
   """Weights of piecewise cubic interpolation on uneven knots, as a matrix.
 
@@ -113,7 +137,7 @@ def spline_weights(knots: np.ndarray, at: Array) -> Any:
   )
 
 
-def image_px(lattice: Array, page_px: jax.Array) -> jax.Array:
+def image_px(lattice: Array, page_px: Array) -> jax.Array:
   """Maps points of the page into the image, by the same spline as `cut` follows.
 
   Args:

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from ecgjax.model import Scores, Whereabouts
+from ecgjax.model import Scores
+from ecgjax.pagenet import Whereabouts
 
 
 def column_target(rows_px: jax.Array, printed: jax.Array, *, height_px: int, sigma_px: float) -> jax.Array:

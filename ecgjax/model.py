@@ -1,6 +1,4 @@
-"""The two networks (Flax NNX). `UNet` says, for every column of every strip of a page, where this row's trace passes; `PageNet` says,
-for every cell of a small copy of the picture, which part of the page it shows.
-"""
+"""The U-Net (Flax NNX) that says, for every column of every strip of a page, where this row's trace passes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +9,6 @@ from flax import nnx
 
 CLASSES = ('background', 'grid', 'text', 'trace')
 CHANNELS = 5  # red, green, blue, row coordinate, column coordinate
-STRIDE = 4  # px of the canvas that one cell of the page network holds
 
 
 class Scores(NamedTuple):
@@ -26,22 +23,6 @@ class Scores(NamedTuple):
   classes: jax.Array
   rows: jax.Array
   hidden: jax.Array
-
-
-class Whereabouts(NamedTuple):
-  """What the page network says of one canvas, all float32; a cell is STRIDE x STRIDE px.
-
-  Attributes:
-    page: (h, w, 2) page x, y at the cell's centre, in units of `paper.WIDTH_PX` from the page's middle; sound if the page is upright.
-    spread: (h, w) log of how far `page` may be off, in the same units.
-    on: (h, w) log-odds that the cell shows the page.
-    turn: (4,) unnormalised log-probability that the canvas must be turned by 0, 90, 180, 270 degrees counter-clockwise to be upright.
-  """
-
-  page: jax.Array
-  spread: jax.Array
-  on: jax.Array
-  turn: jax.Array
 
 
 class Block(nnx.Module):
@@ -71,18 +52,6 @@ class Exchange(nnx.Module):
     own = jax.nn.silu(self.ask(jnp.concatenate([x.mean(1), x.max(1)], -1)))
     others = (own.sum(0, keepdims=True) - own) / max(1, x.shape[0] - 1)
     return x + self.tell(jnp.concatenate([own, others], -1))[:, None]
-
-
-class Everywhere(nnx.Module):
-  """Tells every cell what the whole canvas holds."""
-
-  def __init__(self, width: int, *, dtype, rngs: nnx.Rngs):
-    self.ask = nnx.Linear(2 * width, width, dtype=dtype, rngs=rngs)
-    self.tell = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-
-  def __call__(self, x):
-    pooled = jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1)
-    return x + self.tell(jax.nn.silu(self.ask(pooled)))[:, None, None]
 
 
 class UNet(nnx.Module):
@@ -132,57 +101,10 @@ class UNet(nnx.Module):
         f'UNet: strips are {strips.shape[1:]}; {self.levels} levels of {self.cell} px cells need multiples of '
         f'{self.stride} and {CHANNELS} channels (config.strip.*, config.model.*)'
       )
-    x, _ = _down_and_up(self, self.stem(_to_depth(strips.astype(self.dtype), self.cell)))
+    x, _ = down_and_up(self, self.stem(to_depth(strips.astype(self.dtype), self.cell)))
     full = _to_space(self.head(x).astype(jnp.float32), self.cell)
     hidden = self.hide(jnp.concatenate([x.mean(1), x.max(1)], -1)).astype(jnp.float32)
     return Scores(full[..., :-1], full[..., -1], hidden.reshape(hidden.shape[0], width))
-
-
-class PageNet(nnx.Module):
-  """Encoder-decoder over a canvas: the picture, made small, in the middle of a black square.
-
-  Args:
-    widths: channels per level; each level halves the resolution, the first one works on cells of STRIDE px.
-    dtype: of the computation; parameters and results are float32.
-    rngs: for the initial parameters.
-  """
-
-  def __init__(self, *, widths: tuple[int, ...], dtype: str, rngs: nnx.Rngs):
-    self.dtype, self.levels = jnp.dtype(dtype), len(widths)
-    kw = {'dtype': self.dtype, 'rngs': rngs}
-    self.stem = nnx.Conv(CHANNELS * STRIDE**2, widths[0], (3, 3), **kw)
-    self.down = nnx.List(Block(a, b, **kw) for a, b in zip((widths[0], *widths), widths, strict=False))
-    self.exchange = Everywhere(widths[-1], **kw)
-    self.up = nnx.List(Block(below + own, own, **kw) for own, below in zip(widths[:-1], widths[1:], strict=True))
-    self.head = nnx.Conv(widths[0], 4, (1, 1), **kw)
-    self.turn = nnx.Linear(2 * widths[-1], 4, **kw)
-
-  @property
-  def stride(self) -> tuple[int, int]:
-    """The canvas's sides must be multiples of this."""
-    return (STRIDE << (self.levels - 1),) * 2
-
-  def __call__(self, canvas: jax.Array) -> Whereabouts:
-    """Looks at one canvas.
-
-    Args:
-      canvas: (S, S, 3) colours in 0..1.
-
-    Returns:
-      What it sees.
-
-    Raises:
-      ValueError: if S is no multiple of the coarsest level's cell.
-    """
-    size = canvas.shape[0]
-    if canvas.shape != (size, size, 3) or size % self.stride[0]:
-      raise ValueError(f'PageNet: the canvas is {canvas.shape}; need (S, S, 3), S a multiple of {self.stride[0]} (config.canvas.size_px)')
-    x = jnp.concatenate([canvas, _places(size)], -1)[None].astype(self.dtype)
-    x, deep = _down_and_up(self, self.stem(_to_depth(x, (STRIDE, STRIDE))))
-    out = self.head(x)[0].astype(jnp.float32)
-    turn = self.turn(jnp.concatenate([deep.mean((1, 2)), deep.max((1, 2))], -1))[0].astype(jnp.float32)
-    # a page that fills the canvas, and what is different: so it need not be learned that x grows to the right
-    return Whereabouts(_places(size // STRIDE) + out[..., :2], out[..., 2], out[..., 3], turn)
 
 
 class Network(NamedTuple):
@@ -190,7 +112,7 @@ class Network(NamedTuple):
 
   Attributes:
     init: key -> params.
-    apply: (params, strips (R, H, W, 5)) -> Scores, or (params, canvas (S, S, 3)) -> Whereabouts.
+    apply: (params, strips (R, H, W, 5)) -> Scores; of `pagenet`, (params, canvas (S, S, 3)) -> Whereabouts.
     stride: height and width of what it looks at must be multiples of this.
   """
 
@@ -201,15 +123,11 @@ class Network(NamedTuple):
 
 def network(*, widths, cell, dtype: str) -> Network:
   """Returns the trace network of these arguments; see UNet for their meaning."""
-  return _pure(lambda key: UNet(widths=tuple(widths), cell=tuple(cell), dtype=dtype, rngs=nnx.Rngs(params=key)))
+  return pure(lambda key: UNet(widths=tuple(widths), cell=tuple(cell), dtype=dtype, rngs=nnx.Rngs(params=key)))
 
 
-def page_network(*, widths, dtype: str) -> Network:
-  """Returns the page network of these arguments; see PageNet for their meaning."""
-  return _pure(lambda key: PageNet(widths=tuple(widths), dtype=dtype, rngs=nnx.Rngs(params=key)))
-
-
-def _pure(build: Callable[[jax.Array], nnx.Module]) -> Network:
+def pure(build: Callable[[jax.Array], Any]) -> Network:
+  """Returns the network that `build(key)` makes, as pure functions."""
   shape = nnx.eval_shape(lambda: build(jax.random.key(0)))
   graph, abstract = nnx.split(shape)
 
@@ -221,13 +139,7 @@ def _pure(build: Callable[[jax.Array], nnx.Module]) -> Network:
   return Network(lambda key: nnx.to_pure_dict(nnx.state(build(key))), apply, shape.stride)
 
 
-def _places(n: int):
-  """(n, n, 2): x, y of the centres of n x n cells of a square of side 1, from its middle."""
-  at = (jnp.arange(n) + 0.5) / n - 0.5
-  return jnp.stack(jnp.meshgrid(at, at), axis=-1)
-
-
-def _down_and_up(net, x):
+def down_and_up(net, x):
   """Returns the finest and the deepest level's features of an encoder-decoder with `down`, `exchange` and `up`."""
   skips = []
   for level, block in enumerate(net.down):
@@ -243,7 +155,8 @@ def _groups(width: int) -> int:
   return next(n for n in (8, 4, 2, 1) if width % n == 0)
 
 
-def _to_depth(x, cell):
+def to_depth(x, cell):
+  """Returns (N, H / a, W / b, a * b * C): cells of (a, b) px become channels."""
   rows, height, width, depth = x.shape
   x = x.reshape(rows, height // cell[0], cell[0], width // cell[1], cell[1], depth)
   return x.transpose(0, 1, 3, 2, 4, 5).reshape(rows, height // cell[0], width // cell[1], -1)
@@ -256,7 +169,7 @@ def _to_space(x, cell):
 
 
 def _halve(x):
-  return _to_depth(x, (2, 2)).reshape(x.shape[0], x.shape[1] // 2, x.shape[2] // 2, 4, -1).mean(3)
+  return to_depth(x, (2, 2)).reshape(x.shape[0], x.shape[1] // 2, x.shape[2] // 2, 4, -1).mean(3)
 
 
 def _double(x):

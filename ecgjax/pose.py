@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ecgjax.model import Whereabouts
+from ecgjax.pagenet import Whereabouts
 
 ROUNDS = 12
 OUTLIER = 2.0  # in medians: a cell that misses by so much loses half its say

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ecgjax import data, evaluators, geometry, layout, log, losses, model, packs, records, variants, views
+from ecgjax import data, evaluators, geometry, layout, log, losses, model, packs, pagenet, records, variants, views
 
 
 class Task(NamedTuple):
@@ -69,18 +69,18 @@ def trace(c) -> Task:
 
 def page(c) -> Task:
   """Finding the page in a picture, of simulated pages."""
-  on, names, net = layout.make(c.data.layout), variants.parse(c.data.variants), model.page_network(**c.model)
+  on, names, net = layout.make(c.data.layout), variants.parse(c.data.variants), pagenet.network(**c.model)
   size_px = c.canvas.size_px
   stream, one = _simulated(
     c, lambda key, mv: views.example(key, mv, layout=on, names=names, size_px=size_px, count=c.canvas.views)
   )
 
-  def of_view(params, view: views.View):
+  def of_view(params, view: views.Views):
     seen = net.apply(params, view.canvas)
     place = losses.place_xent(seen, view.page, view.on & (view.turn == 0))
     return {'place': place, 'on': losses.on_xent(seen, view.on), 'turn': losses.turn_xent(seen, view.turn)}
 
-  def loss(params, example: views.View):
+  def loss(params, example: views.Views):
     parts = jax.tree.map(lambda x: x.mean(), jax.vmap(of_view, (None, 0))(params, example))
     return parts['place'] + c.loss.on_weight * parts['on'] + c.loss.turn_weight * parts['turn'], parts
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import degrade, geometry, model, packs, paper, render, variants
+from ecgjax import degrade, geometry, packs, pagenet, paper, render, variants
 from ecgjax.fields import uniform
 from ecgjax.layout import Layout
 
@@ -19,12 +19,12 @@ SHRINK = 2.0  # about how many page px one of their px shows
 ASKEW = 0.35  # share of the views that are turned, and tilted, further than pictures of paper mostly are
 
 
-class View(NamedTuple):
+class Views(NamedTuple):
   """Canvases of one page and what is true of them, K views of S x S px and h x w cells.
 
   Attributes:
     canvas: (K, S, S, 3) in 0..1.
-    page: (K, h, w, 2) page x, y that each cell's centre shows, in the units of `model.Whereabouts`.
+    page: (K, h, w, 2) page x, y that each cell's centre shows, in the units of `pagenet.Whereabouts`.
     on: (K, h, w) bool, whether it shows the page.
     turn: (K,) int, quarter turns counter-clockwise that make the canvas upright.
   """
@@ -79,7 +79,7 @@ def canvas_matrix(shape: tuple[int, ...], *, size_px: int) -> np.ndarray:
   return matrix
 
 
-def example(key: jax.Array, mv: jax.Array, *, layout: Layout, names: tuple[str, ...], size_px: int, count: int) -> View:
+def example(key: jax.Array, mv: jax.Array, *, layout: Layout, names: tuple[str, ...], size_px: int, count: int) -> Views:
   """Draws, degrades and pictures a page, and looks at the picture in `count` ways.
 
   Args:
@@ -103,7 +103,7 @@ def example(key: jax.Array, mv: jax.Array, *, layout: Layout, names: tuple[str, 
   return jax.lax.map(look, jax.random.split(at_views, count))
 
 
-def view(key: jax.Array, image: jax.Array, page_px: jax.Array, *, size_px: int) -> View:
+def view(key: jax.Array, image: jax.Array, page_px: jax.Array, *, size_px: int) -> Views:
   """Looks at a picture once more, from anywhere.
 
   Args:
@@ -127,11 +127,11 @@ def view(key: jax.Array, image: jax.Array, page_px: jax.Array, *, size_px: int) 
 
   shrink = image.shape[1] / size_px
   seen = geometry.sample(image, points(size_px), shrink=(shrink, shrink))
-  cells = points(size_px // model.STRIDE)
+  cells = points(size_px // pagenet.STRIDE)
   shown = geometry.sample(page_px, cells)
   edge = jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX])
   on = ((cells > 2) & (cells < size - 2) & (shown > 0) & (shown < edge)).all(-1)
-  return View(jnp.clip(seen, 0, 1), to_units(shown), on, turn)
+  return Views(jnp.clip(seen, 0, 1), to_units(shown), on, turn)
 
 
 def pose(key: jax.Array, turn: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import data, degrade, geometry, layout, model, packs, paper, render, simval, train, update, variants
+from ecgjax import data, degrade, geometry, layout, losses, model, packs, paper, render, simval, train, update, variants
 
 FRAME_PX = (paper.HEIGHT_PX, paper.WIDTH_PX)
 RATE_HZ = packs.RATE_HZ
@@ -96,7 +96,13 @@ def step_share(*, repeats: int, batch: int) -> dict[str, float]:
   items = {'mv': jnp.broadcast_to(mv, (2 if cpu else batch, *mv.shape))}
   params = net.init(jax.random.key(0))
   state = update.State(jnp.int32(0), params, tx.init(params), params)
-  step = jax.jit(update.make_step(net.apply, tx, draw, sigma_px=1.5, class_weight=0.5, ema_decay=0.998))
+
+  def loss(params, example):
+    scores = net.apply(params, example.strips)
+    columns = losses.column_xent(scores, example.rows_px, example.printed, sigma_px=1.5)
+    return columns + 0.5 * losses.class_xent(scores, example.inks), {}
+
+  step = jax.jit(update.make_step(loss, tx, draw, ema_decay=0.998))
   drawing = jax.jit(draw)
   counter = iter(range(1_000_000))  # other chance at every repeat: what is drawn decides how long it takes
   whole, _ = timed(lambda: step(state._replace(step=jnp.int32(next(counter))), items, jax.random.key(3)), repeats=4 * repeats)

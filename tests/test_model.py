@@ -114,7 +114,7 @@ Scores = model.Scores
 @pytest.mark.parametrize('cell', [(2, 2), (4, 2), (1, 4)])
 def test_space_to_depth_gathers_cells_and_pixel_shuffle_undoes_it(cell):
   x = np.random.default_rng(0).normal(size=(2, 8, 12, 3))
-  deep = np.asarray(model._to_depth(jnp.asarray(x, jnp.float32), cell))
+  deep = np.asarray(model.to_depth(jnp.asarray(x, jnp.float32), cell))
   for h, w in np.ndindex(*deep.shape[1:3]):
     block = x[1, h * cell[0] : (h + 1) * cell[0], w * cell[1] : (w + 1) * cell[1]]
     np.testing.assert_allclose(deep[1, h, w], block.reshape(-1), rtol=1e-6)

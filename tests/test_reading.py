@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ecgjax import decode, digitize, evaluate, geometry, layout, log, metrics, paper, plot, predict, truth
+from ecgjax import decode, digitize, evaluate, geometry, layout, log, metrics, paper, plot, predict, rectify, truth
 
 FS = 250
 PAGE = layout.make()
@@ -27,6 +27,14 @@ def reader(hidden=()):
   visible = jnp.asarray(printed, jnp.float32).at[jnp.array(hidden, int)].set(0.0)
   trace = decode.Trace(FRAME.rows_px(mv), jnp.full(mv.shape, 0.3), visible)
   return digitize.Reader(lambda image, lattice: trace, PAGE, FRAME, {'model': {}})
+
+
+@pytest.fixture(autouse=True)
+def a_page_is_found(monkeypatch):
+  """White pages have neither grid nor landmarks; that they are found at all is taken for granted here (test_rectify)."""
+  lattice = geometry.page_lattice()
+  found = rectify.Found(lattice, np.ones(lattice.shape[:2]), '3x4+II', 1.0, 'ok', '')
+  monkeypatch.setattr(rectify, 'rectify', lambda image: found)
 
 
 @pytest.fixture
@@ -77,11 +85,15 @@ def test_a_lead_that_was_not_seen_is_absent_and_asks_for_a_review():
     digitize.digitize(WHITE, reader=reader(hidden=(0, 1, 2, 3)), fs=FS)
 
 
-def test_pictures_that_are_no_page_are_refused():
-  with pytest.raises(ValueError, match='2200 x 1652 px; this version reads pages of 2200 x 1700 px'):
-    digitize.digitize(WHITE[:1652], reader=reader())
-  with pytest.raises(ValueError, match=r'float64 \(1700, 2200, 3\); it must be uint8'):
-    digitize.digitize(WHITE.astype(float), reader=reader())
+def test_a_page_that_is_not_found_is_not_read_and_one_that_is_hard_to_see_is_for_review(monkeypatch):
+  lattice = geometry.page_lattice()
+  outcome = lambda status, reason: rectify.Found(lattice, np.ones(lattice.shape[:2]), '3x4+II', 0.5, status, reason)
+  monkeypatch.setattr(rectify, 'rectify', lambda image: outcome('fail', 'no page was found'))
+  with pytest.raises(ValueError, match='no page was found'):
+    digitize.digitize(WHITE, reader=reader())
+  monkeypatch.setattr(rectify, 'rectify', lambda image: outcome('review', 'hard to see'))
+  found = digitize.digitize(WHITE, reader=reader())
+  assert found.status == 'review' and found.warnings == ('hard to see',)
 
 
 def test_a_picture_is_turned_by_its_exif_and_laid_on_white(tmp_path):
@@ -177,7 +189,7 @@ def test_a_folder_without_the_variant_asked_for_is_one_sentence(data_dir, monkey
 
 
 def test_the_page_score_is_the_metrics_own(data_dir, runs):
-  (job, _) = evaluate.folder_jobs(str(data_dir), wanted=['0001'], true_lattice=False)
+  (job, _) = evaluate.folder_jobs(str(data_dir), wanted=['0001'])
   page = evaluate.evaluate_page(job, reader=reader())
   assert page.report.ratio_open == pytest.approx(metrics.reference_ratio(runs, digitize.digitize(
     WHITE, reader=reader(), fs=FS).leads, fs=FS, cap=metrics.CAP_OPEN), rel=1e-3)  # fmt: skip

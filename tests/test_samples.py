@@ -1,5 +1,6 @@
 """Simulated folders and the fixed validation set: the same every time, whole, and read by the same code as real ones."""
 
+import shutil
 import subprocess
 import sys
 
@@ -90,7 +91,10 @@ def test_evaluate_reads_the_validation_set_with_its_true_lattice(monkeypatch):
   assert set(jobs[2].truth()) == set(layout.LEADS)
 
 
-def test_a_true_lattice_is_taken_from_beside_the_picture_when_asked_for(small):
-  read = lambda asked: evaluate.folder_jobs(str(small), wanted=['small'], true_lattice=asked)[0].picture()[1]
-  with_lattice, without = read(True), read(False)
-  assert without is None and with_lattice is not None and with_lattice.shape == (45, 57, 2)
+def test_a_true_lattice_is_taken_from_beside_the_picture_where_there_is_one(small, tmp_path):
+  folder_of_pages = shutil.copytree(small, tmp_path / 'copy')
+  picture = lambda: evaluate.folder_jobs(str(folder_of_pages), wanted=['small'])[0].picture()
+  assert picture()[1].shape == (45, 57, 2)
+  for path in folder_of_pages.glob('train/*/*.lattice.npy'):
+    path.unlink()
+  assert picture()[1] is None

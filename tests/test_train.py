@@ -18,7 +18,7 @@ import numpy as np
 import optax
 import pytest
 
-from ecgjax import checkpoint, data, model, train, update
+from ecgjax import checkpoint, data, losses, model, train, update
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 4  # of the debug config
@@ -245,9 +245,15 @@ def test_an_update_is_the_gradient_of_both_losses_and_the_average_follows():
     scores = params['w'] * strips[..., 0] * jnp.arange(height)[:, None]
     return model.Scores(params['v'] * strips[..., :4], scores, jnp.full((rows, width), -1.0))
 
+  def loss(params, example):
+    scores = apply(params, example.strips)
+    columns = losses.column_xent(scores, example.rows_px, example.printed, sigma_px=1.5)
+    classes = losses.class_xent(scores, example.inks)
+    return columns + 0.5 * classes, {'columns': columns, 'classes': classes}
+
   seen = []
   draw = lambda key, batch: (seen.append(key), example)[1]
-  step = update.make_step(apply, optax.sgd(0.01), draw, sigma_px=1.5, class_weight=0.5, ema_decay=0.9)
+  step = update.make_step(loss, optax.sgd(0.01), draw, ema_decay=0.9)
   params = {'w': jnp.float32(0.3), 'v': jnp.arange(4.0)}
   state = update.State(jnp.int32(0), params, optax.sgd(0.01).init(params), params)
   new, metrics = step(state, {}, jax.random.key(0))

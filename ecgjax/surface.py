@@ -1,0 +1,102 @@
+"""Smooth displacements of the page: fitted to what is measured of them, and applied to the places of the nodes."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecgjax import fields, geometry, paper
+
+SIZE_PX = (paper.HEIGHT_PX, paper.WIDTH_PX)
+ROUNDS = 3  # of reweighting: what lies off by its rms keeps a quarter of its say
+
+
+class Surface(NamedTuple):
+  """A smooth displacement along y and x: content found at page point p belongs at p + surface(p).
+
+  Attributes:
+    coefficients: (2, ny, nx) of a cubic B-spline.
+    step_px: distance of its knots.
+  """
+
+  coefficients: jax.Array
+  step_px: float
+
+
+class Part(NamedTuple):
+  """One kind of measurement: down @ coefficients @ across.T should be `goal` (2, h, w), weights likewise."""
+
+  down: jax.Array
+  across: jax.Array
+  goal: jax.Array
+  weight: jax.Array
+
+  def off(self, coefficients: jax.Array) -> jax.Array:
+    """(2, h, w): what a surface leaves unexplained."""
+    return self.goal - jnp.einsum('ha,cab,wb->chw', self.down, coefficients, self.across, precision='highest')
+
+  def width(self, coefficients: jax.Array) -> jax.Array:
+    """Rms of what is off, of each axis."""
+    square = (self.weight * self.off(coefficients) ** 2).sum((1, 2)) / (self.weight.sum((1, 2)) + 1e-9)
+    return jnp.sqrt(square)[:, None, None] + 1e-4
+
+
+def bases(ys, xs, *, step_px: float, orders: tuple[int, int] = (0, 0)) -> tuple[jax.Array, jax.Array]:
+  """Returns (H, ny) and (W, nx): B-spline weights of page y and x, or of their derivatives per px where an order is 1."""
+  down, across = (
+    fields.basis(jnp.asarray(at, jnp.float32), low=0.0, step=step_px, count=math.ceil(size / step_px) + 3, order=order)
+    for at, size, order in zip((ys, xs), SIZE_PX, orders, strict=True)
+  )
+  return down, across
+
+
+def fit(parts: list[Part], *, step_px: float, stiff: float) -> Surface:
+  """Fits a smooth displacement to measurements of it, robustly.
+
+  Args:
+    parts: the measurements.
+    step_px: distance of the surface's knots.
+    stiff: how much bending costs.
+
+  Returns:
+    The surface.
+  """
+  solved = jnp.zeros((2, parts[0].down.shape[1], parts[0].across.shape[1]))
+  for turn in range(ROUNDS):
+    weights = [part.weight if turn == 0 else part.weight / (1 + (part.off(solved) / part.width(solved)) ** 2) ** 2 for part in parts]
+    solved = jnp.stack([_solve([(p.down, p.across, p.goal[axis], w[axis]) for p, w in zip(parts, weights, strict=True)], stiff)
+                        for axis in (0, 1)])  # fmt: skip
+  return Surface(solved, step_px)
+
+
+def _solve(parts, stiff: float) -> jax.Array:
+  """Least squares for B-spline coefficients (ny, nx), bending made dear in proportion to what is known."""
+  ny, nx = parts[0][0].shape[1], parts[0][1].shape[1]
+  normal, right = jnp.zeros((ny, nx, ny, nx)), jnp.zeros((ny, nx))
+  for down, across, goal, weight in parts:
+    left = jnp.einsum('ha,hw,hb->abw', down, weight, down, optimize='optimal')
+    normal += jnp.einsum('abw,wc,wd->acbd', left, across, across, optimize='optimal')
+    right += down.T @ (weight * goal) @ across
+  normal = normal.reshape(ny * nx, ny * nx)
+  known = jnp.trace(normal) / len(normal)
+  bends = [np.diff(np.eye(n), 2, axis=0) for n in (ny, nx)]
+  twist = [np.diff(np.eye(n), axis=0) for n in (ny, nx)]
+  cost = np.kron(bends[0].T @ bends[0], np.eye(nx)) + np.kron(np.eye(ny), bends[1].T @ bends[1])
+  cost += 2 * np.kron(twist[0].T @ twist[0], twist[1].T @ twist[1])
+  normal = normal + known * (stiff * jnp.asarray(cost, jnp.float32) + 1e-6 * jnp.eye(ny * nx))
+  return jax.scipy.linalg.solve(normal, right.ravel(), assume_a='pos').reshape(ny, nx)
+
+
+def translation(shift_px: jax.Array) -> Surface:
+  """Returns the surface that moves everything by (2,) page x, y."""
+  return Surface(jnp.broadcast_to(shift_px[::-1, None, None], (2, *(math.ceil(n / 1000) + 3 for n in SIZE_PX))), 1000.0)
+
+
+def displace(moved: jax.Array, surface: Surface) -> jax.Array:
+  """Returns (45, 57, 2): where the nodes lie once what was found at p is put to p + surface(p)."""
+  rows, cols = geometry.nodes_px()
+  down, across = bases(rows, cols, step_px=surface.step_px)
+  shift = jnp.einsum('ha,cab,wb->hwc', down, surface.coefficients, across, precision='highest')[..., ::-1]
+  return geometry.image_px(moved, jnp.asarray(geometry.page_lattice() - shift)) - shift

@@ -1,0 +1,153 @@
+"""Finding the page: the lock-in against known displacements, and whole pictures in every turn against their exact lattice."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ecgjax import bend, geometry, landmarks, layout, lockin, looks, paper, rectify, render, simval, surface, variants
+
+MV = np.stack([np.interp(np.arange(5000) % 400, [0, 20, 40, 60, 120, 180, 400], [0, 0, 1.1 - 0.1 * n, -0.2, 0.2, 0, 0]) for n in range(12)])
+TRUE = geometry.page_lattice()
+
+
+@pytest.fixture(scope='module')
+def page():
+  """(1700, 2200, 3) a page as the competition prints it."""
+  drawn = simval._draw(500)(jax.random.key(0), jnp.asarray(MV, jnp.float32), variants.draw_look(jax.random.key(1), 0))
+  return np.asarray(jnp.round(255 * drawn)).astype(np.uint8)
+
+
+def flat_of(page, moved, ink=True):
+  """The page as it looks if what belongs at p is found at p - moved(p), both (850, 1100, 2); judge: SciPy's spline interpolation."""
+  ys, xs = lockin.centres_px()
+  x, y = np.meshgrid(xs, ys)
+  at = [(y + moved[..., 1] - 0.5), (x + moved[..., 0] - 0.5)]
+  smooth = ndimage.gaussian_filter(page.astype(np.float32) / 255, (0.7, 0.7, 0))
+  colours = [ndimage.map_coordinates(smooth[..., c], at, order=1, mode='nearest') for c in range(3)]
+  return jnp.asarray(np.stack([*colours, np.ones_like(x)], axis=-1))
+
+
+def at_nodes(moved):
+  ys, xs = lockin.centres_px()
+  rows, cols = (np.clip(n, 1, size - 1) for n, size in zip(geometry.nodes_px(), (paper.HEIGHT_PX, paper.WIDTH_PX), strict=True))
+  places = np.meshgrid((rows - ys[0]) / 2, (cols - xs[0]) / 2, indexing='ij')
+  return np.stack([ndimage.map_coordinates(moved[..., c], places, order=1, mode='nearest') for c in (0, 1)], axis=-1)
+
+
+def inner(a):
+  return a[3:-3, 3:-3]
+
+
+def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
+  ys, xs = lockin.centres_px()
+  x, y = np.meshgrid(xs, ys)
+  moved = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
+  found = rectify._refine(lockin.prepare(flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=rectify.COARSE_PX / 2, both=False)
+  off = inner(np.asarray(found) + at_nodes(moved))
+  assert np.sqrt((off**2).mean()) < 0.1
+
+
+def test_slopes_find_what_is_twenty_times_larger_but_for_a_constant(page):
+  ys, xs = lockin.centres_px()
+  x, y = np.meshgrid(xs, ys)
+  moved = np.stack([0.02 * (x - 1100) + 0.015 * (y - 850) + 30, -0.02 * (x - 1100) + 25 * np.sin(y / 600)], axis=-1)
+  found = jnp.zeros(TRUE.shape)
+  found = rectify._straighten(lockin.prepare(flat_of(page, moved)), found)
+  off = inner(np.asarray(found) + at_nodes(moved))
+  before, after = inner(at_nodes(moved)).std((0, 1)), off.std((0, 1))
+  assert (before > 8).all() and (after < paper.MINOR_PX / 4).all()  # within half a fine pitch is near enough for the angles
+
+
+def test_a_displaced_lattice_shows_what_the_surface_says():
+  shift = surface.translation(jnp.array([3.0, -2.0]))
+  np.testing.assert_allclose(surface.displace(jnp.zeros(TRUE.shape), shift), np.broadcast_to([-3.0, 2.0], TRUE.shape), atol=1e-4)
+
+
+def test_a_surface_follows_a_parabola_and_is_not_led_astray_by_a_tenth_of_outliers():
+  rng = np.random.default_rng(0)
+  ys, xs = np.linspace(20, 1680, 40), np.linspace(20, 2180, 50)
+  x, y = np.meshgrid(xs, ys)
+  goal = np.stack([1e-6 * (x - 900) ** 2, 1e-6 * (y - 800) * (x - 1000)])
+  wild = rng.random(goal.shape) < 0.1
+  seen = np.where(wild, goal + rng.uniform(-4, 4, goal.shape), goal)
+  bases = surface.bases(ys, xs, step_px=300.0)
+  fitted = surface.fit([surface.Part(*bases, jnp.asarray(seen), jnp.ones(goal.shape))], step_px=300.0, stiff=1e-3)
+  off = np.einsum('ha,cab,wb->chw', bases[0], fitted.coefficients, bases[1]) - goal
+  assert np.sqrt((off**2).mean()) < 0.06
+
+
+@pytest.mark.parametrize('name', ['3x4+II', '6x2', '12x1'])
+def test_landmarks_match_their_own_layout_best(name):
+  """A page of one layout scores higher with its own landmarks than with any other's."""
+  drawn = render.page(jax.random.key(2), jnp.asarray(MV, jnp.float32), layout=layout.make(name), style=looks.competition(), rate_hz=500)
+  found = lockin.prepare(lockin.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
+  match = jax.jit(landmarks.match)
+  scores = {other: float(match(found, template).score) for other, template in landmarks.templates().items()}
+  assert max(scores, key=scores.__getitem__) == name and scores[name] > rectify.SURE
+
+
+def test_landmarks_say_by_how_much_a_page_has_slipped(page):
+  moved = np.broadcast_to([-40.0, 26.0], (*lockin.SIZE, 2))  # what is found right of its place belongs further left
+  match = landmarks.match(lockin.prepare(flat_of(page, moved)), landmarks.templates()['3x4+II'])
+  np.testing.assert_allclose(match.shift_px, [40, -26], atol=2)
+
+
+@pytest.fixture(scope='module')
+def photo(page):
+  """The page seen askew in a larger picture, and its exact lattice: an independent warp by SciPy."""
+  plane = np.array([[0.93, -0.05, 110.0], [0.04, 0.95, 60.0], [1e-5, -6e-6, 1.0]])
+  back = np.linalg.inv(plane)
+  height, width = 1750, 2300
+  xy = bend.apply_plane(back, np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1))
+  taken = [ndimage.map_coordinates(page[..., c].astype(float), [xy[..., 1] - 0.5, xy[..., 0] - 0.5], order=1, cval=60) for c in range(3)]
+  return np.stack(taken, axis=-1).round().astype(np.uint8), np.asarray(bend.apply_plane(plane, TRUE))
+
+
+@pytest.mark.parametrize('turn', range(4))
+def test_a_picture_in_any_turn_is_found_to_a_third_of_a_px(photo, turn):
+  image, true = photo
+  turned = np.ascontiguousarray(np.rot90(image, -turn))
+  found = rectify.rectify(turned)
+  upright = np.asarray(found.lattice)
+  off = geometry.off_px(upright, rectify._turned_back(true, turned.shape, turn))
+  assert found.status == 'ok' and found.score > rectify.SURE and np.sqrt((off**2).mean()) < 0.33
+  assert found.confidence.shape == (45, 57) and (found.confidence >= 0).all() and (found.confidence <= 1).all()
+
+
+def test_turning_a_lattice_back_agrees_with_turning_the_picture():
+  image = np.arange(12 * 20).reshape(12, 20)
+  for turn in range(4):
+    turned = np.rot90(image, turn)
+    x, y = np.meshgrid(np.arange(turned.shape[1]) + 0.5, np.arange(turned.shape[0]) + 0.5)
+    back = rectify._turned_back(np.stack([x, y], axis=-1), image.shape, turn)
+    np.testing.assert_array_equal(image[back[..., 1].astype(int), back[..., 0].astype(int)], turned)
+
+
+def test_the_digital_original_is_left_as_it_is(page):
+  found = rectify.rectify(page)
+  assert found.status == 'ok'
+  np.testing.assert_array_equal(found.lattice, TRUE)
+
+
+def test_a_picture_too_small_to_show_a_grid_fails_with_its_size(page):
+  found = rectify.rectify(np.ascontiguousarray(page[::12, ::12]))
+  assert found.status == 'fail' and '184 x 142 px' in found.reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('what', ['blank', 'noise', 'mirrored'])
+def test_what_is_no_page_is_not_taken_for_one(page, what):
+  image = {
+    'blank': np.full((900, 1200, 3), 255, np.uint8), 'mirrored': np.ascontiguousarray(page[:, ::-1]),
+    'noise': np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8),
+  }[what]  # fmt: skip
+  found = rectify.rectify(image)
+  assert found.status != 'ok' and found.reason
+
+
+@pytest.mark.parametrize('image', [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32), np.zeros((0, 5, 3), np.uint8), None])
+def test_what_is_no_picture_is_refused_by_what_it_is(image):
+  with pytest.raises(ValueError, match=r'it must be uint8 \(H, W, 3\)'):
+    rectify.rectify(image)

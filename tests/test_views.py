@@ -1,0 +1,110 @@
+"""Canvases: their truth against the picture they are made of, and the fit of the plane map against known homographies."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ecgjax import losses, pagenet, paper, pose, views
+
+SIZE = 64
+
+
+def picture():
+  """A picture whose px say where they are: (48, 64, 3), and the page place that each shows."""
+  ys, xs = np.meshgrid(np.arange(48) + 0.5, np.arange(64) + 0.5, indexing='ij')
+  page_px = np.stack([xs * paper.WIDTH_PX / 64, ys * paper.HEIGHT_PX / 48], axis=-1).astype(np.float32)
+  image = np.stack([xs / 64, ys / 48, np.ones_like(xs)], axis=-1).astype(np.float32)
+  return jnp.asarray(image), jnp.asarray(page_px)
+
+
+look = jax.jit(lambda key: views.view(key, *picture(), size_px=SIZE))
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_a_view_shows_at_every_cell_the_part_of_the_page_that_it_says(seed):
+  view = look(jax.random.key(seed))
+  cells = np.asarray(view.canvas).reshape(SIZE // 4, 4, SIZE // 4, 4, 3).mean((1, 3))  # what the px of a cell show on average
+  inside = np.asarray(view.on) & (cells[..., 2] > 0.999)
+  shown = cells[..., :2] * [paper.WIDTH_PX, paper.HEIGHT_PX]
+  off = np.abs(shown - views.to_page_px(np.asarray(view.page)))[inside]
+  assert inside.sum() > 30 and off.max() < 45  # a px of this small picture is 35 page px
+
+
+def test_as_many_counter_clockwise_turns_as_a_view_says_make_it_upright():
+  seen = set()
+  for seed in range(30):
+    view = look(jax.random.key(seed))
+    turn = int(view.turn)
+    place, on = np.asarray(view.page), np.asarray(view.on)
+    upright, on = np.rot90(place, turn), np.rot90(on, turn)
+    right = np.diff(upright[..., 0], axis=1)[on[:, 1:] & on[:, :-1]]
+    down = np.diff(upright[..., 1], axis=0)[on[1:] & on[:-1]]
+    assert np.median(right) > 0 and np.median(down) > 0
+    seen.add(turn)
+  assert seen == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize('shape', [(30, 40, 3), (400, 300, 3), (97, 203, 3)])
+def test_a_point_of_the_picture_lies_on_its_canvas_where_the_matrix_says(shape):
+  image = np.zeros(shape, np.uint8)
+  y, x = shape[0] // 3, shape[1] // 4
+  side = max(1, max(shape) // 12)
+  image[y : y + side, x : x + side] = 255
+  canvas = views.canvas(image, size_px=192)[..., 0].astype(float)
+  ys, xs = np.mgrid[:192, :192] + 0.5
+  centre = np.array([(canvas * xs).sum(), (canvas * ys).sum()]) / canvas.sum() / 192 - 0.5
+  found = views.canvas_matrix(shape, size_px=192) @ [*centre, 1.0]
+  np.testing.assert_allclose(found[:2], [x + side / 2, y + side / 2], atol=0.02 * max(shape) / 10)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_the_fit_finds_a_plane_map_although_a_third_of_the_cells_lie(seed):
+  rng = np.random.default_rng(seed)
+  true = np.eye(3) + 0.1 * rng.uniform(-1, 1, (3, 3))
+  true /= true[2, 2]
+  n = 32
+  at = (np.arange(n) + 0.5) / n - 0.5
+  x, y = np.meshgrid(at, at)
+  moved = np.stack([x, y, np.ones_like(x)], axis=-1) @ true.T
+  place = moved[..., :2] / moved[..., 2:]
+  lying = rng.random((n, n)) < 1 / 3
+  place[lying] += rng.uniform(-0.5, 0.5, (lying.sum(), 2))
+  seen = pagenet.Whereabouts(*(jnp.asarray(a, jnp.float32) for a in (place, np.full((n, n), -4.0), np.full((n, n), 5.0), np.zeros(4))))
+  matrix, miss = pose.fit(seen)
+  corners = np.array([[-0.5, -0.5, 1], [0.5, -0.5, 1], [0.5, 0.5, 1], [-0.5, 0.5, 1]])
+  a, b = corners @ true.T, corners @ np.asarray(matrix).T
+  np.testing.assert_allclose(a[:, :2] / a[:, 2:], b[:, :2] / b[:, 2:], atol=1e-3)
+  assert float(miss) < 0.02
+
+
+def test_the_fit_is_finite_where_nothing_is_seen():
+  n = 8
+  seen = pagenet.Whereabouts(jnp.zeros((n, n, 2)), jnp.zeros((n, n)), jnp.full((n, n), -50.0), jnp.zeros(4))
+  assert all(np.isfinite(np.asarray(a)).all() for a in pose.fit(seen))
+
+
+def test_the_place_loss_is_least_where_the_spread_is_the_error_itself():
+  page, on = jnp.zeros((1, 1, 2)), jnp.ones((1, 1), bool)
+  seen = lambda spread: pagenet.Whereabouts(page + 0.1, jnp.full((1, 1), spread), jnp.zeros((1, 1)), jnp.zeros(4))
+  at = lambda spread: float(losses.place_xent(seen(spread), page, on))
+  spreads = np.linspace(-6, 0, 121)
+  best = spreads[np.argmin([at(s) for s in spreads])]
+  assert best == pytest.approx(np.log(0.1 * 2**0.5 / 2 - losses.FINEST), abs=0.06)
+
+
+def test_cells_off_the_page_do_not_count_and_give_no_bad_gradient():
+  page = jnp.full((2, 2, 2), jnp.nan)
+  none = jnp.zeros((2, 2), bool)
+  loss = lambda place: losses.place_xent(pagenet.Whereabouts(place, jnp.zeros((2, 2)), jnp.zeros((2, 2)), jnp.zeros(4)), page, none)
+  value, grad = jax.value_and_grad(loss)(jnp.ones((2, 2, 2)))
+  assert float(value) == 0 and np.array_equal(grad, np.zeros_like(grad))
+
+
+def test_the_page_network_refuses_a_canvas_that_does_not_fit():
+  net = pagenet.network(widths=(8, 8), dtype='float32')
+  params = jax.eval_shape(net.init, jax.random.key(0))
+  with pytest.raises(ValueError, match='multiple of 8'):
+    jax.eval_shape(net.apply, params, jnp.zeros((20, 20, 3)))
+  seen = jax.eval_shape(net.apply, params, jnp.zeros((32, 32, 3)))
+  assert seen.page.shape == (8, 8, 2) and seen.turn.shape == (4,)
