@@ -152,7 +152,8 @@ def digitize(
     The recording.
 
   Raises:
-    ValueError: if the page cannot be found in the picture (see `rectify.Found.reason`), no trace is seen on it, or more is wanted than it shows.
+    ValueError: if the page cannot be found in the picture (see `rectify.Found.reason`), no trace is seen on it, or more is wanted
+      than it shows.
   """
   notes = []
   if lattice is None:

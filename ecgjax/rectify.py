@@ -20,8 +20,10 @@ from ecgjax.paper import MAJOR_PX, MINOR_PX
 WEIGHTS = pathlib.Path(__file__).parent / 'weights' / 'page.safetensors'
 READ = '3x4+II'  # the layout whose landmarks are looked for first
 SURE, POSSIBLE = 0.6, 0.45  # landmark scores: above the first a page is found, below the second it is not; wrong turns score 0.2 to 0.4
+CLEAR = 0.85  # so good that no other start can be better
 SEEN = 0.25  # median confidence below which the grid does not bear the lattice out
 FINEST = 0.3  # image px per page px: below it neither grid nor print can be seen
+ROUNDS, SETTLED_PX = 6, 0.3  # of straightening, at most, and the change below which it is done
 COARSE_PX, FINE_PX = 300.0, 80.0  # knots of the fitted surfaces
 WINDOW = 2.5  # smoothing of the fine grid's angles, in its pitches
 SCALES = (0.5, 1.0, 1.4, 2.0, 3.0, 4.5)  # image px per page px for which pictures are laid flat
@@ -89,15 +91,18 @@ def rectify(image: np.ndarray) -> Found:
   """
   if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
     raise ValueError(f'the picture is {getattr(image, "dtype", type(image))} {np.shape(image)}; it must be uint8 (H, W, 3)')
-  best = None
+  best, right_turn = None, None
   for turn, plane in candidates(image):
+    if right_turn not in (None, turn):
+      continue
     upright = np.ascontiguousarray(np.rot90(image, turn))
     found = lock(upright, plane)
     found = found._replace(lattice=_turned_back(found.lattice, image.shape, turn))
     if best is None or found.score > best.score:
       best = found
-    if best.score >= SURE:
+    if best.score >= CLEAR and best.status == 'ok':
       break
+    right_turn = turn if found.score >= SURE else right_turn
   if best is None:
     corners = geometry.page_lattice() * (np.array(image.shape[1::-1]) / [paper.WIDTH_PX, paper.HEIGHT_PX])
     reason = f'the picture is {image.shape[1]} x {image.shape[0]} px; a page in it has too few to be read (need about {FINEST * 2200:.0f})'
@@ -111,8 +116,7 @@ def candidates(image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     return
   look, size_px = network()
   chances, _ = look(views.canvas(image, size_px=size_px))
-  order = [int(t) for t in np.argsort(-np.asarray(chances))]
-  for turn in order:
+  for turn in (int(t) for t in np.argsort(-np.asarray(chances))):
     upright = np.ascontiguousarray(np.rot90(image, turn))
     to_page = np.asarray(look(views.canvas(upright, size_px=size_px))[1], np.float64)
     units = np.diag([1 / paper.WIDTH_PX, 1 / paper.WIDTH_PX, 1.0])
@@ -120,7 +124,6 @@ def candidates(image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     plane = views.canvas_matrix(upright.shape, size_px=size_px) @ np.linalg.pinv(to_page) @ units
     if _sane(plane, upright.shape):
       yield turn, plane
-  for turn in order:
     height, width = image.shape[:2] if turn % 2 == 0 else image.shape[1::-1]
     scale = max(width / paper.WIDTH_PX, height / paper.HEIGHT_PX)
     plane = np.diag([scale, scale, 1.0])
@@ -160,8 +163,10 @@ def lock(image: np.ndarray, plane: np.ndarray) -> Found:
   seen = geometry.image_scale(np.asarray(lockin.lattice(to_image, moved)))
   scale = min(SCALES, key=lambda s: abs(np.log(s / max(seen, 1e-3))))
   flat = lambda: _flatten(padded, to_image, moved, size, scale=scale)
-  for _ in range(2):
-    moved = _straighten(flat(), moved)
+  for _ in range(ROUNDS):
+    before, moved = moved, _straighten(flat(), moved)
+    if np.std(np.asarray(moved - before), axis=(0, 1)).max() < SETTLED_PX:
+      break
   moved = _place(flat(), moved, template)
   for step_px, both in ((COARSE_PX, True), (COARSE_PX / 2, False), (FINE_PX, False)):
     moved = _refine(flat(), moved, step_px=step_px, both=both)

@@ -78,7 +78,7 @@ def test_a_surface_follows_a_parabola_and_is_not_led_astray_by_a_tenth_of_outlie
   assert np.sqrt((off**2).mean()) < 0.06
 
 
-@pytest.mark.parametrize('name', ['3x4+II', '6x2', '12x1'])
+@pytest.mark.parametrize('name', ['3x4+II', *(pytest.param(n, marks=pytest.mark.slow) for n in ('6x2', '12x1', '3x4'))])
 def test_landmarks_match_their_own_layout_best(name):
   """A page of one layout scores higher with its own landmarks than with any other's."""
   drawn = render.page(jax.random.key(2), jnp.asarray(MV, jnp.float32), layout=layout.make(name), style=looks.competition(), rate_hz=500)
@@ -105,7 +105,7 @@ def photo(page):
   return np.stack(taken, axis=-1).round().astype(np.uint8), np.asarray(bend.apply_plane(plane, TRUE))
 
 
-@pytest.mark.parametrize('turn', range(4))
+@pytest.mark.parametrize('turn', [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow), 2, 3])
 def test_a_picture_in_any_turn_is_found_to_a_third_of_a_px(photo, turn):
   image, true = photo
   turned = np.ascontiguousarray(np.rot90(image, -turn))
