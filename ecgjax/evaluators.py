@@ -107,7 +107,7 @@ def page_px(*, signals: str, pages: int, variants: tuple[str, ...], apply, size_
   look = jax.jit(lambda params, canvas: (lambda seen: (seen, *pose.fit(seen)))(apply(params, canvas)))
 
   def run(params) -> Result:
-    lines, pictures = [f'{"":<8}{"n":>5}{"turns %":>9}{"median px":>11}{"p95 px":>8}{"worst px":>10}'], {}
+    lines = [f'{"":<8}{"n":>5}{"turns %":>9}{"median px":>11}{"p95 px":>8}{"worst px":>10}']
     turns, offs = {name: [] for name in variants}, {name: [] for name in variants}
     for case in (simval.case(mv, name, number) for name in variants for number, mv in enumerate(records)):
       for turn in range(4):
@@ -122,7 +122,7 @@ def page_px(*, signals: str, pages: int, variants: tuple[str, ...], apply, size_
       lines.append(f'{name:<8}{len(off):>5}{100 * np.mean(turns[name]):>9.1f}{far}')
     every, right = np.concatenate(list(offs.values())), np.concatenate(list(turns.values()))
     numbers = {'turns': float(np.mean(right)), 'median_px': float(np.median(every)), 'worst_px': float(every.max())}
-    return Result(numbers, pictures, '\n'.join(lines))
+    return Result(numbers, {}, '\n'.join(lines))
 
   return run
 

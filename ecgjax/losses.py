@@ -73,6 +73,12 @@ def class_xent(scores: Scores, inks: jax.Array) -> jax.Array:
   return -(class_target(inks) * jax.nn.log_softmax(scores.classes, axis=-1)).sum(-1).mean()
 
 
+def trace_loss(scores: Scores, rows_px: jax.Array, printed: jax.Array, inks: jax.Array, *, sigma_px: float, class_weight: float):
+  """Returns what training the trace network minimises, and its two parts by name; see `column_xent` and `class_xent`."""
+  columns, classes = column_xent(scores, rows_px, printed, sigma_px=sigma_px), class_xent(scores, inks)
+  return columns + class_weight * classes, {'columns': columns, 'classes': classes}
+
+
 FINEST = 0.002  # page widths: no cell need claim to know its place better than this
 
 

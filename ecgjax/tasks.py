@@ -58,10 +58,7 @@ def trace(c) -> Task:
     raise ValueError(f'config.data.source={c.data.source!r} must be simulated or records')
 
   def loss(params, example: data.Example):
-    scores = net.apply(params, example.strips)
-    columns = losses.column_xent(scores, example.rows_px, example.printed, sigma_px=c.loss.sigma_px)
-    classes = losses.class_xent(scores, example.inks)
-    return columns + c.loss.class_weight * classes, {'columns': columns, 'classes': classes}
+    return losses.trace_loss(net.apply(params, example.strips), example.rows_px, example.printed, example.inks, **c.loss)
 
   judges = {'trace_snr': lambda **options: evaluators.trace_snr(**options, apply=net.apply, page=on, frame=frame)}
   return Task(net, stream, one, loss, _evals(c, judges), {'strip': c.strip.to_dict()})

@@ -53,30 +53,32 @@ def canvas(image: np.ndarray, *, size_px: int) -> np.ndarray:
     size_px: side of the square.
 
   Returns:
-    (size_px, size_px, 3) uint8; the picture's point x, y lies at `canvas_px` of it.
+    (size_px, size_px, 3) uint8; the picture's point x, y lies where `canvas_matrix` says.
   """
   from PIL import Image
 
-  scale = size_px / max(image.shape[:2])
-  width, height = (max(1, round(n * scale)) for n in image.shape[1::-1])
-  small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC))
+  (width, height), (left, top) = _placed(image.shape, size_px)
+  how = Image.Resampling.BOX if size_px < max(image.shape[:2]) else Image.Resampling.BICUBIC
+  small = np.asarray(Image.fromarray(image).resize((width, height), how))
   square = np.zeros((size_px, size_px, 3), np.uint8)
-  top, left = (size_px - height) // 2, (size_px - width) // 2
   square[top : top + height, left : left + width] = small
   return square
 
 
 def canvas_matrix(shape: tuple[int, ...], *, size_px: int) -> np.ndarray:
   """Returns (3, 3): canvas units, the square's side from its middle, -> image px of a picture of `shape` (H, W, ...)."""
-  height, width = shape[:2]
-  scale = size_px / max(height, width)
-  small = [max(1, round(n * scale)) for n in (width, height)]
-  corner = [(size_px - n) // 2 for n in small]
+  small, corner = _placed(shape, size_px)
   matrix = np.eye(3)
-  for axis, whole in enumerate((width, height)):
+  for axis, whole in enumerate(shape[1::-1]):
     matrix[axis, axis] = size_px * whole / small[axis]
     matrix[axis, 2] = (size_px / 2 - corner[axis]) * whole / small[axis]
   return matrix
+
+
+def _placed(shape: tuple[int, ...], size_px: int) -> tuple[list[int], list[int]]:
+  """Width and height of a picture made small, and the x, y of its corner on the canvas, in px."""
+  small = [max(1, round(n * size_px / max(shape[:2]))) for n in shape[1::-1]]
+  return small, [(size_px - n) // 2 for n in small]
 
 
 def example(key: jax.Array, mv: jax.Array, *, layout: Layout, names: tuple[str, ...], size_px: int, count: int) -> Views:

@@ -99,8 +99,7 @@ def step_share(*, repeats: int, batch: int) -> dict[str, float]:
 
   def loss(params, example):
     scores = net.apply(params, example.strips)
-    columns = losses.column_xent(scores, example.rows_px, example.printed, sigma_px=1.5)
-    return columns + 0.5 * losses.class_xent(scores, example.inks), {}
+    return losses.trace_loss(scores, example.rows_px, example.printed, example.inks, sigma_px=1.5, class_weight=0.5)
 
   step = jax.jit(update.make_step(loss, tx, draw, ema_decay=0.998))
   drawing = jax.jit(draw)

@@ -19,7 +19,7 @@ def page():
   return np.asarray(jnp.round(255 * drawn)).astype(np.uint8)
 
 
-def flat_of(page, moved, ink=True):
+def flat_of(page, moved):
   """The page as it looks if what belongs at p is found at p - moved(p), both (850, 1100, 2); judge: SciPy's spline interpolation."""
   ys, xs = lockin.centres_px()
   x, y = np.meshgrid(xs, ys)

@@ -247,9 +247,7 @@ def test_an_update_is_the_gradient_of_both_losses_and_the_average_follows():
 
   def loss(params, example):
     scores = apply(params, example.strips)
-    columns = losses.column_xent(scores, example.rows_px, example.printed, sigma_px=1.5)
-    classes = losses.class_xent(scores, example.inks)
-    return columns + 0.5 * classes, {'columns': columns, 'classes': classes}
+    return losses.trace_loss(scores, example.rows_px, example.printed, example.inks, sigma_px=1.5, class_weight=0.5)
 
   seen = []
   draw = lambda key, batch: (seen.append(key), example)[1]
