@@ -187,3 +187,20 @@ def page_px(view: View, *, size_px: tuple[int, int], origin_px: jax.Array, round
   solved = jax.lax.fori_loop(0, rounds, nearer, apply_plane(back, goal))
   dense = [jnp.asarray(geometry.spline_weights(a, np.arange(n) + 0.5), jnp.float32) for a, n in zip(axes, size_px, strict=True)]
   return jnp.einsum('hr,rcd,wc->hwd', dense[0], solved, dense[1], precision='highest')
+
+
+def turned(lattice, shape: tuple[int, ...], turn: int) -> np.ndarray:
+  """Turns a lattice back with its picture.
+
+  Args:
+    lattice: (..., 2) px of a picture that has been turned by `turn` quarters counter-clockwise.
+    shape: (H, W, ...) of the picture before.
+    turn: any whole number.
+
+  Returns:
+    (..., 2) px of the picture before.
+  """
+  height, width = shape[:2]
+  x, y = lattice[..., 0], lattice[..., 1]
+  back = {0: (x, y), 1: (width - y, x), 2: (width - x, height - y), 3: (y, height - x)}[turn % 4]
+  return np.stack(back, axis=-1)

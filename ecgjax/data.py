@@ -3,6 +3,7 @@
 The host only reads signals; pages are drawn, degraded and cut on the device (`example`), inside the training step.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -69,19 +70,22 @@ def recorded(pages: Sequence[dict[str, Any]], *, batch_size: int, seed: int) -> 
   """Built pages, shuffled anew in every epoch.
 
   Args:
-    pages: as `records.read` opens them, all of one size.
+    pages: as `records.read` opens them.
     batch_size: global.
     seed: of the order.
 
   Returns:
-    A pure function: step 0, 1, ... -> {'image': (B, H, W, 3) uint8, 'mask': (B, H, W) uint8 class numbers,
-    'lattice': (B, 45, 57, 2), 'rows_px': (B, R, W) in the frame of `records`, nan where nothing is printed}.
+    A pure function: step 0, 1, ... -> {'image': (B, H, W, 3) uint8, padded on the right and below, 'mask': (B, 1700, 2200) uint8
+    class numbers, 'lattice': (B, 45, 57, 2), 'rows_px': (B, R, W) in the frame of `records`, nan where nothing is printed}.
   """
   indices = order(len(pages), batch_size=batch_size, seed=seed)
 
   def batch(step: int) -> Batch:
     items = [pages[i] for i in indices(step)]
-    return {name: np.stack([item[name] for item in items]) for name in ('image', 'mask', 'lattice', 'rows_px')}
+    whole = {name: np.stack([item[name] for item in items]) for name in ('mask', 'lattice', 'rows_px')}
+    images = [geometry.padded(item['image']) for item in items]
+    most = np.max([image.shape for image in images], axis=0)
+    return whole | {'image': np.stack([np.pad(image, [(0, n) for n in most - image.shape]) for image in images])}
 
   return batch
 
@@ -177,9 +181,10 @@ def recorded_example(key: jax.Array, item: Item, *, layout: Layout, frame: Frame
   image = item['image'].astype(jnp.float32) / 255
   image = degrade.photometric(at_light, image, strength=strength) if strength else image
   inks = (item['mask'][..., None] == jnp.arange(1, 4)).astype(jnp.float32)
-  strips, inks = (
-    geometry.cut(layer, item['lattice'], layout=layout, frame=frame, window=(first, window_px)) for layer in (image, inks)
-  )
+  short, long = sorted(image.shape[:2])  # padded by less than BUCKET_PX
+  scale = max(1.0, math.floor(2 * min(short / paper.HEIGHT_PX, long / paper.WIDTH_PX)) / 2)
+  take = functools.partial(geometry.cut, layout=layout, frame=frame, window=(first, window_px))
+  strips, inks = take(image, item['lattice'], image_scale=scale), take(inks, geometry.page_lattice())
   columns = jnp.clip((first + jnp.arange(window_px)) * (records.RATE_HZ // frame.rate_hz), 0, item['rows_px'].shape[-1] - 1)
   rows = item['rows_px'][:, columns] + (frame.height_px - records.HEIGHT_PX) / 2
   printed = ~jnp.isnan(rows)

@@ -14,8 +14,8 @@ RATE_HZ, HEIGHT_PX = 500, 640  # frame of the stored rows: geometry.frame(layout
 class Pages(Sequence):
   """Random access to the examples of a split.
 
-  `pages[i]` is a dict: 'image' (H, W, 3) uint8, 'mask' (H, W) uint8 numbers of model.CLASSES, 'rows_px' (4, 5248)
-  float32, 'mv' (12, T) float32, 'lattice' (45, 57, 2) float32, 'fs' () int32, 'id' and 'variant' str.
+  `pages[i]` is a dict: 'image' (H, W, 3) uint8, 'mask' (1700, 2200) uint8 numbers of model.CLASSES of the page,
+  'rows_px' (4, 5248) float32, 'mv' (12, T) float32, 'lattice' (45, 57, 2) float32, 'fs' () int32, 'id' and 'variant' str.
   """
 
   def __init__(self, source: Sequence[dict[str, Any]]):

@@ -7,14 +7,14 @@ it is given up.
 
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import checkpoint, geometry, landmarks, lockin, pagenet, paper, pose, surface, views
+from ecgjax import bend, checkpoint, geometry, landmarks, lockin, pagenet, paper, pose, surface, views
 from ecgjax.paper import MAJOR_PX, MINOR_PX
 
 WEIGHTS = pathlib.Path(__file__).parent / 'weights' / 'page.safetensors'
@@ -25,6 +25,7 @@ SEEN = 0.25  # median confidence below which the grid does not bear the lattice 
 FINEST = 0.3  # image px per page px: below it neither grid nor print can be seen
 ROUNDS, SETTLED_PX = 6, 0.3  # of straightening, at most, and the change below which it is done
 COARSE_PX, FINE_PX = 300.0, 80.0  # knots of the fitted surfaces
+CALM = 1e-3  # of the last surfaces, which correct by a px or two: none where nothing is seen
 WINDOW = 2.5  # smoothing of the fine grid's angles, in its pitches
 SCALES = (0.5, 1.0, 1.4, 2.0, 3.0, 4.5)  # image px per page px for which pictures are laid flat
 EXACT_PX = 0.5  # a picture of the page's own size that lies so well is the digital original: no need to sample it anew
@@ -97,7 +98,7 @@ def rectify(image: np.ndarray) -> Found:
       continue
     upright = np.ascontiguousarray(np.rot90(image, turn))
     found = lock(upright, plane)
-    found = found._replace(lattice=_turned_back(found.lattice, image.shape, turn))
+    found = found._replace(lattice=bend.turned(found.lattice, image.shape, turn))
     if best is None or found.score > best.score:
       best = found
     if best.score >= CLEAR and best.status == 'ok':
@@ -122,7 +123,7 @@ def candidates(image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     units = np.diag([1 / paper.WIDTH_PX, 1 / paper.WIDTH_PX, 1.0])
     units[:2, 2] = -0.5, -0.5 * paper.HEIGHT_PX / paper.WIDTH_PX
     plane = views.canvas_matrix(upright.shape, size_px=size_px) @ np.linalg.pinv(to_page) @ units
-    if _sane(plane, upright.shape):
+    if sane(plane, upright.shape):
       yield turn, plane
     height, width = image.shape[:2] if turn % 2 == 0 else image.shape[1::-1]
     scale = max(width / paper.WIDTH_PX, height / paper.HEIGHT_PX)
@@ -131,8 +132,8 @@ def candidates(image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     yield turn, plane
 
 
-def _sane(plane: np.ndarray, shape) -> bool:
-  """Whether a plane map shows the page from the front, at a size that can be read, not far out of the picture."""
+def sane(plane: np.ndarray, shape) -> bool:
+  """Returns whether a plane map shows the page from the front, at a size that can be read, not far out of the picture of `shape`."""
   if not np.isfinite(plane).all():
     return False
   corners = np.array([[0, 0, 1], [paper.WIDTH_PX, 0, 1], [paper.WIDTH_PX, paper.HEIGHT_PX, 1], [0, paper.HEIGHT_PX, 1]]) @ plane.T
@@ -155,28 +156,38 @@ def lock(image: np.ndarray, plane: np.ndarray) -> Found:
   Returns:
     Where it lies.
   """
-  height, width = image.shape[:2]
-  padded = geometry.padded(image)
-  size, to_image = jnp.array([width, height], jnp.float32), jnp.asarray(plane / plane[2, 2], jnp.float32)
   template = jnp.asarray(landmarks.templates()[READ])
-  moved = jnp.zeros((*geometry.page_lattice().shape[:2], 2))
-  seen = geometry.image_scale(np.asarray(lockin.lattice(to_image, moved)))
-  scale = min(SCALES, key=lambda s: abs(np.log(s / max(seen, 1e-3))))
-  flat = lambda: _flatten(padded, to_image, moved, size, scale=scale)
-  for _ in range(ROUNDS):
-    before, moved = moved, _straighten(flat(), moved)
-    if np.std(np.asarray(moved - before), axis=(0, 1)).max() < SETTLED_PX:
-      break
-  moved = _place(flat(), moved, template)
+  flat = flattener(image, plane)
+  moved = straightened(flat)
+  moved = placed(flat(moved), moved, template)
   for step_px, both in ((COARSE_PX, True), (COARSE_PX / 2, False), (FINE_PX, False)):
-    moved = _refine(flat(), moved, step_px=step_px, both=both)
-  shift, score, doubt = _judge(flat(), template)
-  lattice = np.asarray(lockin.lattice(to_image, moved), np.float32)
-  if (height, width) == (paper.HEIGHT_PX, paper.WIDTH_PX) and np.sqrt(((lattice - geometry.page_lattice()) ** 2).mean()) < EXACT_PX:
+    moved = _refine(flat(moved), moved, step_px=step_px, both=both)
+  shift, score, doubt = _judge(flat(moved), template)
+  lattice = np.asarray(lockin.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32)
+  if image.shape[:2] == (paper.HEIGHT_PX, paper.WIDTH_PX) and np.sqrt(((lattice - geometry.page_lattice()) ** 2).mean()) < EXACT_PX:
     lattice = geometry.page_lattice()
   confidence = 1 / (1 + np.asarray(doubt) ** 2)
   status, reason = _verdict(float(score), np.asarray(shift), lattice, confidence)
   return Found(lattice, confidence, READ, float(score), status, reason)
+
+
+def flattener(image: np.ndarray, plane: np.ndarray) -> Callable[[jax.Array], lockin.Flat]:
+  """Returns how the picture (H, W, 3) looks flat, by a plane map (3, 3) page px -> image px of nodes `moved` (45, 57, 2) page px."""
+  size, padded = jnp.array(image.shape[1::-1], jnp.float32), geometry.padded(image)
+  to_image = jnp.asarray(plane, jnp.float32)
+  seen = geometry.image_scale(np.asarray(bend.apply_plane(plane, geometry.page_lattice())))
+  scale = min(SCALES, key=lambda s: abs(np.log(s / max(seen, 1e-3))))
+  return lambda moved: _flatten(padded, to_image, moved, size, scale=scale)
+
+
+def straightened(flat: Callable[[jax.Array], lockin.Flat]) -> jax.Array:
+  """Returns the `moved` (45, 57, 2) with which a flattened picture's lines are straight and evenly spaced, if not yet in their places."""
+  moved = jnp.zeros((*geometry.page_lattice().shape[:2], 2))
+  for _ in range(ROUNDS):
+    before, moved = moved, _straighten(flat(moved), moved)
+    if np.std(np.asarray(moved - before), axis=(0, 1)).max() < SETTLED_PX:
+      break
+  return moved
 
 
 def _verdict(score: float, shift_px: np.ndarray, lattice: np.ndarray, confidence: np.ndarray) -> tuple[str, str]:
@@ -193,14 +204,6 @@ def _verdict(score: float, shift_px: np.ndarray, lattice: np.ndarray, confidence
   return 'ok', ''
 
 
-def _turned_back(lattice: np.ndarray, shape, turn: int) -> np.ndarray:
-  """Image px of a picture turned counter-clockwise so often -> px of the picture of `shape` as it was."""
-  height, width = shape[:2]
-  x, y = lattice[..., 0], lattice[..., 1]
-  back = {0: (x, y), 1: (width - y, x), 2: (width - x, height - y), 3: (y, height - x)}[turn % 4]
-  return np.stack(back, axis=-1)
-
-
 @functools.partial(jax.jit, static_argnames='scale')
 def _flatten(image, plane, moved, size, *, scale: float):
   return lockin.prepare(lockin.lay_flat(image, lockin.lattice(plane, moved), size, scale=scale))
@@ -213,7 +216,8 @@ def _straighten(flat, moved):
 
 
 @jax.jit
-def _place(flat, moved, template):
+def placed(flat: lockin.Flat, moved: jax.Array, template: jax.Array) -> jax.Array:
+  """Returns `moved` (45, 57, 2) shifted so that what is seen lies where the template (850, 1100) has it."""
   return surface.displace(moved, surface.translation(-landmarks.match(flat, template).shift_px))
 
 
@@ -222,7 +226,7 @@ def _refine(flat, moved, *, step_px: float, both: bool):
   parts = lockin.angles(lockin.demodulate(flat, pitch_px=MINOR_PX, window=WINDOW), pitch_px=MINOR_PX, step_px=step_px)
   if both:
     parts += lockin.angles(lockin.demodulate(flat, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=step_px)
-  return surface.displace(moved, surface.fit(parts, step_px=step_px, stiff=1e-2 if step_px > FINE_PX else 1e-3))
+  return surface.displace(moved, surface.fit(parts, step_px=step_px, stiff=1e-2 if step_px > FINE_PX else 1e-3, calm=CALM))
 
 
 @jax.jit

@@ -91,7 +91,7 @@ def take(key: jax.Array, mv: jax.Array, variant: variants.Variant, *, rate_hz: f
   """
   at_style, at_page, at_photo = jax.random.split(key, 3)
   style = variants.draw_look(at_style, variant.look)
-  image = _draw(rate_hz)(at_page, mv, style)
+  image = draw(rate_hz)(at_page, mv, style)
   if variant.damage == degrade.Damage() and variant.frame_px == (paper.HEIGHT_PX, paper.WIDTH_PX):  # nothing happens to it
     return jnp.round(255 * image).astype(jnp.uint8), jnp.asarray(geometry.page_lattice())
   damage = jax.tree.map(jnp.float32, variant.damage)  # numbers of one type: one program for all variants of a size
@@ -109,7 +109,8 @@ def printed_leads(mv: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def _draw(rate_hz: float):
+def draw(rate_hz: float) -> Callable:
+  """Returns the compiled (key of the header, (12, T) mV, style) -> (1700, 2200, 3) page in 0..1."""
   return jax.jit(lambda key, mv, style: render.page(key, mv, layout=PAGE, style=style, rate_hz=rate_hz).image)
 
 

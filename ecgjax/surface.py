@@ -52,13 +52,14 @@ def bases(ys, xs, *, step_px: float, orders: tuple[int, int] = (0, 0)) -> tuple[
   return down, across
 
 
-def fit(parts: list[Part], *, step_px: float, stiff: float) -> Surface:
+def fit(parts: list[Part], *, step_px: float, stiff: float, calm: float = 1e-6) -> Surface:
   """Fits a smooth displacement to measurements of it, robustly.
 
   Args:
     parts: the measurements.
     step_px: distance of the surface's knots.
     stiff: how much bending costs.
+    calm: how much any displacement costs: beyond what is measured it fades to none, rather than going on with its last slope.
 
   Returns:
     The surface.
@@ -66,12 +67,12 @@ def fit(parts: list[Part], *, step_px: float, stiff: float) -> Surface:
   solved = jnp.zeros((2, parts[0].down.shape[1], parts[0].across.shape[1]))
   for turn in range(ROUNDS):
     weights = [part.weight if turn == 0 else part.weight / (1 + (part.off(solved) / part.width(solved)) ** 2) ** 2 for part in parts]
-    solved = jnp.stack([_solve([(p.down, p.across, p.goal[axis], w[axis]) for p, w in zip(parts, weights, strict=True)], stiff)
+    solved = jnp.stack([_solve([(p.down, p.across, p.goal[axis], w[axis]) for p, w in zip(parts, weights, strict=True)], stiff, calm)
                         for axis in (0, 1)])  # fmt: skip
   return Surface(solved, step_px)
 
 
-def _solve(parts, stiff: float) -> jax.Array:
+def _solve(parts, stiff: float, calm: float) -> jax.Array:
   """Least squares for B-spline coefficients (ny, nx), bending made dear in proportion to what is known."""
   ny, nx = parts[0][0].shape[1], parts[0][1].shape[1]
   normal, right = jnp.zeros((ny, nx, ny, nx)), jnp.zeros((ny, nx))
@@ -85,7 +86,7 @@ def _solve(parts, stiff: float) -> jax.Array:
   twist = [np.diff(np.eye(n), axis=0) for n in (ny, nx)]
   cost = np.kron(bends[0].T @ bends[0], np.eye(nx)) + np.kron(np.eye(ny), bends[1].T @ bends[1])
   cost += 2 * np.kron(twist[0].T @ twist[0], twist[1].T @ twist[1])
-  normal = normal + known * (stiff * jnp.asarray(cost, jnp.float32) + 1e-6 * jnp.eye(ny * nx))
+  normal = normal + known * (stiff * jnp.asarray(cost, jnp.float32) + calm * jnp.eye(ny * nx))
   return jax.scipy.linalg.solve(normal, right.ravel(), assume_a='pos').reshape(ny, nx)
 
 

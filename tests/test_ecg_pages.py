@@ -12,12 +12,14 @@ from PIL import Image
 
 from data_builders.ecg_pages import __main__ as command
 from data_builders.ecg_pages import builder
+from ecgjax import data as stream
 from ecgjax import folder, geometry, model, records, samples
 from ecgjax.layout import LEADS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FS = 250
 PX_PER_MV = 78.7402
+TO_PAGE = (0.02, 1.05, 30.0, -1.02, 0.01, 1900.0, 1e-5, 2e-5)  # photo px -> page px: on its side, in perspective
 GOOD = ('900000001', '900000002', '900000003')
 TRACE, TEXT, GRID, BARE = (model.CLASSES.index(name) for name in ('trace', 'text', 'grid', 'background'))
 
@@ -47,7 +49,7 @@ def data_dir(sample, tmp_path):
 
 @pytest.fixture(scope='module')
 def built(sample, tmp_path_factory):
-  """The sample with four bad records and two pages of other variants, built by the command line: (out, exit code)."""
+  """The sample with four bad records, a photo, a photo of another page and an empty file, built by the command line: (out, exit code)."""
   root = tmp_path_factory.mktemp('built')
   data, out = shutil.copytree(sample, root / 'data'), root / 'out'
   with (data / 'train.csv').open('a') as listing:
@@ -61,8 +63,11 @@ def built(sample, tmp_path_factory):
   truth.write_text(truth.read_text().replace('aVF', 'aVX', 1))
   Image.new('RGB', (2200, 1699)).save(data / 'train/bad_size/bad_size-0001.png')
   shutil.copy(data / f'train/{GOOD[1]}/{GOOD[1]}-0001.png', data / 'train/bad_pair/bad_pair-0001.png')
-  for record, variant in ((GOOD[0], '0005'), (GOOD[1], '0005'), (GOOD[1], '0011')):
-    (data / f'train/{record}/{record}-{variant}.png').touch()
+  for name, of in ((GOOD[0], GOOD[0]), (GOOD[1], GOOD[2])):  # the second is a picture of another record's page
+    shown = Image.open(data / f'train/{of}/{of}-0001.png').convert('RGB')
+    taken = shown.transform((2000, 2500), Image.Transform.PERSPECTIVE, TO_PAGE, Image.Resampling.BICUBIC)
+    taken.save(data / f'train/{name}/{name}-0005.png')
+  (data / f'train/{GOOD[1]}/{GOOD[1]}-0011.png').touch()
   stdout = io.StringIO()
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sys, 'stdout', stdout)
@@ -72,8 +77,13 @@ def built(sample, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def pages(built):
-  source = records.read(built[1], split='train')
-  return {str(page['id']): page for page in (source[i] for i in range(len(source)))}
+  return {str(page['id']): page for page in records.read(built[1], split='train') if page['variant'] == '0001'}
+
+
+@pytest.fixture(scope='module')
+def photo(built):
+  (only,) = (page for page in records.read(built[1], split='train') if page['variant'] != '0001')
+  return only
 
 
 def table(path):
@@ -87,18 +97,33 @@ def test_bad_records_are_listed_with_a_reason_and_the_others_are_built(built, pa
   assert code == 1
   assert sorted(pages) == sorted(GOOD)
   with (out / 'skipped.csv').open() as file:
-    reasons = {row['id']: row['reason'] for row in csv.DictReader(file)}
+    reasons = {row['id'] if row['variant'] == '0001' else (row['id'], row['variant']): row['reason'] for row in csv.DictReader(file)}
+  others = {key: reasons.pop(key) for key in list(reasons) if isinstance(key, tuple)}
+  assert sorted(others) == [(GOOD[1], '0005'), (GOOD[1], '0011')]
+  assert 'original' in others[GOOD[1], '0005'] and 'cannot be read' in others[GOOD[1], '0011']
   assert sorted(reasons) == ['bad_csv', 'bad_pair', 'bad_png', 'bad_size']
   assert 'no aVF' in reasons['bad_csv']
   assert 'csv and picture disagree' in reasons['bad_pair']
   assert 'cannot be read' in reasons['bad_png']
   assert '2200 x 1699' in reasons['bad_size']
-  assert 'left out: 4' in stdout
+  assert 'left out: 6' in stdout
 
 
-def test_other_variants_are_passed_over_and_counted(built):
-  assert 'passed over: 2 of variant 0005' in built[3]
-  assert 'passed over: 1 of variant 0011' in built[3]
+def test_a_photo_is_built_with_its_lattice_and_the_page_s_own_labels(photo, pages):
+  page = pages[GOOD[0]]
+  assert photo['image'].shape == (2500, 2000, 3) and str(photo['variant']) == '0005'
+  for name in ('rows_px', 'mv', 'mask'):
+    np.testing.assert_array_equal(photo[name], page[name])
+  at = np.concatenate([photo['lattice'], np.ones((45, 57, 1))], -1) @ np.append(TO_PAGE, 1).reshape(3, 3).T
+  off = (at[..., :2] / at[..., 2:] - geometry.page_lattice())[2:-2, 2:-2]
+  assert np.sqrt((off**2).sum(-1).mean()) < 0.25
+
+
+def test_pictures_of_all_sizes_go_into_one_batch(photo, pages):
+  batch = stream.recorded([photo, pages[GOOD[0]]], batch_size=2, seed=0)(0)
+  assert batch['image'].shape == (2, 2560, 2560, 3) and batch['mask'].shape == (2, 1700, 2200)
+  sizes = sorted((image.max((1, 2)) > 0).sum() for image in batch['image'])
+  assert sizes[0] <= 1700 < sizes[1]  # padded below, not scaled
 
 
 def test_an_example_holds_the_page_and_the_csv_as_they_are(built, pages):
@@ -205,8 +230,7 @@ def test_splits_share_no_record_and_do_not_depend_on_the_others(monkeypatch, dat
   assert builder.split_of('9', val_share=0.0) == 'train'
   assert builder.split_of('9', val_share=1.0) == 'val'
   page = builder.example(folder.list_train(data_dir)[0], variant='0001')
-  # all variants of a record stay together; two of them are faked here
-  monkeypatch.setattr(command, 'VARIANTS', ('0001', '0003'))
+  # all variants of a record stay together; one of them is faked here
   monkeypatch.setattr(builder, 'example', lambda record, *, variant: page | {'id': record.id, 'variant': variant})
   for record in GOOD:
     shutil.copy(data_dir / f'train/{record}/{record}-0001.png', data_dir / f'train/{record}/{record}-0003.png')

@@ -6,17 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ecgjax import bend, geometry, landmarks, layout, lockin, looks, paper, rectify, render, simval, surface, variants
+from ecgjax import bend, geometry, landmarks, layout, lockin, looks, paper, rectify, render, surface
 
-MV = np.stack([np.interp(np.arange(5000) % 400, [0, 20, 40, 60, 120, 180, 400], [0, 0, 1.1 - 0.1 * n, -0.2, 0.2, 0, 0]) for n in range(12)])
 TRUE = geometry.page_lattice()
-
-
-@pytest.fixture(scope='module')
-def page():
-  """(1700, 2200, 3) a page as the competition prints it."""
-  drawn = simval._draw(500)(jax.random.key(0), jnp.asarray(MV, jnp.float32), variants.draw_look(jax.random.key(1), 0))
-  return np.asarray(jnp.round(255 * drawn)).astype(np.uint8)
 
 
 def flat_of(page, moved):
@@ -79,9 +71,9 @@ def test_a_surface_follows_a_parabola_and_is_not_led_astray_by_a_tenth_of_outlie
 
 
 @pytest.mark.parametrize('name', ['3x4+II', *(pytest.param(n, marks=pytest.mark.slow) for n in ('6x2', '12x1', '3x4'))])
-def test_landmarks_match_their_own_layout_best(name):
+def test_landmarks_match_their_own_layout_best(beats_mv, name):
   """A page of one layout scores higher with its own landmarks than with any other's."""
-  drawn = render.page(jax.random.key(2), jnp.asarray(MV, jnp.float32), layout=layout.make(name), style=looks.competition(), rate_hz=500)
+  drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(name), style=looks.competition(), rate_hz=500)
   found = lockin.prepare(lockin.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
   match = jax.jit(landmarks.match)
   scores = {other: float(match(found, template).score) for other, template in landmarks.templates().items()}
@@ -111,7 +103,7 @@ def test_a_picture_in_any_turn_is_found_to_a_third_of_a_px(photo, turn):
   turned = np.ascontiguousarray(np.rot90(image, -turn))
   found = rectify.rectify(turned)
   upright = np.asarray(found.lattice)
-  off = geometry.off_px(upright, rectify._turned_back(true, turned.shape, turn))
+  off = geometry.off_px(upright, bend.turned(true, turned.shape, turn))
   assert found.status == 'ok' and found.score > rectify.SURE and np.sqrt((off**2).mean()) < 0.33
   assert found.confidence.shape == (45, 57) and (found.confidence >= 0).all() and (found.confidence <= 1).all()
 
@@ -121,7 +113,7 @@ def test_turning_a_lattice_back_agrees_with_turning_the_picture():
   for turn in range(4):
     turned = np.rot90(image, turn)
     x, y = np.meshgrid(np.arange(turned.shape[1]) + 0.5, np.arange(turned.shape[0]) + 0.5)
-    back = rectify._turned_back(np.stack([x, y], axis=-1), image.shape, turn)
+    back = bend.turned(np.stack([x, y], axis=-1), image.shape, turn)
     np.testing.assert_array_equal(image[back[..., 1].astype(int), back[..., 0].astype(int)], turned)
 
 

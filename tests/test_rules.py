@@ -17,7 +17,7 @@ ORDER = [
   'paper', 'layout', 'glyphs', 'strokes', 'rhythm', 'waves', 'noise', 'signals', 'packs', 'truth', 'looks', 'render', 'geometry',
   'fields', 'bend', 'wear', 'folds', 'capture', 'codec', 'degrade', 'surface', 'lockin', 'landmarks', 'variants', 'model', 'pagenet',
   'views', 'pose', 'decode', 'losses', 'metrics', 'assemble', 'records', 'data', 'update', 'mesh', 'checkpoint', 'log', 'plot',
-  'simval', 'rectify', 'digitize', 'evaluators', 'tasks', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict',
+  'simval', 'rectify', 'register', 'digitize', 'evaluators', 'tasks', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict',
 ]  # fmt: skip
 # a default that may be given without its name
 POSITIONAL_DEFAULTS = {'layout.make': {'name'}, 'digitize.reader': {'path'}, 'samples.main': {'argv'}}

@@ -15,7 +15,7 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,14 +24,11 @@ import tensorflow_datasets as tfds
 from data_builders.ecg_pages import builder
 from ecgjax import folder
 
-VARIANTS = ('0001',)  # those that `builder.example` can make
-
 
 class Summary(NamedTuple):
-  """What a build did: split -> pages, variant -> pages passed over, and (id, variant, reason) of what was left out."""
+  """What a build did: split -> pages, and (id, variant, reason) of what was left out."""
 
   pages: dict[str, int]
-  passed_over: dict[str, int]
   bad: list[tuple[str, str, str]]
 
 
@@ -39,6 +36,7 @@ def build(
   data_dir: str | os.PathLike,
   out_dir: str | os.PathLike,
   *,
+  variants: Collection[str] = (),
   val_share: float = 0.1,
   overwrite: bool = False,
   say: Callable[[str], None] = lambda line: None,
@@ -48,6 +46,7 @@ def build(
   Args:
     data_dir: competition folder with train.csv and train/.
     out_dir: the dataset goes to <out>/ecg_pages/<version>, the list of what was left out to <out>/skipped.csv.
+    variants: to build; none: the original and every picture that lies beside it.
     val_share: 0..1, share of the records in 'val'; all pages of a record are in one split.
     overwrite: replace a finished dataset.
     say: is told of the progress, one line at a time.
@@ -65,9 +64,8 @@ def build(
   partial = out_dir / '.partial'
   partial.mkdir(parents=True, exist_ok=True)
   pages, bad = collections.defaultdict(list), []
-  passed_over = collections.Counter(v for record in records for v in record.images if v not in VARIANTS)
   for record in _progress(records, say=say):
-    for variant in VARIANTS:
+    for variant in variants or sorted({builder.ORIGINAL, *record.images}):
       path = partial / f'{_fingerprint(record, variant)}.npz'
       reason = None if path.exists() else _make(record, variant, path)
       if reason:
@@ -78,7 +76,7 @@ def build(
   if pages:
     _finish(out_dir, pages)
   shutil.rmtree(partial)
-  return Summary({split: len(paths) for split, paths in pages.items()}, dict(sorted(passed_over.items())), bad)
+  return Summary({split: len(paths) for split, paths in pages.items()}, bad)
 
 
 def _make(record: folder.TrainRecord, variant: str, path: pathlib.Path) -> str | None:
@@ -114,7 +112,7 @@ def _load(path: pathlib.Path) -> dict:
 def _fingerprint(record: folder.TrainRecord, variant: str) -> str:
   """Names a page by its sources, so that a page made from a file that has changed since is not taken for finished."""
   parts = [str(builder.EcgPages.VERSION), record.id, variant, str(record.fs)]
-  for path in (record.csv, record.images.get(variant)):
+  for path in (record.csv, record.images.get(builder.ORIGINAL), record.images.get(variant)):
     if path:
       parts += [str(path.stat().st_size), str(path.stat().st_mtime_ns)]
   return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:32]
@@ -167,11 +165,12 @@ def main(argv: list[str] | None = None) -> int:
   parser.formatter_class = argparse.RawTextHelpFormatter
   parser.add_argument('--data', required=True, help='competition folder, with train.csv and train/')
   parser.add_argument('--out', required=True, help='folder for the dataset')
+  parser.add_argument('--variants', nargs='+', default=(), metavar='0001', help='to build; none: all there are')
   parser.add_argument('--val_share', type=float, default=0.1, help='share of the records in the split val')
   parser.add_argument('--overwrite', action='store_true', help='replace a finished dataset')
   args = parser.parse_args(argv)
   try:
-    done = build(args.data, args.out, val_share=args.val_share, overwrite=args.overwrite, say=_printer())
+    done = build(args.data, args.out, variants=args.variants, val_share=args.val_share, overwrite=args.overwrite, say=_printer())
   except (ValueError, OSError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
@@ -184,8 +183,6 @@ def main(argv: list[str] | None = None) -> int:
     print(f'left out {record}-{variant}: {reason}', file=sys.stderr)
   counts = ', '.join(f'{split} {n}' for split, n in sorted(done.pages.items())) or 'none'
   print(f'pages built: {counts}')
-  for variant, n in done.passed_over.items():
-    print(f'passed over: {n} of variant {variant}, which cannot be built yet')
   print(f'left out: {len(done.bad)}' + (f', listed in {pathlib.Path(args.out) / "skipped.csv"}' if done.bad else ''))
   return 3 if not done.pages else 1 if done.bad else 0
 

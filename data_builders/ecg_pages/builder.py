@@ -1,6 +1,7 @@
 """One page of a competition folder as a training example, and the TFDS builder that stores such examples.
 
-An example: 'image' and 'mask' (PNG), 'rows_px' (4, 5248), 'mv' (12, T), 'lattice' (45, 57, 2), 'fs', 'id', 'variant'.
+An example: 'image' (PNG) as it was taken, 'lattice' (45, 57, 2) where the page lies in it, 'mask' (PNG) of the page itself, 'rows_px'
+(4, 5248), 'mv' (12, T), 'fs', 'id', 'variant'.
 TFDS works without TensorFlow only if pictures are handed to it as PNG bytes and DatasetInfo is given explicitly.
 """
 
@@ -17,11 +18,13 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from scipy import ndimage
 
-from ecgjax import folder, geometry, layout, looks, model, paper, render, submit, truth
+from ecgjax import folder, geometry, layout, looks, model, paper, register, render, submit, truth
 from ecgjax.layout import LEADS
 
 LAYOUT = layout.make('3x4+II')
 FRAME = geometry.frame(LAYOUT, rate_hz=500, height_px=640)
+ORIGINAL = '0001'  # the variant that is the page itself
+MAX_PX = 100_000_000  # of a picture; phones of the competition take 12 million
 DARK, WHITE = 110, 245  # ink: every channel is below DARK; bare paper: every channel is at least WHITE
 GUARD_PX = 2  # ink so near the trace is its soft edge, not text
 INK_WITHIN_PX, INK_SHARE = 2, 0.95  # where a printed lead must have ink for csv and picture to belong together
@@ -30,7 +33,7 @@ INK_WITHIN_PX, INK_SHARE = 2, 0.95  # where a printed lead must have ink for csv
 class EcgPages(tfds.core.GeneratorBasedBuilder):
   """Writes <data_dir>/ecg_pages/<version> of `pages`: split -> what `example` returns. No split may be empty."""
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('1.1.0')
   code_path = None  # TFDS looks for it with importlib_resources, which it does not require, to find download checksums
 
   def __init__(self, *, data_dir: str | os.PathLike, pages: Mapping[str, Iterable[Mapping]]):
@@ -65,27 +68,31 @@ def example(record: folder.TrainRecord, *, variant: str) -> dict:
 
   Args:
     record: as `folder.list_train` gives it.
-    variant: '0001', the digital originals; the others are photos and scans whose geometry is not known.
+    variant: '0001' is the page itself; any other picture is registered to it.
 
   Returns:
-    What EcgPages stores: 'image' (H, W, 3) and 'mask' (H, W), numbers of model.CLASSES, as PNG bytes; 'rows_px' (R, W)
-    float32, row of each strip's trace in FRAME, NaN where nothing is printed; 'mv' (12, 10 * fs) float32, NaN outside
+    What EcgPages stores: 'image' (H, W, 3) as PNG bytes; 'mask' (1700, 2200), numbers of model.CLASSES of the page's px, as PNG bytes;
+    'rows_px' (R, W) float32, row of each strip's trace in FRAME, NaN where nothing is printed; 'mv' (12, 10 * fs) float32, NaN outside
     the printed part; 'lattice' (45, 57, 2) float32 image px; 'fs' in Hz; 'id'; 'variant'.
 
   Raises:
-    ValueError: for another variant, a faulty csv, or a picture that cannot be read, has another size or shows another
-      signal than the csv.
+    ValueError: for a faulty csv, a picture that cannot be read, an original that is missing, has another size or shows another
+      signal than the csv, or a picture that does not fit its original.
   """
-  if variant != '0001':
-    raise ValueError(f'variant {variant} has no known geometry; only 0001 can be built')
+  if ORIGINAL not in record.images:
+    raise ValueError(f'no picture {record.id}-{ORIGINAL}.png, the original')
   mv = read_mv(record)
-  image = read_page(record.images[variant])
+  page = read_page(record.images[ORIGINAL])
   printed, rate_hz = as_printed(mv, fs=record.fs)
   rows_px = truth_rows(printed, rate_hz=rate_hz)
-  check_ink(image, rows_px)
+  check_ink(page, rows_px)
+  image, lattice = page, geometry.page_lattice()
+  if variant != ORIGINAL:
+    image = read_picture(record.images[variant])
+    lattice = register.register(image, page).lattice
   return {
-    'image': _png(image), 'mask': _png(class_mask(image, printed, rate_hz=rate_hz)), 'rows_px': rows_px, 'mv': mv,
-    'lattice': geometry.page_lattice(), 'fs': np.int32(record.fs), 'id': record.id, 'variant': variant,
+    'image': _png(image), 'mask': _png(class_mask(page, printed, rate_hz=rate_hz)), 'rows_px': rows_px, 'mv': mv,
+    'lattice': lattice, 'fs': np.int32(record.fs), 'id': record.id, 'variant': variant,
   }  # fmt: skip
 
 
@@ -109,14 +116,31 @@ def read_mv(record: folder.TrainRecord) -> np.ndarray:
 
 def read_page(path: str | os.PathLike) -> np.ndarray:
   """Returns (1700, 2200, 3) uint8, a transparent picture on white; ValueError if unreadable or of another size."""
-  size = paper.WIDTH_PX, paper.HEIGHT_PX
+  return read_picture(path, size=(paper.WIDTH_PX, paper.HEIGHT_PX))
+
+
+def read_picture(path: str | os.PathLike, *, size: tuple[int, int] | None = None) -> np.ndarray:
+  """Reads a picture of the competition, as its pixels lie in the file.
+
+  Args:
+    path: PNG or JPEG.
+    size: width and height in px that it must have; None: any up to MAX_PX.
+
+  Returns:
+    (H, W, 3) uint8, a transparent picture on white.
+
+  Raises:
+    ValueError: if it cannot be read or has another size.
+  """
   try:
     with Image.open(path, formats=('PNG', 'JPEG')) as file:
-      if file.size != size:  # before a px is decoded
-        raise ValueError(f'the picture is {file.width} x {file.height} px; a 0001 page is {size[0]} x {size[1]}')
-      page = Image.new('RGBA', size, 'white')
+      if size is not None and file.size != size:  # before a px is decoded
+        raise ValueError(f'the picture is {file.width} x {file.height} px; a {ORIGINAL} page is {size[0]} x {size[1]}')
+      if file.width * file.height > MAX_PX:
+        raise ValueError(f'the picture is {file.width} x {file.height} px, more than {MAX_PX // 1_000_000} million')
+      page = Image.new('RGBA', file.size, 'white')
       page.alpha_composite(file.convert('RGBA'))
-  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+  except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
     raise ValueError(f'the picture cannot be read: {error}') from error
   return np.asarray(page.convert('RGB'))
 

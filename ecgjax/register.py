@@ -1,0 +1,203 @@
+"""A picture of a page whose clean original is at hand to a lattice, with no weights: so photographs become training data.
+
+Features of both say about where the page lies, in any turn. From there the grid straightens it, the original's own ink says which
+square is which, and both together, coarse to fine, say exactly where. What is left between the two inks is the residual.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecgjax import geometry, landmarks, lockin, paper, rectify, surface
+from ecgjax.paper import MAJOR_PX, MINOR_PX
+
+LOOKS = ((1600, 0.0), (1600, 2.0), (1000, 1.0))  # long side of the pictures that features are taken from, and blur that hides a black grid
+FEATURES, UNLIKE = 8000, 0.8  # at most, of each; a match counts if the second best is this much farther
+OFF_PX, ENOUGH = 12.0, 14  # how far matches may lie from one plane, and how many must agree: chance gives 6 to 9
+PATCH_PX = 30.0  # sigma of the neighbourhoods in which inks are compared
+# coarse to fine: blur of the inks, knots of the surface, and the grid that helps, whose angles hold within half its pitch
+STEPS = ((16.0, 300.0, MAJOR_PX), (8.0, 150.0, MAJOR_PX), (4.0, 100.0, MINOR_PX), (4.0, 80.0, MINOR_PX))
+SAME = 0.25  # of the original's ink must be seen for a neighbourhood to count
+TRUSTED_PX = 0.05  # best accuracy of one neighbourhood
+ACCEPTED_PX, ALIKE = 1.0, 0.72  # residual and correlation of a page that fits: right originals have 0.84 to 1.04, others at most 0.57
+
+
+class Registered(NamedTuple):
+  """Where a page lies.
+
+  Attributes:
+    lattice: (45, 57, 2) float32 image px of the page's nodes.
+    residual_px: rms of what is left between the two inks, in page px.
+  """
+
+  lattice: np.ndarray
+  residual_px: float
+
+
+class Offsets(NamedTuple):
+  """What neighbourhoods of MAJOR_PX say, (2, h, w) along y and x.
+
+  Attributes:
+    goal: by how much what is seen must be moved to lie on the original, page px.
+    weight: 0..1, how sure that is; 0 where nothing is seen.
+  """
+
+  goal: jax.Array
+  weight: jax.Array
+
+
+def register(image: np.ndarray, clean: np.ndarray) -> Registered:
+  """Finds a page in a picture by its original.
+
+  Args:
+    image: (H, W, 3) uint8, any turn.
+    clean: (1700, 2200, 3) uint8, the same page as it was printed.
+
+  Returns:
+    Where it lies.
+
+  Raises:
+    ValueError: if they do not fit within ACCEPTED_PX, show different ink, or too little of the grid is seen.
+  """
+  plane = by_features(image, clean)
+  twin, grid = _twin(clean, jnp.asarray(geometry.page_lattice()))
+  flat = rectify.flattener(image, plane)
+  starts = [jnp.zeros((*geometry.page_lattice().shape[:2], 2)), rectify.straightened(flat)]
+  starts = [rectify.placed(flat(moved), moved, twin) for moved in starts]
+  moved = max(starts, key=lambda moved: float(_score(flat(moved), twin)))
+  for blur_px, step_px, pitch_px in STEPS:
+    moved = _refine(flat(moved), moved, twin, grid, blur_px=blur_px, step_px=step_px, pitch_px=pitch_px)
+  residual_px, alike, borne_out = (float(x) for x in _residual(flat(moved), twin, grid))
+  if not (residual_px <= ACCEPTED_PX and alike >= ALIKE):
+    raise ValueError(
+      f'the picture does not fit its original: {residual_px:.2f} px rms between their inks, whose correlation is {alike:.2f}; '
+      f'need at most {ACCEPTED_PX:g} px and at least {ALIKE:g}'
+    )
+  if borne_out < rectify.SEEN:  # where nothing is written, only the grid can tell
+    raise ValueError(f'the picture shows its original, but its grid does not bear the lattice out (confidence {borne_out:.2f})')
+  return Registered(np.asarray(lockin.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32), residual_px)
+
+
+def by_features(image: np.ndarray, clean: np.ndarray) -> np.ndarray:
+  """Finds about where the page lies by SIFT features (Lowe, 2004) and a robust homography (MAGSAC++, Barath et al., 2020).
+
+  Args:
+    image: (H, W, 3) uint8.
+    clean: (1700, 2200, 3) uint8.
+
+  Returns:
+    (3, 3) page px -> image px.
+
+  Raises:
+    ValueError: if too few features agree.
+  """
+  tried = []
+  for long_px, blur_px in LOOKS:
+    plane, count, pairs = _agree(clean, image, long_px=long_px, blur_px=blur_px)
+    if plane is not None and count >= ENOUGH and rectify.sane(plane, image.shape):
+      return np.asarray(plane / plane[2, 2], np.float64)
+    tried.append(f'{count} of {pairs}')
+  raise ValueError(f'the picture does not show its original: {", ".join(tried)} features agree; need {ENOUGH}, unmirrored')
+
+
+def _agree(clean, image, *, long_px: int, blur_px: float):
+  """A plane map or None, the features that agree on it, and all that match."""
+  import cv2
+
+  sift = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=0.02)
+
+  def features(picture):
+    scale = min(1.0, long_px / max(picture.shape[:2]))
+    # the brightest colour: there a red grid, which looks the same everywhere, is as bright as paper
+    grey = cv2.resize(np.ascontiguousarray(picture.max(-1)), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    grey = cv2.GaussianBlur(grey, (0, 0), blur_px) if blur_px else grey
+    points, told = sift.detectAndCompute(grey, None)
+    size = np.array(picture.shape[1::-1]) / grey.shape[::-1]
+    return (np.array([p.pt for p in points]).reshape(-1, 2) + 0.5) * size, told
+
+  (at_page, of_page), (at_image, of_image) = features(clean), features(image)
+  pairs = cv2.BFMatcher().knnMatch(of_page, of_image, k=2) if min(len(at_page), len(at_image)) > 1 else []
+  pairs = [first for first, second in pairs if first.distance < UNLIKE * second.distance]
+  count, plane = 0, None
+  if len(pairs) >= ENOUGH:
+    cv2.setRNGSeed(0)
+    source = at_page[[p.queryIdx for p in pairs]].astype(np.float32)
+    target = at_image[[p.trainIdx for p in pairs]].astype(np.float32)
+    off_px = OFF_PX * max(1.0, max(image.shape[:2]) / long_px)
+    plane, fits = cv2.findHomography(source, target, cv2.USAC_MAGSAC, off_px, maxIters=5000, confidence=0.9999)
+    count = int(fits.sum()) if plane is not None else 0
+  return plane, count, len(pairs)
+
+
+def offsets(seen: jax.Array, wanted: jax.Array, grid: jax.Array, *, blur_px: float) -> Offsets:
+  """Compares two inks in neighbourhoods: least squares for gain and displacement, to first order (Lucas and Kanade, 1981).
+
+  On a black-and-white print the grid is as black as the ink: so much of it as is seen is taken out in the same fit.
+
+  Args:
+    seen: (h, w) ink of a picture laid flat.
+    wanted: (h, w) ink of the original.
+    grid: (h, w) darkness of all else on the original.
+    blur_px: sigma of the blur of both in page px, about the largest displacement that is understood.
+
+  Returns:
+    What they say.
+  """
+  ys, xs = (jnp.asarray(a, jnp.float32) for a in lockin.centres_px())
+  blur = lambda a: lockin.gaussian(ys, ys, blur_px) @ a @ lockin.gaussian(xs, xs, blur_px).T
+  sharp = lambda a: blur(a) - lockin.gaussian(ys, ys, 80.0) @ a @ lockin.gaussian(xs, xs, 80.0).T
+  seen, wanted, grid = sharp(seen), sharp(wanted), sharp(grid)
+  along = [wanted, *(g / lockin.STEP_PX for g in jnp.gradient(wanted)), grid]
+  at = _mesh()
+  near = [lockin.gaussian(jnp.asarray(a, jnp.float32), p, PATCH_PX) for a, p in zip(at, (ys, xs), strict=True)]
+  over = lambda a: near[0] @ a @ near[1].T
+  normal = jnp.stack([jnp.stack([over(a * b) for b in along], -1) for a in along], -1)
+  right = jnp.stack([over(a * seen) for a in along], -1)
+  floor = 1e-6 * jnp.array([1.0, blur_px**-2, blur_px**-2, 1.0])
+  inverse = jnp.linalg.inv(normal + jnp.diag(floor))
+  solved = jnp.einsum('hwab,hwb->hwa', inverse, right)
+  gain = jnp.maximum(solved[..., 0], 1e-3)
+  goal = jnp.moveaxis(solved[..., 1:3] / gain[..., None], -1, 0)
+  noise = jnp.maximum(over(seen**2) - (solved * right).sum(-1), 0) + 1e-4
+  spread = jnp.stack([inverse[..., i, i] for i in (1, 2)]) * noise / gain**2 * (blur_px / PATCH_PX) ** 2
+  there = (solved[..., 0] > SAME) & (jnp.abs(goal) < 1.5 * blur_px).all(0)
+  weight = there * TRUSTED_PX**2 / (spread + TRUSTED_PX**2)
+  return Offsets(goal, weight)
+
+
+def _mesh() -> list[np.ndarray]:
+  return [np.arange(MAJOR_PX / 2, limit, MAJOR_PX) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX)]
+
+
+@jax.jit
+def _twin(clean, lattice):
+  """(850, 1100) ink of the original, and its grid."""
+  size = jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX], jnp.float32)
+  flat = lockin.lay_flat(clean, lattice, size, scale=1.0)
+  return lockin.prepare(flat).ink, (1 - flat[..., :3].min(-1)) * (flat[..., :3].max(-1) > 0.7)
+
+
+@jax.jit
+def _score(flat, twin):
+  return landmarks.match(flat, twin).score
+
+
+@functools.partial(jax.jit, static_argnames=('blur_px', 'step_px', 'pitch_px'))
+def _refine(flat, moved, twin, grid, *, blur_px: float, step_px: float, pitch_px: float):
+  told = offsets(flat.ink, twin, grid, blur_px=blur_px)
+  parts = [surface.Part(*surface.bases(*_mesh(), step_px=step_px), told.goal, told.weight)]
+  fine = pitch_px == MINOR_PX
+  tones = lockin.demodulate(flat, pitch_px=pitch_px, window=rectify.WINDOW if fine else lockin.WINDOW)
+  parts += lockin.angles(tones, pitch_px=pitch_px, step_px=step_px)
+  return surface.displace(moved, surface.fit(parts, step_px=step_px, stiff=1e-2, calm=rectify.CALM if fine else 1e-6))
+
+
+@jax.jit
+def _residual(flat, twin, grid):
+  told = offsets(flat.ink, twin, grid, blur_px=STEPS[-1][0])
+  doubt = lockin.doubt_px(lockin.demodulate(flat, pitch_px=MINOR_PX, window=rectify.WINDOW), pitch_px=MINOR_PX)
+  square = (told.weight * told.goal**2).sum((1, 2)) / (told.weight.sum((1, 2)) + 1e-6)
+  return jnp.sqrt(square.sum() + jnp.where(told.weight.sum() > 0, 0.0, jnp.inf)), _score(flat, twin), jnp.median(1 / (1 + doubt**2))

@@ -1,0 +1,69 @@
+"""Registering a picture with its page's clean original: against independent warps by SciPy, and what must be refused."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ecgjax import bend, geometry, lockin, register
+
+PLANE = np.array([[0.90, -0.06, 120.0], [0.05, 0.92, 40.0], [2e-5, -1e-5, 1.0]])
+TRUE = geometry.page_lattice()
+
+
+def seen(page, *, wave_px=0.0):
+  """The page in perspective, its content at p moved by a wave before: (1750, 2250, 3) uint8 and its exact lattice."""
+  xy = np.stack(np.meshgrid(np.arange(2250) + 0.5, np.arange(1750) + 0.5), axis=-1)
+  at = np.asarray(bend.apply_plane(np.linalg.inv(PLANE), xy))
+  at = at + wave_px * np.sin(at[..., ::-1] / 250)
+  taken = [ndimage.map_coordinates(page[..., c].astype(float), [at[..., 1] - 0.5, at[..., 0] - 0.5], order=1, cval=70) for c in range(3)]
+  moved = TRUE.astype(float)
+  for _ in range(20):  # the inverse of p + wave(p)
+    moved = TRUE - wave_px * np.sin(moved[..., ::-1] / 250)
+  return np.stack(taken, axis=-1).round().astype(np.uint8), np.asarray(bend.apply_plane(PLANE, moved))
+
+
+def rms_px(found, true):
+  return np.sqrt((geometry.off_px(found, true) ** 2).mean())
+
+
+@pytest.mark.parametrize('turn', [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 2, 3))])
+def test_a_wavy_picture_in_any_turn_is_registered_to_a_fifth_of_a_px(page, turn):
+  image, true = seen(page, wave_px=6.0)
+  found = register.register(np.ascontiguousarray(np.rot90(image, turn)), page)
+  true = bend.turned(true, np.rot90(image, turn).shape, -turn)
+  assert rms_px(found.lattice, true) < 0.2
+  assert found.residual_px < 0.3 and found.lattice.dtype == np.float32
+
+
+def test_a_black_and_white_print_without_its_fine_grid_is_refused_rather_than_slipped_between_its_traces(page):
+  """Its lattice is 3 px off where nothing is written, and 0.5 px where something is."""
+  image, _ = seen(page)
+  bilevel = np.where(image.mean(-1, keepdims=True) < 215, 0, 255).astype(np.uint8).repeat(3, -1)
+  with pytest.raises(ValueError, match='grid does not bear the lattice out'):
+    register.register(bilevel, page)
+
+
+def test_offsets_tell_a_shift_of_a_px_and_how_sure_they_are(page):
+  ink = np.zeros(lockin.SIZE, np.float32)
+  ink[400:404, 100:1000] = 1  # a line says nothing of its own direction
+  ink[600:640, 300:340] = 1
+  y, x = 0.7, -0.9  # flat px of 2 page px
+  told = register.offsets(jnp.asarray(ndimage.shift(ink, (y, x), order=1)), jnp.asarray(ink), jnp.zeros_like(ink), blur_px=8.0)
+  near = np.unravel_index(np.argmax(np.asarray(told.weight).min(0)), told.weight.shape[1:])
+  np.testing.assert_allclose(np.asarray(told.goal)[(slice(None), *near)], [-2 * y, -2 * x], atol=0.1)
+  on_line = (slice(None), int(804 / register.MAJOR_PX), 14)
+  down, across = np.asarray(told.weight)[on_line]
+  assert down > 10 * across
+  assert np.asarray(told.goal)[on_line][0] == pytest.approx(-2 * y, abs=0.1)
+  assert np.asarray(told.weight)[:, 35:, :].max() < 1e-3  # nothing is there
+
+
+@pytest.mark.parametrize('what', ['another', 'mirrored', 'blank', 'half'])
+def test_what_is_not_the_original_is_refused_with_the_reason(page, printed, beats_mv, what):
+  image, _ = seen(page)
+  other = printed(5, np.roll(-0.8 * beats_mv, 130, axis=1))
+  pictures = {'another': seen(other)[0], 'mirrored': np.ascontiguousarray(image[:, ::-1]), 'blank': np.full_like(image, 230),
+              'half': np.ascontiguousarray(image[:700])}  # fmt: skip
+  with pytest.raises(ValueError, match='does not show its original|does not fit its original'):
+    register.register(pictures[what], page)
