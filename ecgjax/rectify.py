@@ -162,12 +162,11 @@ def lock(image: np.ndarray, plane: np.ndarray) -> Found:
   moved = placed(flat(moved), moved, template)
   for step_px, both in ((COARSE_PX, True), (COARSE_PX / 2, False), (FINE_PX, False)):
     moved = _refine(flat(moved), moved, step_px=step_px, both=both)
-  shift, score, doubt = _judge(flat(moved), template)
+  shift, score, confidence = (np.asarray(x) for x in judge(flat(moved), template))
   lattice = np.asarray(lockin.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32)
   if image.shape[:2] == (paper.HEIGHT_PX, paper.WIDTH_PX) and np.sqrt(((lattice - geometry.page_lattice()) ** 2).mean()) < EXACT_PX:
     lattice = geometry.page_lattice()
-  confidence = 1 / (1 + np.asarray(doubt) ** 2)
-  status, reason = _verdict(float(score), np.asarray(shift), lattice, confidence)
+  status, reason = _verdict(float(score), shift, lattice, confidence)
   return Found(lattice, confidence, READ, float(score), status, reason)
 
 
@@ -230,6 +229,8 @@ def _refine(flat, moved, *, step_px: float, both: bool):
 
 
 @jax.jit
-def _judge(flat, template):
+def judge(flat: lockin.Flat, template: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns shift_px (2,) and score of the template (850, 1100), as `landmarks.match` does, and the nodes' confidence (45, 57)."""
   shift, score = landmarks.match(flat, template)
-  return shift, score, lockin.doubt_px(lockin.demodulate(flat, pitch_px=MINOR_PX, window=WINDOW), pitch_px=MINOR_PX)
+  doubt_px = lockin.doubt_px(lockin.demodulate(flat, pitch_px=MINOR_PX, window=WINDOW), pitch_px=MINOR_PX)
+  return shift, score, 1 / (1 + doubt_px**2)

@@ -70,12 +70,15 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   moved = max(starts, key=lambda moved: float(_score(flat(moved), twin)))
   for blur_px, step_px, pitch_px in STEPS:
     moved = _refine(flat(moved), moved, twin, grid, blur_px=blur_px, step_px=step_px, pitch_px=pitch_px)
-  residual_px, alike, borne_out = (float(x) for x in _residual(flat(moved), twin, grid))
+  last = flat(moved)
+  residual_px = float(_residual(last, twin, grid))
+  _, alike, confidence = rectify.judge(last, twin)
   if not (residual_px <= ACCEPTED_PX and alike >= ALIKE):
     raise ValueError(
       f'the picture does not fit its original: {residual_px:.2f} px rms between their inks, whose correlation is {alike:.2f}; '
       f'need at most {ACCEPTED_PX:g} px and at least {ALIKE:g}'
     )
+  borne_out = float(np.median(confidence))
   if borne_out < rectify.SEEN:  # where nothing is written, only the grid can tell
     raise ValueError(f'the picture shows its original, but its grid does not bear the lattice out (confidence {borne_out:.2f})')
   return Registered(np.asarray(lockin.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32), residual_px)
@@ -198,6 +201,5 @@ def _refine(flat, moved, twin, grid, *, blur_px: float, step_px: float, pitch_px
 @jax.jit
 def _residual(flat, twin, grid):
   told = offsets(flat.ink, twin, grid, blur_px=STEPS[-1][0])
-  doubt = lockin.doubt_px(lockin.demodulate(flat, pitch_px=MINOR_PX, window=rectify.WINDOW), pitch_px=MINOR_PX)
   square = (told.weight * told.goal**2).sum((1, 2)) / (told.weight.sum((1, 2)) + 1e-6)
-  return jnp.sqrt(square.sum() + jnp.where(told.weight.sum() > 0, 0.0, jnp.inf)), _score(flat, twin), jnp.median(1 / (1 + doubt**2))
+  return jnp.sqrt(square.sum() + jnp.where(told.weight.sum() > 0, 0.0, jnp.inf))

@@ -72,9 +72,13 @@ def case(mv: jax.Array, name: str, number: int) -> Case:
   Returns:
     The page with its truth.
   """
-  key = jax.random.fold_in(jax.random.fold_in(jax.random.key(SEED), zlib.crc32(name.encode())), number)
-  image, lattice = take(key, mv, variants.get(name), rate_hz=RATE_HZ)
+  image, lattice = take(case_key(name, number), mv, variants.get(name), rate_hz=RATE_HZ)
   return Case(name, number, np.asarray(image), np.asarray(lattice), printed_leads(np.asarray(mv)), np.asarray(mv))
+
+
+def case_key(name: str, number: int) -> jax.Array:
+  """Returns the key of all that befalls page `number` of a variant."""
+  return jax.random.fold_in(jax.random.fold_in(jax.random.key(SEED), zlib.crc32(name.encode())), number)
 
 
 def take(key: jax.Array, mv: jax.Array, variant: variants.Variant, *, rate_hz: float) -> tuple[jax.Array, jax.Array]:

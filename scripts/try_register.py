@@ -8,7 +8,6 @@ inside the trace area (median, 95th percentile, worst) in page px, and the media
 
 import argparse
 import time
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ VARIANTS = '0003,0004,0005,0006,0009,0010,0011,0012'
 
 def original(mv: jax.Array, name: str, number: int) -> np.ndarray:
   """Returns (1700, 2200, 3) uint8, the competition's clean original of the page `number` of a variant of sim:val."""
-  key = jax.random.fold_in(jax.random.fold_in(jax.random.key(simval.SEED), zlib.crc32(name.encode())), number)
+  key = simval.case_key(name, number)
   at_page = jax.random.split(key, 3)[1]  # the header comes from it
   return np.asarray(simval.draw(simval.RATE_HZ)(at_page, mv, variants.draw_look(key, 0)) * 255 + 0.5).astype(np.uint8)
 
