@@ -80,7 +80,7 @@ def lay_flat(image: jax.Array, found: jax.Array, size_px: jax.Array, *, scale: f
   down, across = (jnp.asarray(geometry.spline_weights(k, a), jnp.float32) for k, a in ((rows, ys), (cols, xs)))
   at = jnp.einsum('hr,rcd,wc->hwd', down, found, across, precision='highest')
   inside = ((at > 1) & (at < size_px - 1)).all(-1)
-  shrink = max(1.0, scale * STEP_PX)  # a fifth less lets the third harmonic of thin lines through: folded back, it beats with the first, 0.1 px
+  shrink = max(1.0, scale * STEP_PX)  # less lets thin lines' third harmonic through: folded back, it costs 0.1 px
   return jnp.concatenate([geometry.sample(image, at, shrink=(shrink, shrink)), inside[..., None]], axis=-1)
 
 
