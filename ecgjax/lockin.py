@@ -19,6 +19,7 @@ STEP_PX = 2  # page px per px of the flat picture
 SIZE = (paper.HEIGHT_PX // STEP_PX, paper.WIDTH_PX // STEP_PX)
 WINDOW, LAG = 0.75, 3  # sigma of the smoothing and distance of compared neighbours, in pitches; 4 sigmas share no noise
 NONE_PX, KNOWN = 4.0, 1e-3  # doubt where no grid is seen, and how much of it counts as seen
+LINE_PX, LINE_SHARE = (200.0, 80.0), 0.6  # ink is a black grid's line along x or y if of a neighbourhood so long so much is ink
 INK_SHARE, INK_LEVEL = 1.3, 0.5  # per cent of the page that is as dark as traces; beyond half of that a px counts as ink, not grid
 
 
@@ -28,7 +29,7 @@ class Flat(NamedTuple):
   Attributes:
     lines: (h, w) darkness against the neighbourhood, in units of its own spread there; 0 outside the picture.
     ink: (h, w) 0..1, how dark against the neighbourhood even the lightest colour is: traces, text, bars, black grids.
-    use: (h, w) 0 or 1, whether the px may say something about the grid: it lies in the picture and holds no ink.
+    use: (2, h, w) 0 or 1, whether the px may speak of the grid along y and x: it lies in the picture and holds no ink, or a line.
   """
 
   lines: jax.Array
@@ -106,8 +107,11 @@ def prepare(flat: jax.Array) -> Flat:
   ink = darkness(smooth(flat[..., :3].max(-1), 1.2))
   some, there = ink[::4, ::4].ravel(), inside[::4, ::4].ravel()
   level = jnp.nanquantile(jnp.where(there > 0, some, jnp.nan), 1 - INK_SHARE / 100)
-  is_ink = jax.lax.reduce_window((ink > INK_LEVEL * level).astype(jnp.float32), 0.0, jax.lax.max, (5, 5), (1, 1), 'SAME')
-  return Flat(jnp.clip(dark / spread, -2.0, 2.5), jnp.clip(ink / (level + 1e-6), 0, 1), inside * (1 - is_ink))
+  widened = lambda a, size: jax.lax.reduce_window(a, 0.0, jax.lax.max, size, (1, 1), 'SAME')
+  is_ink = (ink > INK_LEVEL * level).astype(jnp.float32)
+  along = [widened(is_ink, (3, 1)) @ gaussian(xs, xs, LINE_PX[0]).T, gaussian(ys, ys, LINE_PX[1]) @ widened(is_ink, (1, 3))]
+  use = inside * jnp.maximum(1 - widened(is_ink, (5, 5)), jnp.stack(along) > LINE_SHARE)
+  return Flat(jnp.clip(dark / spread, -2.0, 2.5), jnp.clip(ink / (level + 1e-6), 0, 1), use)
 
 
 def squares(at_px: jax.Array, *, first_px: float, pitch_px: float, snapped: bool) -> jax.Array:
@@ -137,17 +141,15 @@ def demodulate(flat: Flat, *, pitch_px: float, window: float = WINDOW) -> Tones:
   at = [jnp.arange(pitch_px / 2, limit, pitch_px) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX)]
   plain = [gaussian(a, p, window * pitch_px) for a, p in zip(at, points, strict=True)]
   over = lambda a: plain[0] @ a @ plain[1].T
-  s, stronger = flat.lines * flat.use, []
+  zs, sures = [], []
   for axis, first in enumerate((paper.GRID_Y_PX, paper.GRID_X_PX)):
-    waves = []
+    s, waves = flat.lines * flat.use[axis], []
     for snapped in (True, False):
       tuned = plain[axis] * jnp.exp(-2j * math.pi * squares(points[axis], first_px=first, pitch_px=pitch_px, snapped=snapped))
       waves.append(tuned @ s @ plain[1].T if axis == 0 else plain[0] @ s @ tuned.T)
-    stronger.append(jnp.where(jnp.abs(waves[0]).sum() >= jnp.abs(waves[1]).sum(), *waves))
-  weight = over(flat.use)
-  z = jnp.stack(stronger)
-  sure = jnp.abs(z) ** 2 / ((weight + 0.05) * (over(s * s) + 0.02))
-  return Tones(z, jnp.clip(sure, 0, 1), at[0], at[1])
+    zs.append(jnp.where(jnp.abs(waves[0]).sum() >= jnp.abs(waves[1]).sum(), *waves))
+    sures.append(jnp.abs(zs[-1]) ** 2 / ((over(flat.use[axis]) + 0.05) * (over(s * s) + 0.02)))
+  return Tones(jnp.stack(zs), jnp.clip(jnp.stack(sures), 0, 1), at[0], at[1])
 
 
 def angles(tones: Tones, *, pitch_px: float, step_px: float) -> list[Part]:

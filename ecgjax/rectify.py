@@ -24,8 +24,11 @@ CLEAR = 0.85  # so good that no other start can be better
 SEEN = 0.25  # median confidence below which the grid does not bear the lattice out
 FINEST = 0.3  # image px per page px: below it neither grid nor print can be seen
 ROUNDS, SETTLED_PX = 6, 0.3  # of straightening, at most, and the change below which it is done
-COARSE_PX, FINE_PX = 300.0, 80.0  # knots of the fitted surfaces
-CALM = 1e-3  # of the last surfaces, which correct by a px or two: none where nothing is seen
+COARSE_PX = 300.0  # knots of the surfaces that straighten
+# surfaces that correct: knots, stiffness, and whether the 1 mm grid has a say, which slips by a line where more than half its pitch is off.
+# The first hardly bends: flat baselines look like lines of the 5 mm grid, and must not pull it to themselves
+STEPS = ((300.0, 30.0, False), (300.0, 1e-2, True), (150.0, 1e-2, True), (80.0, 1e-3, True))
+CALM = 1e-3  # of these surfaces, which correct by a px or two: none where nothing is seen
 WINDOW = 2.5  # smoothing of the fine grid's angles, in its pitches
 SCALES = (0.5, 1.0, 1.4, 2.0, 3.0, 4.5)  # image px per page px for which pictures are laid flat
 EXACT_PX = 0.5  # a picture of the page's own size that lies so well is the digital original: no need to sample it anew
@@ -160,8 +163,8 @@ def lock(image: np.ndarray, plane: np.ndarray) -> Found:
   flat = flattener(image, plane)
   moved = straightened(flat)
   moved = placed(flat(moved), moved, template)
-  for step_px, both in ((COARSE_PX, True), (COARSE_PX / 2, False), (FINE_PX, False)):
-    moved = _refine(flat(moved), moved, step_px=step_px, both=both)
+  for step_px, stiff, fine in STEPS:
+    moved = _refine(flat(moved), moved, step_px=step_px, stiff=stiff, fine=fine)
   shift, score, confidence = (np.asarray(x) for x in judge(flat(moved), template))
   lattice = np.asarray(lockin.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32)
   if image.shape[:2] == (paper.HEIGHT_PX, paper.WIDTH_PX) and np.sqrt(((lattice - geometry.page_lattice()) ** 2).mean()) < EXACT_PX:
@@ -220,12 +223,12 @@ def placed(flat: lockin.Flat, moved: jax.Array, template: jax.Array) -> jax.Arra
   return surface.displace(moved, surface.translation(-landmarks.match(flat, template).shift_px))
 
 
-@functools.partial(jax.jit, static_argnames=('step_px', 'both'))
-def _refine(flat, moved, *, step_px: float, both: bool):
-  parts = lockin.angles(lockin.demodulate(flat, pitch_px=MINOR_PX, window=WINDOW), pitch_px=MINOR_PX, step_px=step_px)
-  if both:
-    parts += lockin.angles(lockin.demodulate(flat, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=step_px)
-  return surface.displace(moved, surface.fit(parts, step_px=step_px, stiff=1e-2 if step_px > FINE_PX else 1e-3, calm=CALM))
+@functools.partial(jax.jit, static_argnames=('step_px', 'stiff', 'fine'))
+def _refine(flat, moved, *, step_px: float, stiff: float, fine: bool):
+  parts = lockin.angles(lockin.demodulate(flat, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=step_px)
+  if fine:
+    parts += lockin.angles(lockin.demodulate(flat, pitch_px=MINOR_PX, window=WINDOW), pitch_px=MINOR_PX, step_px=step_px)
+  return surface.displace(moved, surface.fit(parts, step_px=step_px, stiff=stiff, calm=CALM))
 
 
 @jax.jit

@@ -36,7 +36,7 @@ def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
   ys, xs = lockin.centres_px()
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
-  found = rectify._refine(lockin.prepare(flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=rectify.COARSE_PX / 2, both=False)
+  found = rectify._refine(lockin.prepare(flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2, fine=True)
   off = inner(np.asarray(found) + at_nodes(moved))
   assert np.sqrt((off**2).mean()) < 0.1
 
