@@ -19,7 +19,9 @@ STEP_PX = 2  # page px per px of the flat picture
 SIZE = (paper.HEIGHT_PX // STEP_PX, paper.WIDTH_PX // STEP_PX)
 WINDOW, LAG = 0.75, 3  # sigma of the smoothing and distance of compared neighbours, in pitches; 4 sigmas share no noise
 NONE_PX, KNOWN = 4.0, 1e-3  # doubt where no grid is seen, and how much of it counts as seen
-LINE_PX, LINE_SHARE = (200.0, 80.0), 0.6  # ink is a black grid's line along x or y if of a neighbourhood so long so much is ink
+LINE_PX, LINE_SHARE = (200.0, 80.0), 0.6  # ink lies in a line along x or y if of a neighbourhood so long so much is ink
+# a grid is black if the shares of ink that lie in lines along x and along y have such a product; for baselines and separators it is 0.025
+BLACK = 0.05
 INK_SHARE, INK_LEVEL = 1.3, 0.5  # per cent of the page that is as dark as traces; beyond half of that a px counts as ink, not grid
 
 
@@ -110,7 +112,9 @@ def prepare(flat: jax.Array) -> Flat:
   widened = lambda a, size: jax.lax.reduce_window(a, 0.0, jax.lax.max, size, (1, 1), 'SAME')
   is_ink = (ink > INK_LEVEL * level).astype(jnp.float32)
   along = [widened(is_ink, (3, 1)) @ gaussian(xs, xs, LINE_PX[0]).T, gaussian(ys, ys, LINE_PX[1]) @ widened(is_ink, (1, 3))]
-  use = inside * jnp.maximum(1 - widened(is_ink, (5, 5)), jnp.stack(along) > LINE_SHARE)
+  line = jnp.stack(along) > LINE_SHARE
+  black = jnp.prod((line * is_ink).sum((1, 2)) / (is_ink.sum() + 1e-6)) > BLACK
+  use = inside * jnp.maximum(1 - widened(is_ink, (5, 5)), line & black)
   return Flat(jnp.clip(dark / spread, -2.0, 2.5), jnp.clip(ink / (level + 1e-6), 0, 1), use)
 
 

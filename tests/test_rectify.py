@@ -52,6 +52,16 @@ def test_what_one_neighbourhood_says_of_a_page_in_its_place_is_hardly_off_snappe
   assert np.sqrt((off_px**2 * tones.sure[:, 40:-10, 10:-10]).sum() / tones.sure[:, 40:-10, 10:-10].sum()) < 0.06
 
 
+@pytest.mark.parametrize('black', [True, False])
+def test_ink_in_lines_speaks_of_the_grid_only_if_the_grid_is_black(beats_mv, black):
+  """The flat baselines of a coloured page lie in lines, too, where no grid line is."""
+  page = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(), style=looks.competition(), rate_hz=500).image
+  image = jnp.where(page.mean(-1, keepdims=True) < 0.93, 0.0, 1.0).repeat(3, -1) if black else page
+  flat = lockin.prepare(lockin.lay_flat(image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
+  ink_used = np.asarray((flat.use * (flat.ink > lockin.INK_LEVEL)).mean((1, 2)) / (flat.ink > lockin.INK_LEVEL).mean())
+  assert (ink_used > 0.15).all() if black else (ink_used == 0).all()
+
+
 def test_slopes_find_what_is_twenty_times_larger_but_for_a_constant(page):
   ys, xs = lockin.centres_px()
   x, y = np.meshgrid(xs, ys)
