@@ -27,6 +27,7 @@ class Page(NamedTuple):
   id: str
   variant: str
   report: metrics.ImageReport
+  true_lattice: metrics.ImageReport | None  # of the page read along its true lattice, where that is known
   off_px: tuple[float, float] | None  # rms and 95th percentile of the lattice's error in page px, where the truth is known
   status: str  # ok, review or fail
   reason: str
@@ -89,7 +90,7 @@ def evaluate_page(
   Args:
     job: the page.
     reader: loaded weights.
-    true_lattice: read along the true lattice, to see what is lost by finding it.
+    true_lattice: do not find the page, but read it along its true lattice.
     pictures: folder for an overlay picture, or None.
 
   Returns:
@@ -100,13 +101,17 @@ def evaluate_page(
   """
   true = job.truth()
   counts = {lead: len(v) for lead, v in true.items()}
-  seconds, off_px = 0.0, None
+  report = lambda leads: metrics.image_report(true, leads, fs=job.fs)
+  seconds, off_px, along_truth = 0.0, None, None
   try:
     image, lattice = job.picture()
     if true_lattice and lattice is None:
       raise ValueError(f'no lattice of {job.id}-{job.variant} is known; leave out --true-lattice')
+    read = functools.partial(digitize.digitize, image, reader=reader, fs=job.fs, counts=counts)
+    if lattice is not None and not true_lattice:
+      along_truth = report(digitize.finite(read(lattice=lattice).leads))
     tic = time.perf_counter()
-    found = digitize.digitize(image, reader=reader, fs=job.fs, counts=counts, lattice=lattice if true_lattice else None)
+    found = read(lattice=lattice if true_lattice else None)
     seconds = time.perf_counter() - tic
     if lattice is not None:
       off = geometry.off_px(found.lattice, lattice)
@@ -118,12 +123,15 @@ def evaluate_page(
       (pictures / f'{job.id}-{job.variant}.png').write_bytes(log.png(shown))
   except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
     leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', f'{type(error).__name__}: {error}'
-  return Page(job.id, job.variant, metrics.image_report(true, leads, fs=job.fs), off_px, status, reason, seconds)
+  return Page(job.id, job.variant, report(leads), along_truth, off_px, status, reason, seconds)
 
 
 def table(pages: list[Page]) -> str:
-  """Returns the per-variant table; px and p95 px are medians over the pages whose lattice was found."""
-  lines = [f'{HEAD}{"px":>7}{"p95 px":>8}{"ok":>5}{"review":>8}{"fail":>6}{"s/page":>8}']
+  """Returns the per-variant table.
+
+  px and p95 px are medians over the pages that were found; lost dB is what the score would gain along the true lattices.
+  """
+  lines = [f'{HEAD}{"px":>7}{"p95 px":>8}{"lost dB":>9}{"ok":>5}{"review":>8}{"fail":>6}{"s/page":>8}']
   groups = {v: [p for p in pages if p.variant == v] for v in sorted({p.variant for p in pages})}
   if len(groups) > 1:
     groups['all'] = pages
@@ -134,6 +142,9 @@ def table(pages: list[Page]) -> str:
     seconds = np.median([p.seconds for p in group])
     known = [p.off_px for p in group if p.off_px]
     off = '{:>7.2f}{:>8.2f}'.format(*np.median(known, axis=0)) if known else f'{"":>15}'
+    truths = [p.true_lattice for p in group if p.true_lattice]
+    lost = summary(truths)['score_db'] - n['score_db'] if len(truths) == len(group) else None
+    off += f'{lost:>9.2f}' if lost is not None else f'{"":>9}'
     lines.append(f'{line(name, n)}{off}{ok:>5}{review:>8}{fail:>6}{seconds:>8.2f}')
   return '\n'.join(lines)
 
@@ -170,7 +181,8 @@ def run(args: argparse.Namespace) -> int:
   for text in unscored:
     log.say(text)
   if args.json:
-    rows = [{**p._asdict(), 'report': p.report._asdict()} for p in pages]
+    plain = lambda report: report and report._asdict()
+    rows = [{**p._asdict(), 'report': plain(p.report), 'true_lattice': plain(p.true_lattice)} for p in pages]
     _write_json(pathlib.Path(args.json), {'weights': pathlib.Path(args.weights).name, 'meta': reader.meta, 'pages': rows})
   failed = sum(p.status == 'fail' for p in pages)
   return 3 if failed == len(pages) else int(bool(unscored) or any(p.status != 'ok' for p in pages))
@@ -191,7 +203,7 @@ def main() -> None:
   parser.add_argument('--data', required=True, help='folder with train.csv and train/<id>/, or sim:val')
   parser.add_argument('--signals', default='', help='for sim:val: recordings to print, a pack or a folder of WFDB records')
   parser.add_argument('--pages', type=int, default=simval.RECORDS, help='for sim:val: pages of each variant')
-  parser.add_argument('--true-lattice', action='store_true', help='read along the true lattice: of <id>-<variant>.lattice.npy in DIR')
+  parser.add_argument('--true-lattice', action='store_true', help='read along the true lattice only: of <id>-<variant>.lattice.npy in DIR')
   parser.add_argument('--weights', default=digitize.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
   parser.add_argument('--variant', nargs='*', help='only these variants, e.g. 0001')
   parser.add_argument('--pictures', help='folder for overlays of what was read')

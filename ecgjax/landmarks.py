@@ -11,18 +11,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import lockin
+from ecgjax import lockin, paper
+from ecgjax.layout import Layout
 
 PATH = pathlib.Path(__file__).with_name('landmarks.npz')  # scripts/make_landmarks.py
-REACH_PX = 120  # page px by which a page may have slipped
+SHARP_PX = (2.5, 40.0)  # page px: what is finer or wider is left out of the comparison
+TOP_INSET_PX = 8.0  # of a pulse's top: so far from its flanks only the top itself is seen
+PULSE_RANGE_MV = (0.3, 2.4)  # in which its top is looked for: half and double gain are to be noticed
+EMPTY = 0.2  # of the most ink under the landmarks anywhere: a place with less cannot score by having little else
 
 
 class Match(NamedTuple):
   """Where a layout's landmarks are found best.
 
   Attributes:
-    shift_px: (2,) page x, y by which what is found lies right and below of where it belongs.
-    score: () -1..1, their correlation with the page's ink there.
+    shift_px: (2,) page x, y by which what is found lies right and below of where it belongs, within half a page.
+    score: () -1..1, their correlation with the page's ink there, the mean over the templates.
   """
 
   shift_px: jax.Array
@@ -31,31 +35,66 @@ class Match(NamedTuple):
 
 @functools.cache
 def templates() -> dict[str, np.ndarray]:
-  """Returns layout name -> (850, 1100) float32 coverage, half the page's size."""
+  """Returns layout name -> (2, 850, 1100) float32 coverage, half the page's size: all its landmarks, and its pulses alone.
+
+  Machines print names and separators in their own ways, so on a foreign page the pulses, which all print alike, have to speak louder.
+  """
   with np.load(PATH) as file:
-    return {name: file[name].astype(np.float32) / 255 for name in file}
+    whole = {name: file[name].astype(np.float32) / 255 for name in file}
+  left_of_traces = np.arange(lockin.SIZE[1]) * lockin.STEP_PX <= paper.START_X_PX
+  return {name: np.stack([cover, cover * left_of_traces]) for name, cover in whole.items()}
 
 
-def match(flat: lockin.Flat, template: jax.Array) -> Match:
-  """Looks for landmarks within REACH_PX of their places.
+def match(ink: jax.Array, templates: jax.Array) -> Match:
+  """Looks for landmarks everywhere: normalised cross-correlation, over all shifts at once.
 
   Args:
-    flat: a page laid flat, its scale nearly right.
-    template: (850, 1100) coverage.
+    ink: (850, 1100) of a page laid flat (`lockin.Flat.ink`), its scale nearly right.
+    templates: (N, 850, 1100) coverage.
 
   Returns:
     The best place.
   """
+  sharp = lambda a: lockin.blur(a, SHARP_PX[0]) - lockin.blur(a, SHARP_PX[1])
+  seen = sharp(ink)
+  spectra = [jnp.fft.rfft2(a) for a in (seen, seen**2)]
+  correlate = lambda a, b: jnp.fft.irfft2(a * jnp.conj(jnp.fft.rfft2(b)), ink.shape)
+
+  def score(template):
+    # only ink near a landmark can be taken for it, so a page full of writing is not punished for it
+    near = (lockin.blur((template > 0.1).astype(jnp.float32), 6.0) > 0.05).astype(jnp.float32)
+    wanted = sharp(template) * near
+    there = correlate(spectra[1], near)
+    return correlate(spectra[0], wanted) / jnp.sqrt((wanted**2).sum() * jnp.maximum(there, EMPTY * there.max()) + 1e-6)
+
+  scores = jnp.mean(jnp.stack([score(template) for template in templates]), axis=0)
+  best = jnp.stack(jnp.unravel_index(jnp.argmax(scores), scores.shape)[::-1])
+  size = jnp.array(ink.shape[::-1])
+  return Match(((best + size // 2) % size - size // 2) * float(lockin.STEP_PX), scores.max())
+
+
+def pulses_mv(ink: jax.Array, *, page: Layout) -> tuple[jax.Array, jax.Array]:
+  """Measures the calibration pulses of a page laid flat, against its grid.
+
+  Args:
+    ink: (850, 1100) of the page in its place.
+    page: says where the rows' zero lines are.
+
+  Returns:
+    (R,) height of each row's pulse in mV at the page's gain: PULSE_MV if the page is what it is taken for; and (R,) how clearly its top
+    is seen, 0..1.
+  """
   ys, xs = (jnp.asarray(a, jnp.float32) for a in lockin.centres_px())
-  over = lambda a, sigma: lockin.gaussian(ys, ys, sigma) @ a @ lockin.gaussian(xs, xs, sigma).T
-  sharp = lambda a: over(a, 2.5) - over(a, 40.0)
-  seen, wanted = sharp(flat.ink), sharp(template)
-  spectrum = jnp.fft.rfft2(seen) * jnp.conj(jnp.fft.rfft2(wanted))
-  reach = REACH_PX // lockin.STEP_PX
-  around = jnp.roll(jnp.fft.irfft2(spectrum, seen.shape), (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
-  dy, dx = jnp.unravel_index(jnp.argmax(around), around.shape)
-  # only ink near a landmark can be taken for it, so a page full of writing is not punished for it
-  near = over((template > 0.1).astype(jnp.float32), 6.0) > 0.05
-  there = jnp.roll(seen, jnp.stack([reach - dy, reach - dx]), (0, 1)) * near
-  score = around[dy, dx] / jnp.sqrt((wanted**2).sum() * (there**2).sum() + 1e-6)
-  return Match((jnp.stack([dx, dy]) - reach) * float(lockin.STEP_PX), score)
+  right = paper.START_X_PX - TOP_INSET_PX
+  left = paper.START_X_PX - paper.px_per_s(page.speed_mm_s) * paper.PULSE_S + TOP_INSET_PX
+  mean = lambda low, high: ((xs > low) & (xs < high)) / jnp.sum((xs > low) & (xs < high))
+  # what also stands left of the pulse is a black grid
+  profile = ink @ mean(left, right) - ink @ mean(left - right + left - 2 * TOP_INSET_PX, left - 2 * TOP_INSET_PX)
+  profile = lockin.gaussian(ys, ys, lockin.STEP_PX) @ profile
+  heights = (jnp.asarray(page.zeros_px)[:, None] - ys) / page.px_per_mv
+  rows = jnp.where((heights > PULSE_RANGE_MV[0]) & (heights < PULSE_RANGE_MV[1]), profile, -jnp.inf)
+  top = jnp.clip(jnp.argmax(rows, axis=1), 1, len(ys) - 2)
+  low, middle, high = (profile[top + i] for i in (-1, 0, 1))
+  bend = jnp.minimum(low - 2 * middle + high, -1e-6)
+  tops_px = ys[top] + lockin.STEP_PX * jnp.clip(0.5 * (low - high) / bend, -1, 1)
+  return (jnp.asarray(page.zeros_px) - tops_px) / page.px_per_mv, jnp.clip(2 * middle, 0, 1)

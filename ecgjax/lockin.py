@@ -5,6 +5,7 @@ becomes a slow complex number whose angle says how far the lines are displaced t
 far the whole has slipped, come first; then the angles themselves. Each time a smooth surface is fitted.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from ecgjax.surface import Part
 STEP_PX = 2  # page px per px of the flat picture
 SIZE = (paper.HEIGHT_PX // STEP_PX, paper.WIDTH_PX // STEP_PX)
 WINDOW, LAG = 0.75, 3  # sigma of the smoothing and distance of compared neighbours, in pitches; 4 sigmas share no noise
+STEADY_PX, AGREED = 120.0, 0.8  # sigma of neighbourhoods that must agree, and how much: 1 if all angles are the same
 NONE_PX, KNOWN = 4.0, 1e-3  # doubt where no grid is seen, and how much of it counts as seen
 LINE_PX, LINE_SHARE = (200.0, 80.0), 0.6  # ink lies in a line along x or y if of a neighbourhood so long so much is ink
 # a grid is black if the shares of ink that lie in lines along x and along y have such a product; for baselines and separators it is 0.025
@@ -66,6 +68,21 @@ def gaussian(at, points, sigma_px: float) -> jax.Array:
   return jnp.where(jnp.abs(near) < 3.5, jnp.exp(-0.5 * near**2), 0.0) * (step / sigma_px / math.sqrt(2 * math.pi))
 
 
+def blur(a: jax.Array, sigma_px: float) -> jax.Array:
+  """Returns a flat picture (h, w) smoothed; beyond its border it counts as 0.
+
+  A wide Gaussian goes by way of a coarse mesh: a Gaussian of a Gaussian is one, and that is half the work.
+  """
+  coarse_px, part_px = sigma_px / 2, sigma_px / math.sqrt(2)
+  for axis, points in enumerate(centres_px()):
+    few = np.arange(-3 * sigma_px, points[-1] + 3 * sigma_px, coarse_px)
+    ways = [(few, points, part_px), (points, few, part_px)] if coarse_px >= 2 * STEP_PX else [(points, points, sigma_px)]
+    for at, of, sigma in ways:
+      weights = gaussian(jnp.asarray(at, jnp.float32), jnp.asarray(of, jnp.float32), sigma)
+      a = weights @ a if axis == 0 else a @ weights.T
+  return a
+
+
 def lay_flat(image: jax.Array, found: jax.Array, size_px: jax.Array, *, scale: float) -> jax.Array:
   """Samples a picture in the page frame.
 
@@ -97,20 +114,20 @@ def prepare(flat: jax.Array) -> Flat:
     What is left.
   """
   inside = flat[..., 3]
-  ys, xs = (jnp.asarray(a, jnp.float32) for a in centres_px())
-  smooth = lambda a, sigma: gaussian(ys, ys, sigma) @ a @ gaussian(xs, xs, sigma).T
 
   def darkness(brightness):
-    paper_like = smooth(brightness * inside, 16.0) / (smooth(inside, 16.0) + 1e-3)
+    paper_like = blur(brightness * inside, 16.0) / (blur(inside, 16.0) + 1e-3)
     return (paper_like - brightness) / (paper_like + 0.03) * inside
 
   dark = darkness(flat[..., :3].mean(-1))
-  spread = jnp.sqrt(smooth(dark**2, 32.0) / (smooth(inside, 32.0) + 1e-3)) + 0.01
-  ink = darkness(smooth(flat[..., :3].max(-1), 1.2))
+  spread = jnp.sqrt(blur(dark**2, 32.0) / (blur(inside, 32.0) + 1e-3)) + 0.01
+  brightest = functools.reduce(jnp.maximum, (flat[..., i] for i in range(3)))  # .max(-1) is 15 times as slow before a product on XLA's CPU
+  ink = darkness(blur(brightest, 1.2))
   some, there = ink[::4, ::4].ravel(), inside[::4, ::4].ravel()
   level = jnp.nanquantile(jnp.where(there > 0, some, jnp.nan), 1 - INK_SHARE / 100)
   widened = lambda a, size: jax.lax.reduce_window(a, 0.0, jax.lax.max, size, (1, 1), 'SAME')
   is_ink = (ink > INK_LEVEL * level).astype(jnp.float32)
+  ys, xs = (jnp.asarray(a, jnp.float32) for a in centres_px())
   along = [widened(is_ink, (3, 1)) @ gaussian(xs, xs, LINE_PX[0]).T, gaussian(ys, ys, LINE_PX[1]) @ widened(is_ink, (1, 3))]
   line = jnp.stack(along) > LINE_SHARE
   black = jnp.prod((line * is_ink).sum((1, 2)) / (is_ink.sum() + 1e-6)) > BLACK
@@ -156,10 +173,47 @@ def demodulate(flat: Flat, *, pitch_px: float, window: float = WINDOW) -> Tones:
   return Tones(jnp.stack(zs), jnp.clip(jnp.stack(sures), 0, 1), at[0], at[1])
 
 
-def angles(tones: Tones, *, pitch_px: float, step_px: float) -> list[Part]:
-  """Returns what the tones say of the displacement itself, within half a pitch."""
-  goal = jnp.angle(tones.z) * (pitch_px / 2 / math.pi)
-  return [Part(*surface.bases(tones.ys, tones.xs, step_px=step_px), goal, tones.sure / pitch_px**2)]
+def offset_px(tones: Tones, *, pitch_px: float) -> jax.Array:
+  """Returns (2, h, w): the displacement along y and x that the tones tell, within half a pitch."""
+  return jnp.angle(tones.z) * (pitch_px / 2 / math.pi)
+
+
+def steady(at: Tones, coarse: Tones, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Looks for what a wide neighbourhood agrees on. The 5 mm grid does; flat baselines, which look like one line of it, do not.
+
+  Args:
+    at: whose mesh is wanted.
+    coarse: tones of the 5 mm grid.
+    z: (2, h, w) complex, to be looked at instead of theirs.
+
+  Returns:
+    (2, h, w) displacement along y and x in page px, within half a square; and whether the neighbourhood agrees on it.
+  """
+  near = [gaussian(a, b, STEADY_PX) for a, b in ((at.ys, coarse.ys), (at.xs, coarse.xs))]
+  over = lambda a: jnp.einsum('gh,chw,vw->cgv', near[0], a, near[1])
+  mean = over(z)
+  return jnp.angle(mean) * (paper.MAJOR_PX / 2 / math.pi), jnp.abs(mean) > AGREED * over(jnp.abs(z))
+
+
+def slip(fine: Tones, coarse: Tones) -> jax.Array:
+  """Says which 1 mm line a line is, by the 5 mm grid, as the main scale of a vernier says which of the fine scale's lines counts.
+
+  Args:
+    fine: of the 1 mm grid.
+    coarse: of the 5 mm grid.
+
+  Returns:
+    (2, h, w) by how many lines the page has slipped where the fine tones are; 0 where no 5 mm grid is seen.
+  """
+  near = [gaussian(a, b, paper.MAJOR_PX / 2) for a, b in ((coarse.ys, fine.ys), (coarse.xs, fine.xs))]
+  off = jnp.angle(jnp.einsum('gh,chw,vw->cgv', near[0], fine.z, near[1])) * (paper.MINOR_PX / paper.MAJOR_PX)
+  lines_px, agreed = steady(fine, coarse, coarse.z * jnp.exp(-1j * off))
+  return jnp.where(agreed, jnp.round(lines_px / paper.MINOR_PX), 0.0)
+
+
+def angles(tones: Tones, off_px: jax.Array, *, pitch_px: float, step_px: float) -> list[Part]:
+  """Returns what the tones say, as a measurement: the displacement `off_px` (2, h, w), and how surely."""
+  return [Part(*surface.bases(tones.ys, tones.xs, step_px=step_px), off_px, tones.sure / pitch_px**2)]
 
 
 def slopes(tones: Tones, *, pitch_px: float, step_px: float) -> list[Part]:
@@ -179,9 +233,14 @@ def slopes(tones: Tones, *, pitch_px: float, step_px: float) -> list[Part]:
   return parts
 
 
-def doubt_px(tones: Tones, *, pitch_px: float) -> jax.Array:
-  """Returns (45, 57): how far the grid seen at each node still lies from where it should, rms in page px; NONE_PX where none is seen."""
-  off = jnp.angle(tones.z) * (pitch_px / 2 / math.pi)
+def doubt_px(tones: Tones, slipped: jax.Array) -> jax.Array:
+  """Returns (45, 57): how far the grid seen at each node still lies from where it should, rms in page px; NONE_PX where none is seen.
+
+  Args:
+    tones: of the 1 mm grid.
+    slipped: (2, h, w) lines, as `slip` says.
+  """
+  off = offset_px(tones, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * slipped
   rows, cols = geometry.nodes_px()
   near = [gaussian(jnp.asarray(k, jnp.float32), a, paper.MAJOR_PX) for k, a in ((rows, tones.ys), (cols, tones.xs))]
   over = lambda a: near[0] @ a @ near[1].T

@@ -1,7 +1,7 @@
 """A picture of a page whose clean original is at hand to a lattice, with no weights: so photographs become training data.
 
-Features of both say about where the page lies, in any turn. From there the grid straightens it, the original's own ink says which
-square is which, and both together, coarse to fine, say exactly where. What is left between the two inks is the residual.
+The picture's grid says about where the page lies and straightens it, the original's own ink says which way up and which square is
+which, and both together, coarse to fine, say exactly where. What is left between the two inks is the residual.
 """
 
 import functools
@@ -11,12 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import geometry, landmarks, lockin, paper, rectify, surface
+from ecgjax import geometry, lockin, paper, rectify, settle, starts, surface
 from ecgjax.paper import MAJOR_PX, MINOR_PX
+from ecgjax.plane import Lost
 
-LOOKS = ((1600, 0.0), (1600, 2.0), (1000, 1.0))  # long side of the pictures that features are taken from, and blur that hides a black grid
-FEATURES, UNLIKE = 8000, 0.8  # at most, of each; a match counts if the second best is this much farther
-OFF_PX, ENOUGH = 12.0, 14  # how far matches may lie from one plane, and how many must agree: chance gives 6 to 9
 PATCH_PX = 30.0  # sigma of the neighbourhoods in which inks are compared
 # coarse to fine: blur of the inks, knots of the surface, and the grid that helps, whose angles hold within half its pitch
 STEPS = ((16.0, 300.0, MAJOR_PX), (8.0, 150.0, MAJOR_PX), (4.0, 100.0, MINOR_PX), (4.0, 80.0, MINOR_PX))
@@ -62,17 +60,14 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   Raises:
     ValueError: if they do not fit within ACCEPTED_PX, show different ink, or too little of the grid is seen.
   """
-  plane = by_features(image, clean)
   twin, grid = _twin(clean, jnp.asarray(geometry.page_lattice()))
-  flat = rectify.flattener(image, plane)
-  starts = [jnp.zeros((*geometry.page_lattice().shape[:2], 2)), rectify.straightened(flat)]
-  starts = [rectify.placed(flat(moved), moved, twin) for moved in starts]
-  moved = max(starts, key=lambda moved: float(_score(flat(moved), twin)))
+  plane, moved = _found(image, twin)
+  flat = settle.flattener(image, plane)
   for blur_px, step_px, pitch_px in STEPS:
     moved = _refine(flat(moved), moved, twin, grid, blur_px=blur_px, step_px=step_px, pitch_px=pitch_px)
   last = flat(moved)
   residual_px = float(_residual(last, twin, grid))
-  _, alike, confidence = rectify.judge(last, twin)
+  _, alike, confidence = settle.judge(last, twin[None])
   if not (residual_px <= ACCEPTED_PX and alike >= ALIKE):
     raise ValueError(
       f'the picture does not fit its original: {residual_px:.2f} px rms between their inks, whose correlation is {alike:.2f}; '
@@ -84,55 +79,19 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   return Registered(np.asarray(lockin.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32), residual_px)
 
 
-def by_features(image: np.ndarray, clean: np.ndarray) -> np.ndarray:
-  """Finds about where the page lies by SIFT features (Lowe, 2004) and a robust homography (MAGSAC++, Barath et al., 2020).
-
-  Args:
-    image: (H, W, 3) uint8.
-    clean: (1700, 2200, 3) uint8.
-
-  Returns:
-    (3, 3) page px -> image px.
-
-  Raises:
-    ValueError: if too few features agree.
-  """
-  tried = []
-  for long_px, blur_px in LOOKS:
-    plane, count, pairs = _agree(clean, image, long_px=long_px, blur_px=blur_px)
-    if plane is not None and count >= ENOUGH and rectify.sane(plane, image.shape):
-      return np.asarray(plane / plane[2, 2], np.float64)
-    tried.append(f'{count} of {pairs}')
-  raise ValueError(f'the picture does not show its original: {", ".join(tried)} features agree; need {ENOUGH}, unmirrored')
-
-
-def _agree(clean, image, *, long_px: int, blur_px: float):
-  """A plane map or None, the features that agree on it, and all that match."""
-  import cv2
-
-  sift = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=0.02)
-
-  def features(picture):
-    scale = min(1.0, long_px / max(picture.shape[:2]))
-    # the brightest colour: there a red grid, which looks the same everywhere, is as bright as paper
-    grey = cv2.resize(np.ascontiguousarray(picture.max(-1)), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    grey = cv2.GaussianBlur(grey, (0, 0), blur_px) if blur_px else grey
-    points, told = sift.detectAndCompute(grey, None)
-    size = np.array(picture.shape[1::-1]) / grey.shape[::-1]
-    return (np.array([p.pt for p in points]).reshape(-1, 2) + 0.5) * size, told
-
-  (at_page, of_page), (at_image, of_image) = features(clean), features(image)
-  pairs = cv2.BFMatcher().knnMatch(of_page, of_image, k=2) if min(len(at_page), len(at_image)) > 1 else []
-  pairs = [first for first, second in pairs if first.distance < UNLIKE * second.distance]
-  count, plane = 0, None
-  if len(pairs) >= ENOUGH:
-    cv2.setRNGSeed(0)
-    source = at_page[[p.queryIdx for p in pairs]].astype(np.float32)
-    target = at_image[[p.trainIdx for p in pairs]].astype(np.float32)
-    off_px = OFF_PX * max(1.0, max(image.shape[:2]) / long_px)
-    plane, fits = cv2.findHomography(source, target, cv2.USAC_MAGSAC, off_px, maxIters=5000, confidence=0.9999)
-    count = int(fits.sum()) if plane is not None else 0
-  return plane, count, len(pairs)
+def _found(image: np.ndarray, twin: jax.Array) -> tuple[np.ndarray, jax.Array]:
+  """The plane map of the first start whose page shows the twin's ink, and its `moved`."""
+  scores = []
+  for start in starts.by_grid(image):
+    try:
+      plane, moved, score = settle.righted(image, start, twin[None], enough=ALIKE)
+    except Lost:
+      continue
+    if score >= ALIKE:
+      return plane, moved
+    scores.append(f'{score:.2f}')
+  told = ' and '.join(scores) or 'nothing, since no grid is seen'
+  raise ValueError(f'the picture does not show its original: along its grid their inks correlate by {told}; need {ALIKE:g}, unmirrored')
 
 
 def offsets(seen: jax.Array, wanted: jax.Array, grid: jax.Array, *, blur_px: float) -> Offsets:
@@ -150,8 +109,7 @@ def offsets(seen: jax.Array, wanted: jax.Array, grid: jax.Array, *, blur_px: flo
     What they say.
   """
   ys, xs = (jnp.asarray(a, jnp.float32) for a in lockin.centres_px())
-  blur = lambda a: lockin.gaussian(ys, ys, blur_px) @ a @ lockin.gaussian(xs, xs, blur_px).T
-  sharp = lambda a: blur(a) - lockin.gaussian(ys, ys, 80.0) @ a @ lockin.gaussian(xs, xs, 80.0).T
+  sharp = lambda a: lockin.blur(a, blur_px) - lockin.blur(a, 80.0)
   seen, wanted, grid = sharp(seen), sharp(wanted), sharp(grid)
   along = [wanted, *(g / lockin.STEP_PX for g in jnp.gradient(wanted)), grid]
   at = _mesh()
@@ -183,19 +141,16 @@ def _twin(clean, lattice):
   return lockin.prepare(flat).ink, (1 - flat[..., :3].min(-1)) * (flat[..., :3].max(-1) > 0.7)
 
 
-@jax.jit
-def _score(flat, twin):
-  return landmarks.match(flat, twin).score
-
-
 @functools.partial(jax.jit, static_argnames=('blur_px', 'step_px', 'pitch_px'))
 def _refine(flat, moved, twin, grid, *, blur_px: float, step_px: float, pitch_px: float):
   told = offsets(flat.ink, twin, grid, blur_px=blur_px)
   parts = [surface.Part(*surface.bases(*_mesh(), step_px=step_px), told.goal, told.weight)]
-  fine = pitch_px == MINOR_PX
-  tones = lockin.demodulate(flat, pitch_px=pitch_px, window=rectify.WINDOW if fine else lockin.WINDOW)
-  parts += lockin.angles(tones, pitch_px=pitch_px, step_px=step_px)
-  return surface.displace(moved, surface.fit(parts, step_px=step_px, stiff=1e-2, calm=rectify.CALM if fine else 1e-6))
+  coarse, fine = lockin.demodulate(flat, pitch_px=MAJOR_PX), pitch_px == MINOR_PX
+  if fine:
+    parts += settle.fine_angles(flat, coarse, step_px=step_px)
+  else:
+    parts += lockin.angles(coarse, lockin.offset_px(coarse, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=step_px)
+  return surface.displace(moved, surface.fit(parts, step_px=step_px, stiff=1e-2, calm=settle.CALM if fine else 1e-6))
 
 
 @jax.jit

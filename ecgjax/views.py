@@ -57,7 +57,7 @@ def canvas(image: np.ndarray, *, size_px: int) -> np.ndarray:
   """
   from PIL import Image
 
-  (width, height), (left, top) = _placed(image.shape, size_px)
+  (width, height), (left, top) = placed(image.shape, size_px)
   how = Image.Resampling.BOX if size_px < max(image.shape[:2]) else Image.Resampling.BICUBIC
   small = np.asarray(Image.fromarray(image).resize((width, height), how))
   square = np.zeros((size_px, size_px, 3), np.uint8)
@@ -67,7 +67,7 @@ def canvas(image: np.ndarray, *, size_px: int) -> np.ndarray:
 
 def canvas_matrix(shape: tuple[int, ...], *, size_px: int) -> np.ndarray:
   """Returns (3, 3): canvas units, the square's side from its middle, -> image px of a picture of `shape` (H, W, ...)."""
-  small, corner = _placed(shape, size_px)
+  small, corner = placed(shape, size_px)
   matrix = np.eye(3)
   for axis, whole in enumerate(shape[1::-1]):
     matrix[axis, axis] = size_px * whole / small[axis]
@@ -75,7 +75,7 @@ def canvas_matrix(shape: tuple[int, ...], *, size_px: int) -> np.ndarray:
   return matrix
 
 
-def _placed(shape: tuple[int, ...], size_px: int) -> tuple[list[int], list[int]]:
+def placed(shape: tuple[int, ...], size_px: int) -> tuple[list[int], list[int]]:
   """Width and height of a picture made small, and the x, y of its corner on the canvas, in px."""
   small = [max(1, round(n * size_px / max(shape[:2]))) for n in shape[1::-1]]
   return small, [(size_px - n) // 2 for n in small]

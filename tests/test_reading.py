@@ -33,7 +33,7 @@ def reader(hidden=()):
 def a_page_is_found(monkeypatch):
   """White pages have neither grid nor landmarks; that they are found at all is taken for granted here (test_rectify)."""
   lattice = geometry.page_lattice()
-  found = rectify.Found(lattice, np.ones(lattice.shape[:2]), '3x4+II', 1.0, 'ok', '')
+  found = rectify.Found(lattice, np.ones(lattice.shape[:2]), '3x4+II', 1.0, 1.0, 'ok', '')
   monkeypatch.setattr(rectify, 'rectify', lambda image: found)
 
 
@@ -87,7 +87,7 @@ def test_a_lead_that_was_not_seen_is_absent_and_asks_for_a_review():
 
 def test_a_page_that_is_not_found_is_not_read_and_one_that_is_hard_to_see_is_for_review(monkeypatch):
   lattice = geometry.page_lattice()
-  outcome = lambda status, reason: rectify.Found(lattice, np.ones(lattice.shape[:2]), '3x4+II', 0.5, status, reason)
+  outcome = lambda status, reason: rectify.Found(lattice, np.ones(lattice.shape[:2]), '3x4+II', 0.5, 1.0, status, reason)
   monkeypatch.setattr(rectify, 'rectify', lambda image: outcome('fail', 'no page was found'))
   with pytest.raises(ValueError, match='no page was found'):
     digitize.digitize(WHITE, reader=reader())

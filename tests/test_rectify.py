@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ecgjax import bend, geometry, landmarks, layout, lockin, looks, paper, rectify, render, surface
+from ecgjax import bend, geometry, landmarks, layout, lockin, looks, paper, rectify, render, settle, surface
 
 TRUE = geometry.page_lattice()
 
@@ -36,7 +36,7 @@ def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
   ys, xs = lockin.centres_px()
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
-  found = rectify._refine(lockin.prepare(flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2, fine=True)
+  found = settle._refine(lockin.prepare(flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2, fine=True)
   off = inner(np.asarray(found) + at_nodes(moved))
   assert np.sqrt((off**2).mean()) < 0.1
 
@@ -47,7 +47,7 @@ def test_what_one_neighbourhood_says_of_a_page_in_its_place_is_hardly_off_snappe
   style = looks.competition()._replace(snap=jnp.float32(snapped))
   drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(), style=style, rate_hz=500)
   flat = lockin.prepare(lockin.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
-  tones = lockin.demodulate(flat, pitch_px=paper.MINOR_PX, window=rectify.WINDOW)
+  tones = lockin.demodulate(flat, pitch_px=paper.MINOR_PX, window=settle.WINDOW)
   off_px = np.angle(np.asarray(tones.z))[:, 40:-10, 10:-10] * paper.MINOR_PX / 2 / np.pi
   assert np.sqrt((off_px**2 * tones.sure[:, 40:-10, 10:-10]).sum() / tones.sure[:, 40:-10, 10:-10].sum()) < 0.06
 
@@ -67,7 +67,7 @@ def test_slopes_find_what_is_twenty_times_larger_but_for_a_constant(page):
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([0.02 * (x - 1100) + 0.015 * (y - 850) + 30, -0.02 * (x - 1100) + 25 * np.sin(y / 600)], axis=-1)
   found = jnp.zeros(TRUE.shape)
-  found = rectify._straighten(lockin.prepare(flat_of(page, moved)), found)
+  found = settle._straighten(lockin.prepare(flat_of(page, moved)), found)
   off = inner(np.asarray(found) + at_nodes(moved))
   before, after = inner(at_nodes(moved)).std((0, 1)), off.std((0, 1))
   assert (before > 8).all() and (after < paper.MINOR_PX / 4).all()  # within half a fine pitch is near enough for the angles
@@ -97,14 +97,15 @@ def test_landmarks_match_their_own_layout_best(beats_mv, name):
   drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(name), style=looks.competition(), rate_hz=500)
   found = lockin.prepare(lockin.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
   match = jax.jit(landmarks.match)
-  scores = {other: float(match(found, template).score) for other, template in landmarks.templates().items()}
+  scores = {other: float(match(found.ink, template).score) for other, template in landmarks.templates().items()}
   assert max(scores, key=scores.__getitem__) == name and scores[name] > rectify.SURE
 
 
-def test_landmarks_say_by_how_much_a_page_has_slipped(page):
-  moved = np.broadcast_to([-40.0, 26.0], (*lockin.SIZE, 2))  # what is found right of its place belongs further left
-  match = landmarks.match(lockin.prepare(flat_of(page, moved)), landmarks.templates()['3x4+II'])
-  np.testing.assert_allclose(match.shift_px, [40, -26], atol=2)
+@pytest.mark.parametrize('shift', [(40, -26), (-300, 212)])
+def test_landmarks_say_by_how_much_a_page_has_slipped(page, shift):
+  moved = np.broadcast_to(-np.array(shift, float), (*lockin.SIZE, 2))  # what is found right of its place belongs further left
+  match = landmarks.match(lockin.prepare(flat_of(page, moved)).ink, jnp.asarray(landmarks.templates()['3x4+II']))
+  np.testing.assert_allclose(match.shift_px, shift, atol=2)
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,52 @@
+"""Maps of one plane to another, (3, 3) matrices in float64: fitted, applied, and told from nonsense."""
+
+import numpy as np
+
+from ecgjax import paper
+
+FINEST = 0.3  # image px per page px: below it neither grid nor print can be seen
+MIDDLE = np.array([paper.WIDTH_PX, paper.HEIGHT_PX]) / 2
+
+
+def projected(plane: np.ndarray, points: np.ndarray) -> np.ndarray:
+  """Returns (..., 2) points moved by a plane map (3, 3), in float64."""
+  moved = points @ plane[:, :2].T + plane[:, 2]
+  return moved[..., :2] / moved[..., 2:]
+
+
+def homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+  """Returns the (3, 3) plane map that takes (N, 2) points to others best, least squares of their equations made linear."""
+  (x, y), (u, v) = (source / MIDDLE - 1).T, (target / MIDDLE - 1).T
+  one, none = np.ones_like(x), np.zeros_like(x)
+  rows = [np.stack([x, y, one, none, none, none, -u * x, -u * y], -1), np.stack([none, none, none, x, y, one, -v * x, -v * y], -1)]
+  solved = np.linalg.lstsq(np.concatenate(rows), np.concatenate([u, v]), rcond=None)[0]
+  units = np.array([[1 / MIDDLE[0], 0, -1], [0, 1 / MIDDLE[1], -1], [0, 0, 1]])
+  fitted = np.linalg.inv(units) @ np.append(solved, 1.0).reshape(3, 3) @ units
+  return fitted / fitted[2, 2]
+
+
+class Lost(ValueError):
+  """A page that was followed has come apart, or turned its back: it cannot be where it was looked for."""
+
+
+def corners(plane: np.ndarray) -> np.ndarray | None:
+  """Returns (4, 2), where a plane map (3, 3) shows the page's corners, or None if it does not show the page from the front."""
+  if not np.isfinite(plane).all():
+    return None
+  (width, height), one = 2 * MIDDLE, 1.0
+  shown = np.array([[0, 0, one], [width, 0, one], [width, height, one], [0, height, one]]) @ plane.T
+  if (shown[:, 2] * shown[0, 2] <= 0).any():
+    return None
+  xy = shown[:, :2] / shown[:, 2:]
+  sides = np.roll(xy, -1, 0) - xy
+  crosses = sides[:, 0] * np.roll(sides, -1, 0)[:, 1] - sides[:, 1] * np.roll(sides, -1, 0)[:, 0]
+  return xy if (crosses > 0).all() else None
+
+
+def sane(plane: np.ndarray, shape: tuple[int, ...]) -> bool:
+  """Returns whether a plane map shows the page from the front, at a size that can be read, not far out of the picture of `shape`."""
+  xy = corners(plane)
+  if xy is None:
+    return False
+  area = abs(np.sum(xy[:, 0] * np.roll(xy[:, 1], -1) - xy[:, 1] * np.roll(xy[:, 0], -1))) / 2
+  return bool(0.5 * FINEST**2 * paper.WIDTH_PX * paper.HEIGHT_PX < area < 9 * shape[0] * shape[1])

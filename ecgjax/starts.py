@@ -1,0 +1,94 @@
+"""Where a page may lie in a picture, roughly: by the picture's own grid, by the page network, or as a scan that fills it."""
+
+import functools
+import pathlib
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecgjax import bend, checkpoint, pagenet, paper, plane, pose, spectrum, views
+
+WEIGHTS = pathlib.Path(__file__).parent / 'weights' / 'page.safetensors'
+
+
+@functools.cache
+def network(*, path=WEIGHTS):
+  """Loads the page network.
+
+  Args:
+    path: of its weights.
+
+  Returns:
+    (uint8 canvas -> (turn's log-probabilities (4,), (3, 3) canvas units -> page units), side of the canvas in px).
+
+  Raises:
+    ValueError: if the file is missing or holds no page network.
+  """
+  params, meta = checkpoint.load_weights(path)
+  if 'canvas' not in meta:
+    raise ValueError(f'{path} holds no page network')
+  net = pagenet.network(**meta['model'])
+  checkpoint.compare(params, jax.eval_shape(net.init, jax.random.key(0)), path)
+
+  @jax.jit
+  def look(canvas):
+    seen = net.apply(params, canvas / jnp.float32(255))
+    return jax.nn.log_softmax(seen.turn), pose.fit(seen)[0]
+
+  return look, meta['canvas']['size_px']
+
+
+def by_grid(image: np.ndarray) -> Iterator[np.ndarray]:
+  """Yields (3, 3) page px -> px of the picture (H, W, 3), sound but for quarter turns and the place."""
+  size_px = spectrum.CANVAS_PX
+  small, corner = (np.array(a, np.float32) for a in views.placed(image.shape, size_px))
+  seen = jax.device_get(_find(views.canvas(image, size_px=size_px), corner, small))
+  to_image = np.diag([image.shape[1] / small[0], image.shape[0] / small[1], 1.0])
+  to_image[:2, 2] = -np.diag(to_image)[:2] * corner
+  yield from (guess for guess in to_image @ spectrum.planes(seen) if plane.sane(guess, image.shape))
+
+
+@jax.jit
+def _find(canvas, corner, small):
+  return spectrum.find(canvas / jnp.float32(255), corner, small)
+
+
+def by_network(image: np.ndarray, *, turns: int) -> Iterator[np.ndarray]:
+  """Yields (3, 3) page px -> px of the picture (H, W, 3) by the page network, for its likeliest turns."""
+  look, size_px = network()
+  units = np.diag([1 / paper.WIDTH_PX, 1 / paper.WIDTH_PX, 1.0])
+  units[:2, 2] = -0.5, -0.5 * paper.HEIGHT_PX / paper.WIDTH_PX
+  chances, _ = look(views.canvas(image, size_px=size_px))
+  for turn in (int(t) for t in np.argsort(-np.asarray(chances))[:turns]):
+    upright = np.rot90(image, turn)
+    to_page = np.asarray(look(views.canvas(upright, size_px=size_px))[1], np.float64)
+    axes = bend.turned(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), image.shape, turn)
+    back = np.eye(3)
+    back[:2] = np.stack([axes[1] - axes[0], axes[2] - axes[0], axes[0]], axis=-1)
+    guess = back @ views.canvas_matrix(upright.shape, size_px=size_px) @ np.linalg.pinv(to_page) @ units
+    if plane.sane(guess, image.shape):
+      yield guess
+
+
+def whole(shape: tuple[int, ...]) -> np.ndarray:
+  """Returns (3, 3) page px -> px of a picture of `shape` (H, W, ...) that the page fills."""
+  scale = max(shape[1] / paper.WIDTH_PX, shape[0] / paper.HEIGHT_PX)
+  filled = np.diag([scale, scale, 1.0])
+  filled[:2, 2] = (shape[1] - scale * paper.WIDTH_PX) / 2, (shape[0] - scale * paper.HEIGHT_PX) / 2
+  return filled
+
+
+def planes(image: np.ndarray) -> Iterator[np.ndarray]:
+  """Guesses where the page lies.
+
+  Args:
+    image: (H, W, 3) uint8.
+
+  Yields:
+    (3, 3) page px -> image px, the likeliest first.
+  """
+  yield from by_grid(image)
+  yield from by_network(image, turns=2)
+  yield whole(image.shape)
