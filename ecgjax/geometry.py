@@ -92,21 +92,17 @@ def padded(image: np.ndarray) -> np.ndarray:
   return np.pad(image, ((0, -image.shape[0] % BUCKET_PX), (0, -image.shape[1] % BUCKET_PX), (0, 0)))
 
 
-def off_px(found: Array, true: Array) -> np.ndarray:
-  """How far a lattice is off where the competition's traces are.
-
-  Args:
-    found: (45, 57, 2).
-    true: (45, 57, 2).
-
-  Returns:
-    (N,) distances in page px, of the nodes from a square before second 0 to the end of the rows, and from 4 mV above the first zero line.
-  """
+def trace_area() -> np.ndarray:
+  """Returns (45, 57) bool: the nodes from a square before second 0 to the end of the competition's rows, 4 mV above the first and down."""
   rows, cols = nodes_px()
   page = make_layout()
   low, last = page.zeros_px[0] - 4.1 * page.px_per_mv, paper.START_X_PX + page.seconds * page.px_per_s
-  inner = ((rows > low) & (rows < paper.HEIGHT_PX - 8))[:, None] & ((cols > paper.START_X_PX - paper.MAJOR_PX - 1) & (cols < last + 16))
-  return np.linalg.norm((np.asarray(found) - true)[inner], axis=-1) / image_scale(true)
+  return ((rows > low) & (rows < paper.HEIGHT_PX - 8))[:, None] & ((cols > paper.START_X_PX - paper.MAJOR_PX - 1) & (cols < last + 16))
+
+
+def off_px(found: Array, true: Array) -> np.ndarray:
+  """Returns (N,): how far a lattice (45, 57, 2) is off a true one in the trace area, in page px."""
+  return np.linalg.norm((np.asarray(found) - true)[trace_area()], axis=-1) / image_scale(true)
 
 
 def spline_weights(knots: np.ndarray, at: Array) -> Any:

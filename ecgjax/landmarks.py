@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import lockin, paper
+from ecgjax import flatten, paper
 from ecgjax.layout import Layout
 
 PATH = pathlib.Path(__file__).with_name('landmarks.npz')  # scripts/make_landmarks.py
@@ -41,7 +41,7 @@ def templates() -> dict[str, np.ndarray]:
   """
   with np.load(PATH) as file:
     whole = {name: file[name].astype(np.float32) / 255 for name in file}
-  left_of_traces = np.arange(lockin.SIZE[1]) * lockin.STEP_PX <= paper.START_X_PX
+  left_of_traces = np.arange(flatten.SIZE[1]) * flatten.STEP_PX <= paper.START_X_PX
   return {name: np.stack([cover, cover * left_of_traces]) for name, cover in whole.items()}
 
 
@@ -49,28 +49,28 @@ def match(ink: jax.Array, templates: jax.Array) -> Match:
   """Looks for landmarks everywhere: normalised cross-correlation, over all shifts at once.
 
   Args:
-    ink: (850, 1100) of a page laid flat (`lockin.Flat.ink`), its scale nearly right.
+    ink: (850, 1100) of a page laid flat (`flatten.Flat.ink`), its scale nearly right.
     templates: (N, 850, 1100) coverage.
 
   Returns:
     The best place.
   """
-  sharp = lambda a: lockin.blur(a, SHARP_PX[0]) - lockin.blur(a, SHARP_PX[1])
+  sharp = lambda a: flatten.blur(a, SHARP_PX[0]) - flatten.blur(a, SHARP_PX[1])
   seen = sharp(ink)
   spectra = [jnp.fft.rfft2(a) for a in (seen, seen**2)]
   correlate = lambda a, b: jnp.fft.irfft2(a * jnp.conj(jnp.fft.rfft2(b)), ink.shape)
 
   def score(template):
     # only ink near a landmark can be taken for it, so a page full of writing is not punished for it
-    near = (lockin.blur((template > 0.1).astype(jnp.float32), 6.0) > 0.05).astype(jnp.float32)
+    near = (flatten.blur((template > 0.1).astype(jnp.float32), 6.0) > 0.05).astype(jnp.float32)
     wanted = sharp(template) * near
     there = correlate(spectra[1], near)
-    return correlate(spectra[0], wanted) / jnp.sqrt((wanted**2).sum() * jnp.maximum(there, EMPTY * there.max()) + 1e-6)
+    return correlate(spectra[0], wanted) / jnp.sqrt((wanted**2).sum() * jnp.maximum(there, EMPTY * there.max() + 1e-6) + 1e-6)
 
   scores = jnp.mean(jnp.stack([score(template) for template in templates]), axis=0)
   best = jnp.stack(jnp.unravel_index(jnp.argmax(scores), scores.shape)[::-1])
   size = jnp.array(ink.shape[::-1])
-  return Match(((best + size // 2) % size - size // 2) * float(lockin.STEP_PX), scores.max())
+  return Match(((best + size // 2) % size - size // 2) * float(flatten.STEP_PX), scores.max())
 
 
 def pulses_mv(ink: jax.Array, *, page: Layout) -> tuple[jax.Array, jax.Array]:
@@ -84,17 +84,17 @@ def pulses_mv(ink: jax.Array, *, page: Layout) -> tuple[jax.Array, jax.Array]:
     (R,) height of each row's pulse in mV at the page's gain: PULSE_MV if the page is what it is taken for; and (R,) how clearly its top
     is seen, 0..1.
   """
-  ys, xs = (jnp.asarray(a, jnp.float32) for a in lockin.centres_px())
+  ys, xs = (jnp.asarray(a, jnp.float32) for a in flatten.centres_px())
   right = paper.START_X_PX - TOP_INSET_PX
   left = paper.START_X_PX - paper.px_per_s(page.speed_mm_s) * paper.PULSE_S + TOP_INSET_PX
   mean = lambda low, high: ((xs > low) & (xs < high)) / jnp.sum((xs > low) & (xs < high))
   # what also stands left of the pulse is a black grid
   profile = ink @ mean(left, right) - ink @ mean(left - right + left - 2 * TOP_INSET_PX, left - 2 * TOP_INSET_PX)
-  profile = lockin.gaussian(ys, ys, lockin.STEP_PX) @ profile
+  profile = flatten.gaussian(ys, ys, flatten.STEP_PX) @ profile
   heights = (jnp.asarray(page.zeros_px)[:, None] - ys) / page.px_per_mv
   rows = jnp.where((heights > PULSE_RANGE_MV[0]) & (heights < PULSE_RANGE_MV[1]), profile, -jnp.inf)
   top = jnp.clip(jnp.argmax(rows, axis=1), 1, len(ys) - 2)
   low, middle, high = (profile[top + i] for i in (-1, 0, 1))
   bend = jnp.minimum(low - 2 * middle + high, -1e-6)
-  tops_px = ys[top] + lockin.STEP_PX * jnp.clip(0.5 * (low - high) / bend, -1, 1)
+  tops_px = ys[top] + flatten.STEP_PX * jnp.clip(0.5 * (low - high) / bend, -1, 1)
   return (jnp.asarray(page.zeros_px) - tops_px) / page.px_per_mv, jnp.clip(2 * middle, 0, 1)

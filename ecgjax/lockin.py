@@ -1,11 +1,10 @@
 """Lock-in: from about where the page lies to where its grid lines lie, in closed form, as a lock-in amplifier finds a known frequency.
 
-The picture is laid flat in the page frame along what is known so far. Multiplied by the grid's own wave and smoothed, its darkness
-becomes a slow complex number whose angle says how far the lines are displaced there. Angles between neighbours, which hold however
-far the whole has slipped, come first; then the angles themselves. Each time a smooth surface is fitted.
+Multiplied by the grid's own wave and smoothed, the darkness of a picture laid flat becomes a slow complex number whose angle says how
+far the lines are displaced there. Angles between neighbours, which hold however far the whole has slipped, come first; then the
+angles themselves. Each time a smooth surface is fitted.
 """
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -13,32 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import bend, geometry, paper, surface
+from ecgjax import flatten, geometry, paper, surface
+from ecgjax.flatten import gaussian
 from ecgjax.surface import Part
 
-STEP_PX = 2  # page px per px of the flat picture
-SIZE = (paper.HEIGHT_PX // STEP_PX, paper.WIDTH_PX // STEP_PX)
 WINDOW, LAG = 0.75, 3  # sigma of the smoothing and distance of compared neighbours, in pitches; 4 sigmas share no noise
 STEADY_PX, AGREED = 120.0, 0.8  # sigma of neighbourhoods that must agree, and how much: 1 if all angles are the same
 NONE_PX, KNOWN = 4.0, 1e-3  # doubt where no grid is seen, and how much of it counts as seen
-LINE_PX, LINE_SHARE = (200.0, 80.0), 0.6  # ink lies in a line along x or y if of a neighbourhood so long so much is ink
-# a grid is black if the shares of ink that lie in lines along x and along y have such a product; for baselines and separators it is 0.025
-BLACK = 0.05
-INK_SHARE, INK_LEVEL = 1.3, 0.5  # per cent of the page that is as dark as traces; beyond half of that a px counts as ink, not grid
-
-
-class Flat(NamedTuple):
-  """A picture laid flat: h x w px of STEP_PX page px each.
-
-  Attributes:
-    lines: (h, w) darkness against the neighbourhood, in units of its own spread there; 0 outside the picture.
-    ink: (h, w) 0..1, how dark against the neighbourhood even the lightest colour is: traces, text, bars, black grids.
-    use: (2, h, w) 0 or 1, whether the px may speak of the grid along y and x: it lies in the picture and holds no ink, or a line.
-  """
-
-  lines: jax.Array
-  ink: jax.Array
-  use: jax.Array
 
 
 class Tones(NamedTuple):
@@ -48,91 +28,6 @@ class Tones(NamedTuple):
   sure: jax.Array
   ys: jax.Array
   xs: jax.Array
-
-
-def centres_px() -> tuple[np.ndarray, np.ndarray]:
-  """Returns page y (h,) and x (w,) of the flat picture's px."""
-  ys, xs = ((np.arange(n) + 0.5) * STEP_PX for n in SIZE)
-  return ys, xs
-
-
-def lattice(plane: geometry.Array, moved: jax.Array) -> jax.Array:
-  """Returns (45, 57, 2) image px of the nodes: a plane map (3, 3) of nodes that lie `moved` (45, 57, 2) page px from their places."""
-  return bend.apply_plane(plane, geometry.page_lattice() + moved)
-
-
-def gaussian(at, points, sigma_px: float) -> jax.Array:
-  """(A, P): what the value at each of `points` adds to the smooth value at each of `at`, both in px; rows sum to 1 far from the ends."""
-  step = points[1] - points[0]
-  near = (at[:, None] - points) / sigma_px
-  return jnp.where(jnp.abs(near) < 3.5, jnp.exp(-0.5 * near**2), 0.0) * (step / sigma_px / math.sqrt(2 * math.pi))
-
-
-def blur(a: jax.Array, sigma_px: float) -> jax.Array:
-  """Returns a flat picture (h, w) smoothed; beyond its border it counts as 0.
-
-  A wide Gaussian goes by way of a coarse mesh: a Gaussian of a Gaussian is one, and that is half the work.
-  """
-  coarse_px, part_px = sigma_px / 2, sigma_px / math.sqrt(2)
-  for axis, points in enumerate(centres_px()):
-    few = np.arange(-3 * sigma_px, points[-1] + 3 * sigma_px, coarse_px)
-    ways = [(few, points, part_px), (points, few, part_px)] if coarse_px >= 2 * STEP_PX else [(points, points, sigma_px)]
-    for at, of, sigma in ways:
-      weights = gaussian(jnp.asarray(at, jnp.float32), jnp.asarray(of, jnp.float32), sigma)
-      a = weights @ a if axis == 0 else a @ weights.T
-  return a
-
-
-def lay_flat(image: jax.Array, found: jax.Array, size_px: jax.Array, *, scale: float) -> jax.Array:
-  """Samples a picture in the page frame.
-
-  Args:
-    image: (H, W, 3) uint8 or float; may be padded.
-    found: (45, 57, 2) image px of the nodes.
-    size_px: (2,) width and height of the picture without its padding.
-    scale: image px per page px, for the anti-aliasing.
-
-  Returns:
-    (h, w, 4): colours, and whether the px lies in the picture.
-  """
-  rows, cols = geometry.nodes_px()
-  ys, xs = centres_px()
-  down, across = (jnp.asarray(geometry.spline_weights(k, a), jnp.float32) for k, a in ((rows, ys), (cols, xs)))
-  at = jnp.einsum('hr,rcd,wc->hwd', down, found, across, precision='highest')
-  inside = ((at > 1) & (at < size_px - 1)).all(-1)
-  shrink = max(1.0, scale * STEP_PX)  # less lets thin lines' third harmonic through: folded back, it costs 0.1 px
-  return jnp.concatenate([geometry.sample(image, at, shrink=(shrink, shrink)), inside[..., None]], axis=-1)
-
-
-def prepare(flat: jax.Array) -> Flat:
-  """Takes paper, light and ink out of a flat picture, so that the grid remains.
-
-  Args:
-    flat: (h, w, 4) as `lay_flat` gives it.
-
-  Returns:
-    What is left.
-  """
-  inside = flat[..., 3]
-
-  def darkness(brightness):
-    paper_like = blur(brightness * inside, 16.0) / (blur(inside, 16.0) + 1e-3)
-    return (paper_like - brightness) / (paper_like + 0.03) * inside
-
-  dark = darkness(flat[..., :3].mean(-1))
-  spread = jnp.sqrt(blur(dark**2, 32.0) / (blur(inside, 32.0) + 1e-3)) + 0.01
-  brightest = functools.reduce(jnp.maximum, (flat[..., i] for i in range(3)))  # .max(-1) is 15 times as slow before a product on XLA's CPU
-  ink = darkness(blur(brightest, 1.2))
-  some, there = ink[::4, ::4].ravel(), inside[::4, ::4].ravel()
-  level = jnp.nanquantile(jnp.where(there > 0, some, jnp.nan), 1 - INK_SHARE / 100)
-  widened = lambda a, size: jax.lax.reduce_window(a, 0.0, jax.lax.max, size, (1, 1), 'SAME')
-  is_ink = (ink > INK_LEVEL * level).astype(jnp.float32)
-  ys, xs = (jnp.asarray(a, jnp.float32) for a in centres_px())
-  along = [widened(is_ink, (3, 1)) @ gaussian(xs, xs, LINE_PX[0]).T, gaussian(ys, ys, LINE_PX[1]) @ widened(is_ink, (1, 3))]
-  line = jnp.stack(along) > LINE_SHARE
-  black = jnp.prod((line * is_ink).sum((1, 2)) / (is_ink.sum() + 1e-6)) > BLACK
-  use = inside * jnp.maximum(1 - widened(is_ink, (5, 5)), line & black)
-  return Flat(jnp.clip(dark / spread, -2.0, 2.5), jnp.clip(ink / (level + 1e-6), 0, 1), use)
 
 
 def squares(at_px: jax.Array, *, first_px: float, pitch_px: float, snapped: bool) -> jax.Array:
@@ -147,7 +42,7 @@ def squares(at_px: jax.Array, *, first_px: float, pitch_px: float, snapped: bool
   return jnp.interp(at_px, jnp.asarray(np.round(first_px + count * pitch_px) + 0.5), jnp.asarray(count))
 
 
-def demodulate(flat: Flat, *, pitch_px: float, window: float = WINDOW) -> Tones:
+def demodulate(flat: flatten.Flat, *, pitch_px: float, window: float = WINDOW) -> Tones:
   """Multiplies by the grid's wave and smooths: matrix products only. Of lines snapped to px centres or not, what is seen more clearly.
 
   Args:
@@ -158,7 +53,7 @@ def demodulate(flat: Flat, *, pitch_px: float, window: float = WINDOW) -> Tones:
   Returns:
     The tones, on a mesh of one pitch.
   """
-  points = [jnp.asarray(a, jnp.float32) for a in centres_px()]
+  points = [jnp.asarray(a, jnp.float32) for a in flatten.centres_px()]
   at = [jnp.arange(pitch_px / 2, limit, pitch_px) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX)]
   plain = [gaussian(a, p, window * pitch_px) for a, p in zip(at, points, strict=True)]
   over = lambda a: plain[0] @ a @ plain[1].T

@@ -1,8 +1,10 @@
-"""Maps of one plane to another, (3, 3) matrices in float64: fitted, applied, and told from nonsense."""
+"""Maps of one plane to another, (3, 3) matrices in float64: fitted, applied, told from nonsense, and taken to other page frames."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import paper
+from ecgjax import geometry, paper
 
 FINEST = 0.3  # image px per page px: below it neither grid nor print can be seen
 MIDDLE = np.array([paper.WIDTH_PX, paper.HEIGHT_PX]) / 2
@@ -50,3 +52,36 @@ def sane(plane: np.ndarray, shape: tuple[int, ...]) -> bool:
     return False
   area = abs(np.sum(xy[:, 0] * np.roll(xy[:, 1], -1) - xy[:, 1] * np.roll(xy[:, 0], -1))) / 2
   return bool(0.5 * FINEST**2 * paper.WIDTH_PX * paper.HEIGHT_PX < area < 9 * shape[0] * shape[1])
+
+
+def reframed(plane: np.ndarray, moved: jax.Array, *, turn: int, shift_px: np.ndarray) -> tuple[np.ndarray, jax.Array]:
+  """Says the same of another page frame.
+
+  Args:
+    plane: (3, 3) page px -> image px.
+    moved: (45, 57, 2) page px.
+    turn: quarter turns of the new frame against the old, from its x to its y axis, around the page's middle.
+    shift_px: (2,) where the new frame's middle lies from the old one's, along the new axes.
+
+  Returns:
+    Both for the new frame. The plane map takes over all of `moved` that it can, so that only the rest, which is small, has to go on as
+    at its edge where the old frame ended.
+
+  Raises:
+    Lost: if no plane map comes near to what they say.
+  """
+  turning = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), turn % 4)
+  to_old = np.eye(3)
+  to_old[:2, :2] = turning
+  to_old[:2, 2] = MIDDLE + turning @ (np.asarray(shift_px, np.float64) - MIDDLE)
+  nodes = geometry.page_lattice().astype(np.float64)
+  if not np.isfinite(np.asarray(moved)).all():
+    raise Lost('the grid that was followed is not there')
+  bent = homography(nodes.reshape(-1, 2), np.asarray(nodes + moved).reshape(-1, 2))
+  rest = projected(np.linalg.inv(bent), nodes + np.asarray(moved)) - nodes
+  seen = np.clip(projected(to_old, nodes), 0, 2 * MIDDLE)
+  rest = geometry.image_px(jnp.asarray(rest, jnp.float32), jnp.asarray(seen, jnp.float32))
+  framed = plane @ bent @ to_old
+  if corners(framed) is None:
+    raise Lost('the lines that were followed as a grid run together')
+  return framed, rest @ jnp.asarray(turning, jnp.float32)

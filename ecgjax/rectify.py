@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import geometry, landmarks, layout, lockin, paper, settle, starts
+from ecgjax import flatten, geometry, landmarks, layout, paper, settle, starts, upright
 from ecgjax.plane import FINEST, Lost, projected
 
 READ = '3x4+II'  # the layout whose landmarks are looked for
 SURE, POSSIBLE = 0.62, 0.5  # landmark scores: above the first a page is found, below the second it is not
 SEEN = 0.25  # median confidence below which the grid does not bear the lattice out
 PULSE_SEEN, PULSE_OFF_MV = 0.5, 0.05  # how clear a pulse's top must be to be measured, and what it may be off: by a flat page's grid 0.01
+LACKING = 0.005  # share of the trace area that may lie outside the picture
 EXACT_PX = 0.5  # a picture of the page's own size that lies so well is the digital original: no need to sample it anew
 
 
@@ -68,7 +69,7 @@ def rectify(image: np.ndarray) -> Found:
     except Lost:
       continue
     best = found if best is None or found.score > best.score else best
-    if best.status == 'ok':
+    if best.score >= SURE and np.median(best.confidence) >= SEEN:  # what may still be wrong with it, no other start can mend
       break
   return best or _nothing(image, 'no page was found: nothing in the picture bears a grid')
 
@@ -92,19 +93,19 @@ def lock(image: np.ndarray, plane: np.ndarray) -> Found:
     plane.Lost: if it is nowhere near.
   """
   templates = jnp.asarray(landmarks.templates()[READ])
-  plane, moved, score = settle.righted(image, plane, templates, enough=SURE)
+  plane, moved, score = upright.righted(image, plane, templates, enough=SURE)
   if score < POSSIBLE:
-    lattice = np.asarray(lockin.lattice(plane, moved), np.float32)
+    lattice = np.asarray(flatten.lattice(plane, moved), np.float32)
     return Found(lattice, np.zeros(lattice.shape[:2]), READ, score, np.nan, 'fail', _no_page(score))
   plane, moved, shown, judged = settle.settled(image, plane, moved, templates)
-  lattice = np.asarray(lockin.lattice(plane, moved), np.float32)
+  lattice = np.asarray(flatten.lattice(plane, moved), np.float32)
   if image.shape[:2] == (paper.HEIGHT_PX, paper.WIDTH_PX) and np.sqrt(((lattice - geometry.page_lattice()) ** 2).mean()) < EXACT_PX:
     lattice = geometry.page_lattice()
   pulse_mv = _pulse_mv(shown)
-  return Found(lattice, np.asarray(judged.confidence), READ, float(judged.score), pulse_mv, *_verdict(judged, lattice, pulse_mv))
+  return Found(lattice, np.asarray(judged.confidence), READ, float(judged.score), pulse_mv, *_verdict(image, judged, lattice, pulse_mv))
 
 
-def _pulse_mv(shown: lockin.Flat) -> float:
+def _pulse_mv(shown: flatten.Flat) -> float:
   heights_mv, clear = (np.asarray(x) for x in _pulses_mv(shown.ink))
   return float(np.median(heights_mv[clear > PULSE_SEEN])) if (clear > PULSE_SEEN).sum() > 1 else float('nan')
 
@@ -116,17 +117,23 @@ def _no_page(score: float) -> str:
   return f'no page of layout {READ} was found: pulses, separators and lead names are not where they belong (score {score:.2f})'
 
 
-def _verdict(judged: settle.Judgement, lattice: np.ndarray, pulse_mv: float) -> tuple[str, str]:
+def _verdict(image: np.ndarray, judged: settle.Judgement, lattice: np.ndarray, pulse_mv: float) -> tuple[str, str]:
   steps = [np.diff(lattice, axis=axis) for axis in (0, 1)]
   turns = steps[1][:-1, :, 0] * steps[0][:, :-1, 1] - steps[1][:-1, :, 1] * steps[0][:, :-1, 0]
+  traces = lattice[geometry.trace_area()]
+  lacking = 1 - ((traces > -1) & (traces < np.array(image.shape[1::-1]) + 1)).all(-1).mean()
   if judged.score < POSSIBLE:
     return 'fail', _no_page(float(judged.score))
   if (turns <= 0).any() or np.abs(judged.shift_px).max() > paper.MINOR_PX:
     return 'review', 'the page was found, but its lattice is folded or its grid does not fit its print'
+  if lacking > LACKING:
+    return 'review', f"{100 * lacking:.0f} % of the page's traces lie outside the picture"
   if np.median(judged.confidence) < SEEN:
     return 'review', 'the page was found by its print alone: its grid is hardly seen, so time and height may be off by 1 per cent'
   if abs(pulse_mv - paper.PULSE_MV) > PULSE_OFF_MV:
     return 'review', f'the calibration pulses are {pulse_mv:.2f} mV high by the grid: the gain is not {paper.GAIN_MM_MV:g} mm/mV'
   if judged.score < SURE:
     return 'review', f'the page was found, but its landmarks are hard to see (score {judged.score:.2f})'
+  if starts.another(image, lattice):
+    return 'review', 'a page was found, but the picture bears a grid beside it, too: perhaps a second page'
   return 'ok', ''

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import geometry, lockin, paper, rectify, settle, starts, surface
+from ecgjax import flatten, geometry, lockin, paper, rectify, settle, starts, surface, upright
 from ecgjax.paper import MAJOR_PX, MINOR_PX
 from ecgjax.plane import Lost
 
@@ -76,7 +76,7 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   borne_out = float(np.median(confidence))
   if borne_out < rectify.SEEN:  # where nothing is written, only the grid can tell
     raise ValueError(f'the picture shows its original, but its grid does not bear the lattice out (confidence {borne_out:.2f})')
-  return Registered(np.asarray(lockin.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32), residual_px)
+  return Registered(np.asarray(flatten.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32), residual_px)
 
 
 def _found(image: np.ndarray, twin: jax.Array) -> tuple[np.ndarray, jax.Array]:
@@ -84,7 +84,7 @@ def _found(image: np.ndarray, twin: jax.Array) -> tuple[np.ndarray, jax.Array]:
   scores = []
   for start in starts.by_grid(image):
     try:
-      plane, moved, score = settle.righted(image, start, twin[None], enough=ALIKE)
+      plane, moved, score = upright.righted(image, start, twin[None], enough=ALIKE)
     except Lost:
       continue
     if score >= ALIKE:
@@ -108,12 +108,12 @@ def offsets(seen: jax.Array, wanted: jax.Array, grid: jax.Array, *, blur_px: flo
   Returns:
     What they say.
   """
-  ys, xs = (jnp.asarray(a, jnp.float32) for a in lockin.centres_px())
-  sharp = lambda a: lockin.blur(a, blur_px) - lockin.blur(a, 80.0)
+  ys, xs = (jnp.asarray(a, jnp.float32) for a in flatten.centres_px())
+  sharp = lambda a: flatten.blur(a, blur_px) - flatten.blur(a, 80.0)
   seen, wanted, grid = sharp(seen), sharp(wanted), sharp(grid)
-  along = [wanted, *(g / lockin.STEP_PX for g in jnp.gradient(wanted)), grid]
+  along = [wanted, *(g / flatten.STEP_PX for g in jnp.gradient(wanted)), grid]
   at = _mesh()
-  near = [lockin.gaussian(jnp.asarray(a, jnp.float32), p, PATCH_PX) for a, p in zip(at, (ys, xs), strict=True)]
+  near = [flatten.gaussian(jnp.asarray(a, jnp.float32), p, PATCH_PX) for a, p in zip(at, (ys, xs), strict=True)]
   over = lambda a: near[0] @ a @ near[1].T
   normal = jnp.stack([jnp.stack([over(a * b) for b in along], -1) for a in along], -1)
   right = jnp.stack([over(a * seen) for a in along], -1)
@@ -137,8 +137,8 @@ def _mesh() -> list[np.ndarray]:
 def _twin(clean, lattice):
   """(850, 1100) ink of the original, and its grid."""
   size = jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX], jnp.float32)
-  flat = lockin.lay_flat(clean, lattice, size, scale=1.0)
-  return lockin.prepare(flat).ink, (1 - flat[..., :3].min(-1)) * (flat[..., :3].max(-1) > 0.7)
+  flat = flatten.lay_flat(clean, lattice, size, scale=1.0)
+  return flatten.prepare(flat).ink, (1 - flat[..., :3].min(-1)) * (flat[..., :3].max(-1) > 0.7)
 
 
 @functools.partial(jax.jit, static_argnames=('blur_px', 'step_px', 'pitch_px'))

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import bend, geometry, landmarks, lockin, surface
+from ecgjax import bend, flatten, geometry, landmarks, lockin, surface
 from ecgjax.paper import MAJOR_PX, MINOR_PX
-from ecgjax.plane import MIDDLE, Lost, corners, homography, projected
+from ecgjax.plane import reframed
 
 ROUNDS, SETTLED_PX = 6, 1.0  # of straightening, at most, and the change of its shape below which it is done
 COARSE_PX = 300.0  # knots of the surfaces that straighten
@@ -27,7 +27,7 @@ WINDOW = 2.5  # smoothing of the fine grid's angles, in its pitches
 SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)  # image px per page px for which pictures are laid flat
 
 
-def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> Callable[[jax.Array], lockin.Flat]:
+def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> Callable[[jax.Array], flatten.Flat]:
   """Prepares to lay a picture flat.
 
   Args:
@@ -39,7 +39,7 @@ def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> 
     `moved` (45, 57, 2) page px -> how the picture looks flat.
   """
   seen = geometry.image_scale(np.asarray(bend.apply_plane(plane, geometry.page_lattice())))
-  smaller = max(1, round(seen * lockin.STEP_PX) if coarse else int(seen))
+  smaller = max(1, round(seen * flatten.STEP_PX) if coarse else int(seen))
   image = _reduced(image, smaller)
   to_image = np.diag([1 / smaller, 1 / smaller, 1.0]) @ plane
   scale = min(SCALES, key=lambda s: abs(np.log(s * smaller / max(seen, 1e-3))))
@@ -54,7 +54,7 @@ def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
   return image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
 
 
-def straightened(flat: Callable[[jax.Array], lockin.Flat], moved: jax.Array, *, rounds: int = ROUNDS) -> tuple[jax.Array, lockin.Flat]:
+def straightened(flat: Callable[[jax.Array], flatten.Flat], moved: jax.Array, *, rounds: int = ROUNDS) -> tuple[jax.Array, flatten.Flat]:
   """Makes a picture's lines straight and evenly spaced, if not yet in their places.
 
   Args:
@@ -73,91 +73,6 @@ def straightened(flat: Callable[[jax.Array], lockin.Flat], moved: jax.Array, *, 
     if jnp.abs(change).max() < SETTLED_PX:
       break
   return moved, shown
-
-
-def reframed(plane: np.ndarray, moved: jax.Array, *, turn: int, shift_px: np.ndarray) -> tuple[np.ndarray, jax.Array]:
-  """Says the same of another page frame.
-
-  Args:
-    plane: (3, 3) page px -> image px.
-    moved: (45, 57, 2) page px.
-    turn: quarter turns of the new frame against the old, from its x to its y axis, around the page's middle.
-    shift_px: (2,) where the new frame's middle lies from the old one's, along the new axes.
-
-  Returns:
-    Both for the new frame. The plane map takes over all of `moved` that it can, so that only the rest, which is small, has to go on as
-    at its edge where the old frame ended.
-
-  Raises:
-    plane.Lost: if no plane map comes near to what they say.
-  """
-  turning = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), turn % 4)
-  to_old = np.eye(3)
-  to_old[:2, :2] = turning
-  to_old[:2, 2] = MIDDLE + turning @ (np.asarray(shift_px, np.float64) - MIDDLE)
-  nodes = geometry.page_lattice().astype(np.float64)
-  if not np.isfinite(np.asarray(moved)).all():
-    raise Lost('the grid that was followed is not there')
-  bent = homography(nodes.reshape(-1, 2), np.asarray(nodes + moved).reshape(-1, 2))
-  rest = projected(np.linalg.inv(bent), nodes + np.asarray(moved)) - nodes
-  seen = np.clip(projected(to_old, nodes), 0, 2 * MIDDLE)
-  rest = geometry.image_px(jnp.asarray(rest, jnp.float32), jnp.asarray(seen, jnp.float32))
-  framed = plane @ bent @ to_old
-  if corners(framed) is None:
-    raise Lost('the lines that were followed as a grid run together')
-  return framed, rest @ jnp.asarray(turning, jnp.float32)
-
-
-def righted(image: np.ndarray, plane: np.ndarray, templates: jax.Array, *, enough: float) -> tuple[np.ndarray, jax.Array, float]:
-  """Straightens a page that lies anywhere in any turn, and finds its turn and place.
-
-  Args:
-    image: (H, W, 3) uint8.
-    plane: (3, 3) page px -> image px, right in scale and direction within some per cent, but for quarter turns and the place.
-    templates: (N, 850, 1100) landmarks.
-    enough: score of the landmarks with which the other quarter turns need not be tried.
-
-  Returns:
-    The page's plane map, its `moved`, and how well its landmarks agree.
-
-  Raises:
-    plane.Lost: if what was taken for the page's grid comes apart.
-  """
-  start = plane, jnp.zeros(geometry.page_lattice().shape)
-  best = -1.0, start
-  for quarter in (0, 1):
-    framed = reframed(*start, turn=quarter, shift_px=np.zeros(2))
-    framed, shown = _straight(image, *framed)
-    framed = reframed(*framed, turn=0, shift_px=np.asarray(_grid_shift(shown)))
-    framed, shown = _straight(image, *framed)
-    start = reframed(*framed, turn=-quarter, shift_px=np.zeros(2))
-    for half, ink in enumerate((shown.ink, shown.ink[::-1, ::-1])):
-      found = _match(ink, templates)
-      if found.score > best[0]:
-        best = float(found.score), reframed(*framed, turn=2 * half, shift_px=np.asarray(found.shift_px))
-    if best[0] >= enough:
-      break
-  return placed(image, *best[1], templates)
-
-
-def _straight(image, plane: np.ndarray, moved: jax.Array):
-  moved, shown = straightened(flattener(image, plane, coarse=True), moved)
-  return (plane, moved), shown
-
-
-def placed(image, plane: np.ndarray, moved: jax.Array, templates: jax.Array) -> tuple[np.ndarray, jax.Array, float]:
-  """Straightens what came into the frame (a plane map (3, 3) and its `moved`), and puts its landmarks in their places.
-
-  Returns:
-    Plane map, `moved` and score, as `righted` does.
-  """
-  for _ in range(2):
-    moved, shown = straightened(flattener(image, plane, coarse=True), moved)
-    found = _match(shown.ink, templates)
-    plane, moved = reframed(plane, moved, turn=0, shift_px=np.asarray(found.shift_px))
-    if np.abs(np.asarray(found.shift_px)).max() < MAJOR_PX:
-      break
-  return plane, moved, float(found.score)
 
 
 def settled(image: np.ndarray, plane: np.ndarray, moved: jax.Array, templates: jax.Array):
@@ -186,32 +101,13 @@ def settled(image: np.ndarray, plane: np.ndarray, moved: jax.Array, templates: j
 
 @functools.partial(jax.jit, static_argnames='scale')
 def _flatten(image, plane, moved, size, *, scale: float):
-  return lockin.prepare(lockin.lay_flat(image, lockin.lattice(plane, moved), size, scale=scale))
+  return flatten.prepare(flatten.lay_flat(image, flatten.lattice(plane, moved), size, scale=scale))
 
 
 @jax.jit
 def _straighten(flat, moved):
   parts = [part for p in (MAJOR_PX, MINOR_PX) for part in lockin.slopes(lockin.demodulate(flat, pitch_px=p), pitch_px=p, step_px=COARSE_PX)]
   return surface.displace(moved, surface.fit(parts, step_px=COARSE_PX, stiff=1e-2))
-
-
-_match = jax.jit(landmarks.match)
-
-
-@jax.jit
-def _grid_shift(flat):
-  """(2,) page x, y by which the page's frame must be moved to hold the most of what bears a grid, and the least of what does not."""
-  tones, coarse = (lockin.demodulate(flat, pitch_px=pitch) for pitch in (MINOR_PX, MAJOR_PX))
-  look = lambda a, step_px: a[(tones.ys / step_px).astype(int)][:, (tones.xs / step_px).astype(int)]
-  seen = tones.sure.mean(0) + look(coarse.sure.mean(0), MAJOR_PX)
-  known = look(lockin.blur(flat.use.max(0), 2 * MINOR_PX), lockin.STEP_PX) > 0.1  # outside the picture there may be more of the page
-  gain = (jnp.minimum(seen / jnp.quantile(seen, 0.7), 1.0) - 0.5) * known
-  for axis, n in enumerate(gain.shape):  # sums over frames moved by -n // 2 to n // 2 lines
-    sums = jnp.cumsum(jnp.pad(gain, [(n + 1, n) if i == axis else (0, 0) for i in (0, 1)]), axis)
-    low = jnp.arange(n - n // 2, n + n // 2 + 1)
-    gain = jnp.take(sums, low + n, axis) - jnp.take(sums, low, axis)
-  best = jnp.stack(jnp.unravel_index(jnp.argmax(gain), gain.shape))
-  return (best - jnp.array(gain.shape) // 2)[::-1] * MINOR_PX
 
 
 @functools.partial(jax.jit, static_argnames=('step_px', 'stiff', 'fine'))
@@ -228,7 +124,7 @@ def _refine(flat, moved, *, step_px: float, stiff: float, fine: bool):
   return surface.displace(moved, surface.fit(parts, step_px=step_px, stiff=stiff, calm=CALM))
 
 
-def fine_angles(flat: lockin.Flat, coarse: lockin.Tones, *, step_px: float) -> list[surface.Part]:
+def fine_angles(flat: flatten.Flat, coarse: lockin.Tones, *, step_px: float) -> list[surface.Part]:
   """Returns what the 1 mm grid says of a flat page's displacement; which of its lines is which, the `coarse` tones of the 5 mm grid say."""
   tones = lockin.demodulate(flat, pitch_px=MINOR_PX, window=WINDOW)
   off_px = lockin.offset_px(tones, pitch_px=MINOR_PX) + MINOR_PX * lockin.slip(tones, coarse)
@@ -250,7 +146,7 @@ class Judgement(NamedTuple):
 
 
 @jax.jit
-def judge(flat: lockin.Flat, templates: jax.Array) -> Judgement:
+def judge(flat: flatten.Flat, templates: jax.Array) -> Judgement:
   """Judges a page laid flat by landmarks (N, 850, 1100) and grid."""
   tones = lockin.demodulate(flat, pitch_px=MINOR_PX, window=WINDOW)
   doubt_px = lockin.doubt_px(tones, lockin.slip(tones, lockin.demodulate(flat, pitch_px=MAJOR_PX)))

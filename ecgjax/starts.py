@@ -10,6 +10,7 @@ import numpy as np
 
 from ecgjax import bend, checkpoint, pagenet, paper, plane, pose, spectrum, views
 
+RIM, SECOND = 1.03, 4.0  # how far around a page is covered with it, and how clear a grid beyond it must be: desks have 2, pages 6
 WEIGHTS = pathlib.Path(__file__).parent / 'weights' / 'page.safetensors'
 
 
@@ -48,6 +49,22 @@ def by_grid(image: np.ndarray) -> Iterator[np.ndarray]:
   to_image = np.diag([image.shape[1] / small[0], image.shape[0] / small[1], 1.0])
   to_image[:2, 2] = -np.diag(to_image)[:2] * corner
   yield from (guess for guess in to_image @ spectrum.planes(seen) if plane.sane(guess, image.shape))
+
+
+def another(image: np.ndarray, lattice: np.ndarray) -> bool:
+  """Returns whether a picture (H, W, 3) still bears a grid once the page of the lattice (45, 57, 2) is covered: perhaps a second page."""
+  from PIL import Image, ImageDraw
+
+  size_px = spectrum.CANVAS_PX
+  small, corner = (np.array(a, np.float32) for a in views.placed(image.shape, size_px))
+  rim = np.concatenate([lattice[0], lattice[1:, -1], lattice[-1, -2::-1], lattice[-2:0:-1, 0]]).astype(np.float64)
+  rim = rim.mean(0) + (rim - rim.mean(0)) * RIM
+  canvas = views.canvas(image, size_px=size_px)
+  covered = Image.fromarray(canvas)
+  grey = int(canvas[int(corner[1]) : int(corner[1] + small[1])].mean())
+  points = [(float(x), float(y)) for x, y in rim * small / image.shape[1::-1] + corner]
+  ImageDraw.Draw(covered).polygon(points, fill=(grey, grey, grey))
+  return float(jax.device_get(_find(np.asarray(covered), corner, small)).sure[0]) > SECOND
 
 
 @jax.jit

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ecgjax import bend, geometry, landmarks, layout, lockin, looks, paper, rectify, render, settle, surface
+from ecgjax import bend, flatten, geometry, landmarks, layout, lockin, looks, paper, rectify, render, settle, surface
 
 TRUE = geometry.page_lattice()
 
 
 def flat_of(page, moved):
   """The page as it looks if what belongs at p is found at p - moved(p), both (850, 1100, 2); judge: SciPy's spline interpolation."""
-  ys, xs = lockin.centres_px()
+  ys, xs = flatten.centres_px()
   x, y = np.meshgrid(xs, ys)
   at = [(y + moved[..., 1] - 0.5), (x + moved[..., 0] - 0.5)]
   smooth = ndimage.gaussian_filter(page.astype(np.float32) / 255, (0.7, 0.7, 0))
@@ -22,7 +22,7 @@ def flat_of(page, moved):
 
 
 def at_nodes(moved):
-  ys, xs = lockin.centres_px()
+  ys, xs = flatten.centres_px()
   rows, cols = (np.clip(n, 1, size - 1) for n, size in zip(geometry.nodes_px(), (paper.HEIGHT_PX, paper.WIDTH_PX), strict=True))
   places = np.meshgrid((rows - ys[0]) / 2, (cols - xs[0]) / 2, indexing='ij')
   return np.stack([ndimage.map_coordinates(moved[..., c], places, order=1, mode='nearest') for c in (0, 1)], axis=-1)
@@ -33,10 +33,10 @@ def inner(a):
 
 
 def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
-  ys, xs = lockin.centres_px()
+  ys, xs = flatten.centres_px()
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
-  found = settle._refine(lockin.prepare(flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2, fine=True)
+  found = settle._refine(flatten.prepare(flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2, fine=True)
   off = inner(np.asarray(found) + at_nodes(moved))
   assert np.sqrt((off**2).mean()) < 0.1
 
@@ -46,7 +46,7 @@ def test_what_one_neighbourhood_says_of_a_page_in_its_place_is_hardly_off_snappe
   """Lines snapped to px centres jitter by up to 0.5 px; a wave of constant pitch makes that 0.16 px, thin lines' aliases another 0.1."""
   style = looks.competition()._replace(snap=jnp.float32(snapped))
   drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(), style=style, rate_hz=500)
-  flat = lockin.prepare(lockin.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
+  flat = flatten.prepare(flatten.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
   tones = lockin.demodulate(flat, pitch_px=paper.MINOR_PX, window=settle.WINDOW)
   off_px = np.angle(np.asarray(tones.z))[:, 40:-10, 10:-10] * paper.MINOR_PX / 2 / np.pi
   assert np.sqrt((off_px**2 * tones.sure[:, 40:-10, 10:-10]).sum() / tones.sure[:, 40:-10, 10:-10].sum()) < 0.06
@@ -57,17 +57,17 @@ def test_ink_in_lines_speaks_of_the_grid_only_if_the_grid_is_black(beats_mv, bla
   """The flat baselines of a coloured page lie in lines, too, where no grid line is."""
   page = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(), style=looks.competition(), rate_hz=500).image
   image = jnp.where(page.mean(-1, keepdims=True) < 0.93, 0.0, 1.0).repeat(3, -1) if black else page
-  flat = lockin.prepare(lockin.lay_flat(image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
-  ink_used = np.asarray((flat.use * (flat.ink > lockin.INK_LEVEL)).mean((1, 2)) / (flat.ink > lockin.INK_LEVEL).mean())
+  flat = flatten.prepare(flatten.lay_flat(image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
+  ink_used = np.asarray((flat.use * (flat.ink > flatten.INK_LEVEL)).mean((1, 2)) / (flat.ink > flatten.INK_LEVEL).mean())
   assert (ink_used > 0.15).all() if black else (ink_used == 0).all()
 
 
 def test_slopes_find_what_is_twenty_times_larger_but_for_a_constant(page):
-  ys, xs = lockin.centres_px()
+  ys, xs = flatten.centres_px()
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([0.02 * (x - 1100) + 0.015 * (y - 850) + 30, -0.02 * (x - 1100) + 25 * np.sin(y / 600)], axis=-1)
   found = jnp.zeros(TRUE.shape)
-  found = settle._straighten(lockin.prepare(flat_of(page, moved)), found)
+  found = settle._straighten(flatten.prepare(flat_of(page, moved)), found)
   off = inner(np.asarray(found) + at_nodes(moved))
   before, after = inner(at_nodes(moved)).std((0, 1)), off.std((0, 1))
   assert (before > 8).all() and (after < paper.MINOR_PX / 4).all()  # within half a fine pitch is near enough for the angles
@@ -95,7 +95,7 @@ def test_a_surface_follows_a_parabola_and_is_not_led_astray_by_a_tenth_of_outlie
 def test_landmarks_match_their_own_layout_best(beats_mv, name):
   """A page of one layout scores higher with its own landmarks than with any other's."""
   drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(name), style=looks.competition(), rate_hz=500)
-  found = lockin.prepare(lockin.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
+  found = flatten.prepare(flatten.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
   match = jax.jit(landmarks.match)
   scores = {other: float(match(found.ink, template).score) for other, template in landmarks.templates().items()}
   assert max(scores, key=scores.__getitem__) == name and scores[name] > rectify.SURE
@@ -103,8 +103,8 @@ def test_landmarks_match_their_own_layout_best(beats_mv, name):
 
 @pytest.mark.parametrize('shift', [(40, -26), (-300, 212)])
 def test_landmarks_say_by_how_much_a_page_has_slipped(page, shift):
-  moved = np.broadcast_to(-np.array(shift, float), (*lockin.SIZE, 2))  # what is found right of its place belongs further left
-  match = landmarks.match(lockin.prepare(flat_of(page, moved)).ink, jnp.asarray(landmarks.templates()['3x4+II']))
+  moved = np.broadcast_to(-np.array(shift, float), (*flatten.SIZE, 2))  # what is found right of its place belongs further left
+  match = landmarks.match(flatten.prepare(flat_of(page, moved)).ink, jnp.asarray(landmarks.templates()['3x4+II']))
   np.testing.assert_allclose(match.shift_px, shift, atol=2)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ecgjax import bend, geometry, lockin, register
+from ecgjax import bend, flatten, geometry, register
 
 PLANE = np.array([[0.90, -0.06, 120.0], [0.05, 0.92, 40.0], [2e-5, -1e-5, 1.0]])
 TRUE = geometry.page_lattice()
@@ -49,7 +49,7 @@ def test_a_black_and_white_print_is_held_by_its_5_mm_grid_and_refused_where_that
 
 
 def test_offsets_tell_a_shift_of_a_px_and_how_sure_they_are(page):
-  ink = np.zeros(lockin.SIZE, np.float32)
+  ink = np.zeros(flatten.SIZE, np.float32)
   ink[400:404, 100:1000] = 1  # a line says nothing of its own direction
   ink[600:640, 300:340] = 1
   y, x = 0.7, -0.9  # flat px of 2 page px

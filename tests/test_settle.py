@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import geometry, lockin, paper, plane, settle
+from ecgjax import flatten, geometry, paper, plane, settle, upright
 
 NODES = geometry.page_lattice().astype(float)
 ASKEW = np.array([[0.93, -0.05, 110.0], [0.04, 0.95, 60.0], [1e-5, -6e-6, 1.0]])
@@ -28,8 +28,8 @@ def test_a_turned_and_shifted_frame_shows_every_point_where_the_old_one_did(turn
   """What lies at p of the new frame lies, turned about the middle and shifted, in the old one: at the same place of the picture."""
   moved = np.stack([3 * np.sin(NODES[..., 1] / 300), 2 * np.cos(NODES[..., 0] / 250)], axis=-1) + 0.01 * NODES
   shift = np.array([35.0, -20.0])
-  new_plane, new_moved = settle.reframed(ASKEW, jnp.asarray(moved, jnp.float32), turn=turn, shift_px=shift)
-  shown = np.asarray(lockin.lattice(new_plane, new_moved))
+  new_plane, new_moved = plane.reframed(ASKEW, jnp.asarray(moved, jnp.float32), turn=turn, shift_px=shift)
+  shown = np.asarray(flatten.lattice(new_plane, new_moved))
   x, y = (NODES + shift - plane.MIDDLE)[..., 0], (NODES + shift - plane.MIDDLE)[..., 1]
   old = np.stack([(x, y), (-y, x), (-x, -y), (y, -x)][turn % 4], axis=-1) + plane.MIDDLE
   before = geometry.image_px(jnp.asarray(plane.projected(ASKEW, NODES + moved), jnp.float32), jnp.asarray(old, jnp.float32))
@@ -45,4 +45,4 @@ def test_the_frame_is_moved_to_where_the_grid_is(page):
   frame = np.eye(3)
   frame[:2, 2] = 300 - 212, 100 + 150
   flat = settle.flattener(desk, frame, coarse=True)(jnp.zeros(NODES.shape))
-  np.testing.assert_allclose(settle._grid_shift(flat), [212, -150], atol=paper.MAJOR_PX)  # as wide as what it judges by
+  np.testing.assert_allclose(upright._grid_shift(flat), [212, -150], atol=paper.MAJOR_PX)  # as wide as what it judges by

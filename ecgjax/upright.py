@@ -1,0 +1,77 @@
+"""Which way up a page lies, and where: its grid is straightened once, then its landmarks are looked for in all four turns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecgjax import flatten, geometry, landmarks, lockin
+from ecgjax.paper import MAJOR_PX, MINOR_PX
+from ecgjax.plane import reframed
+from ecgjax.settle import flattener, straightened
+
+
+def righted(image: np.ndarray, plane: np.ndarray, templates: jax.Array, *, enough: float) -> tuple[np.ndarray, jax.Array, float]:
+  """Straightens a page that lies anywhere in any turn, and finds its turn and place.
+
+  Args:
+    image: (H, W, 3) uint8.
+    plane: (3, 3) page px -> image px, right in scale and direction within some per cent, but for quarter turns and the place.
+    templates: (N, 850, 1100) landmarks.
+    enough: score of the landmarks with which the other quarter turns need not be tried.
+
+  Returns:
+    The page's plane map, its `moved`, and how well its landmarks agree.
+
+  Raises:
+    plane.Lost: if what was taken for the page's grid comes apart.
+  """
+  start = plane, jnp.zeros(geometry.page_lattice().shape)
+  best = -1.0, start
+  for quarter in (0, 1):
+    framed = reframed(*start, turn=quarter, shift_px=np.zeros(2))
+    framed, shown = _straight(image, *framed)
+    framed = reframed(*framed, turn=0, shift_px=np.asarray(_grid_shift(shown)))
+    framed, shown = _straight(image, *framed)
+    start = reframed(*framed, turn=-quarter, shift_px=np.zeros(2))
+    for half, ink in enumerate((shown.ink, shown.ink[::-1, ::-1])):
+      found = _match(ink, templates)
+      if found.score > best[0]:
+        best = float(found.score), reframed(*framed, turn=2 * half, shift_px=np.asarray(found.shift_px))
+    if best[0] >= enough:
+      break
+  return _placed(image, *best[1], templates)
+
+
+def _straight(image, plane: np.ndarray, moved: jax.Array):
+  moved, shown = straightened(flattener(image, plane, coarse=True), moved)
+  return (plane, moved), shown
+
+
+def _placed(image, plane: np.ndarray, moved: jax.Array, templates: jax.Array) -> tuple[np.ndarray, jax.Array, float]:
+  """Straightens what came into the frame, and puts its landmarks in their places."""
+  for _ in range(2):
+    moved, shown = straightened(flattener(image, plane, coarse=True), moved)
+    found = _match(shown.ink, templates)
+    plane, moved = reframed(plane, moved, turn=0, shift_px=np.asarray(found.shift_px))
+    if np.abs(np.asarray(found.shift_px)).max() < MAJOR_PX:
+      break
+  return plane, moved, float(found.score)
+
+
+_match = jax.jit(landmarks.match)
+
+
+@jax.jit
+def _grid_shift(flat):
+  """(2,) page x, y by which the page's frame must be moved to hold the most of what bears a grid, and the least of what does not."""
+  tones, coarse = (lockin.demodulate(flat, pitch_px=pitch) for pitch in (MINOR_PX, MAJOR_PX))
+  look = lambda a, step_px: a[(tones.ys / step_px).astype(int)][:, (tones.xs / step_px).astype(int)]
+  seen = tones.sure.mean(0) + look(coarse.sure.mean(0), MAJOR_PX)
+  known = look(flatten.blur(flat.use.max(0), 2 * MINOR_PX), flatten.STEP_PX) > 0.1  # outside the picture there may be more of the page
+  gain = (jnp.minimum(seen / jnp.quantile(seen, 0.7), 1.0) - 0.5) * known
+  for axis, n in enumerate(gain.shape):  # sums over frames moved by -n // 2 to n // 2 lines
+    sums = jnp.cumsum(jnp.pad(gain, [(n + 1, n) if i == axis else (0, 0) for i in (0, 1)]), axis)
+    low = jnp.arange(n - n // 2, n + n // 2 + 1)
+    gain = jnp.take(sums, low + n, axis) - jnp.take(sums, low, axis)
+  best = jnp.stack(jnp.unravel_index(jnp.argmax(gain), gain.shape))
+  return (best - jnp.array(gain.shape) // 2)[::-1] * MINOR_PX
