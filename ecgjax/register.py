@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import flatten, geometry, lockin, paper, rectify, settle, starts, surface, upright
+from ecgjax import flatten, geometry, lockin, paper, settle, starts, surface, upright
 from ecgjax.paper import MAJOR_PX, MINOR_PX
 from ecgjax.plane import Lost
 
@@ -21,6 +21,7 @@ STEPS = ((16.0, 300.0, MAJOR_PX), (8.0, 150.0, MAJOR_PX), (4.0, 100.0, MINOR_PX)
 SAME = 0.25  # of the original's ink must be seen for a neighbourhood to count
 TRUSTED_PX = 0.05  # best accuracy of one neighbourhood
 INK_SAY = 0.02  # of inks beside fine lines, which are five times as exact where they are seen; where they are not, the ink still rules
+SEEN = 0.25  # median confidence of nodes below which the grid does not bear the lattice out
 LIKELY = 0.45  # correlation with which a start is followed; black-and-white prints with a black grid begin at 0.5
 ACCEPTED_PX, ALIKE = 1.0, 0.72  # residual and correlation of a page that fits: right originals have 0.84 to 1.04, others at most 0.57
 
@@ -65,20 +66,26 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   twin, grid = _twin(clean, jnp.asarray(geometry.page_lattice()))
   plane, moved = _found(image, twin)
   flat = settle.flattener(image, plane)
+  # where a print has lost most of its grid, no bending at all may be nearer to the truth than what noise made of it
+  moved = max((moved, jnp.zeros_like(moved)), key=lambda bent: float(_judge(flat(bent), twin).score))
   for blur_px, step_px, pitch_px in STEPS:
     moved = _refine(flat(moved), moved, twin, grid, blur_px=blur_px, step_px=step_px, pitch_px=pitch_px)
   last = flat(moved)
   residual_px = float(_residual(last, twin, grid))
-  _, alike, confidence = settle.judge(last, twin[None])
+  _, alike, confidence = _judge(last, twin)
   if not (residual_px <= ACCEPTED_PX and alike >= ALIKE):
     raise ValueError(
       f'the picture does not fit its original: {residual_px:.2f} px rms between their inks, whose correlation is {alike:.2f}; '
       f'need at most {ACCEPTED_PX:g} px and at least {ALIKE:g}'
     )
   borne_out = float(np.median(confidence))
-  if borne_out < rectify.SEEN:  # where nothing is written, only the grid can tell
+  if borne_out < SEEN:  # where nothing is written, only the grid can tell
     raise ValueError(f'the picture shows its original, but its grid does not bear the lattice out (confidence {borne_out:.2f})')
   return Registered(np.asarray(flatten.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32), residual_px)
+
+
+def _judge(flat, twin) -> settle.Judgement:
+  return jax.device_get(settle.judge(flat, twin[None]))
 
 
 def _found(image: np.ndarray, twin: jax.Array) -> tuple[np.ndarray, jax.Array]:
