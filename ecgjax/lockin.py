@@ -18,6 +18,7 @@ from ecgjax.surface import Part
 
 WINDOW, LAG = 0.75, 3  # sigma of the smoothing and distance of compared neighbours, in pitches; 4 sigmas share no noise
 STEADY_PX, AGREED = 120.0, 0.8  # sigma of neighbourhoods that must agree, and how much: 1 if all angles are the same
+AGREED_SURE = 0.005  # and how sure the 5 mm grid must be on the whole there: by chance a few neighbourhoods agree on nothing
 NONE_PX, KNOWN = 4.0, 1e-3  # doubt where no grid is seen, and how much of it counts as seen
 
 
@@ -87,7 +88,8 @@ def steady(at: Tones, coarse: Tones, z: jax.Array) -> tuple[jax.Array, jax.Array
   near = [gaussian(a, b, STEADY_PX) for a, b in ((at.ys, coarse.ys), (at.xs, coarse.xs))]
   over = lambda a: jnp.einsum('gh,chw,vw->cgv', near[0], a, near[1])
   mean = over(z)
-  return jnp.angle(mean) * (paper.MAJOR_PX / 2 / math.pi), jnp.abs(mean) > AGREED * over(jnp.abs(z))
+  agreed = (jnp.abs(mean) > AGREED * over(jnp.abs(z))) & (over(coarse.sure) > AGREED_SURE)
+  return jnp.angle(mean) * (paper.MAJOR_PX / 2 / math.pi), agreed
 
 
 def slip(fine: Tones, coarse: Tones) -> jax.Array:

@@ -195,6 +195,20 @@ def test_the_page_score_is_the_metrics_own(data_dir, runs):
     WHITE, reader=reader(), fs=FS).leads, fs=FS, cap=metrics.CAP_OPEN), rel=1e-3)  # fmt: skip
 
 
+def test_a_page_whose_lattice_is_known_is_read_along_it_too_and_the_table_shows_the_difference(data_dir, monkeypatch):
+  """A page that is not found scores 10 log10 of next to nothing; along its true lattice it reaches the cap."""
+  known = geometry.page_lattice()
+  job = evaluate.folder_jobs(str(data_dir), wanted=['0001'])[0]._replace(picture=lambda: (WHITE, known))
+  found = rectify.rectify(WHITE)
+  monkeypatch.setattr(rectify, 'rectify', lambda image: found._replace(status='fail', reason='not found'))
+  page = evaluate.evaluate_page(job, reader=reader())
+  assert page.status == 'fail' and page.true_lattice is not None and page.true_lattice.ratio_open > 1e4
+  cost = 10 * np.log10(page.true_lattice.ratio / page.report.ratio)
+  titles, numbers = (text.split() for text in evaluate.table([page]).replace(' dB', '_dB').replace('p95 px', 'p95_px').splitlines())
+  assert titles[-5] == 'lost_dB' and float(numbers[-5]) == pytest.approx(cost, abs=0.01)
+  assert evaluate.evaluate_page(job, reader=reader(), true_lattice=True).true_lattice is None
+
+
 def test_our_png_is_what_pillow_reads():
   image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
   np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(log.png(image)))), image)

@@ -1,9 +1,12 @@
 """Finding the page: the lock-in against known displacements, and whole pictures in every turn against their exact lattice."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from ecgjax import bend, flatten, geometry, landmarks, layout, lockin, looks, paper, rectify, render, settle, surface
@@ -150,15 +153,73 @@ def test_a_picture_too_small_to_show_a_grid_fails_with_its_size(page):
   assert found.status == 'fail' and '184 x 142 px' in found.reason
 
 
+def cloudy(height, width):
+  """A picture of nothing, as smooth and as coloured as a natural one: its spectrum falls with the frequency."""
+  rng = np.random.default_rng(0)
+  f = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+  f[0, 0] = 1
+  waves = [np.fft.irfft2(np.exp(2j * np.pi * rng.random(f.shape)) / f**1.1, (height, width)) for _ in range(3)]
+  return np.stack([255 * (w - w.min()) / np.ptp(w) for w in waves], axis=-1).astype(np.uint8)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('what', ['blank', 'noise', 'mirrored'])
-def test_what_is_no_page_is_not_taken_for_one(page, what):
+@pytest.mark.parametrize(('what', 'reason'), [
+  ('blank', 'no page'), ('black', 'no page'), ('noise', 'no page'), ('cloudy', 'no page'), ('mirrored', 'no page'),
+  ('left half', '% of the page.s traces lie outside'), ('two pages', 'a grid beside it'), ('double gain', 'calibration pulses are 2.00 mV'),
+])  # fmt: skip
+def test_what_is_not_one_whole_page_is_not_taken_for_one(page, beats_mv, what, reason):
+  desk = cloudy(1900, 4700) // 3 + 90
+  desk[100:1800, 50:2250], desk[80:1780, 2400:4600] = page, page
+  doubled = lambda: render.page(
+    jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(gain_mm_mv=20.0), style=looks.competition(), rate_hz=500
+  )
   image = {
-    'blank': np.full((900, 1200, 3), 255, np.uint8), 'mirrored': np.ascontiguousarray(page[:, ::-1]),
-    'noise': np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8),
-  }[what]  # fmt: skip
+    'blank': lambda: np.full((900, 1200, 3), 255, np.uint8), 'black': lambda: np.zeros((900, 1200, 3), np.uint8),
+    'noise': lambda: np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8), 'cloudy': lambda: cloudy(1200, 1600),
+    'mirrored': lambda: np.ascontiguousarray(page[:, ::-1]), 'left half': lambda: np.ascontiguousarray(page[:, :1100]),
+    'two pages': lambda: desk, 'double gain': lambda: np.asarray(doubled().image * 255).astype(np.uint8),
+  }[what]()  # fmt: skip
   found = rectify.rectify(image)
-  assert found.status != 'ok' and found.reason
+  assert found.status in ('review', 'fail') and re.search(reason, found.reason), found.reason
+
+
+@pytest.mark.slow
+def test_a_picture_of_108_million_px_is_found_as_exactly(photo):
+  image, true = photo
+  large = np.ascontiguousarray(np.asarray(Image.fromarray(image).resize((12_000, 9_000), Image.Resampling.BICUBIC)))
+  found = rectify.rectify(large)
+  off = geometry.off_px(found.lattice, true * np.array([12_000 / image.shape[1], 9_000 / image.shape[0]]))
+  assert found.status == 'ok' and np.sqrt((off**2).mean()) < 0.33
+
+
+def test_pulses_are_measured_within_one_per_cent_and_a_white_page_shows_none(page):
+  flat = flatten.prepare(flat_of(page, np.zeros((*flatten.SIZE, 2))))
+  heights_mv, clear = landmarks.pulses_mv(flat.ink, page=layout.make())
+  np.testing.assert_allclose(heights_mv, paper.PULSE_MV, atol=0.01)
+  assert (clear > rectify.PULSE_SEEN).all()
+  _, clear = landmarks.pulses_mv(jnp.zeros(flatten.SIZE), page=layout.make())
+  assert (clear < rectify.PULSE_SEEN).all()
+
+
+def tones_of(off_px, pitch_px, *, sure=0.05):
+  """What a grid would tell that lies off_px off everywhere, along y and x."""
+  ys, xs = (jnp.arange(pitch_px / 2, size, pitch_px) for size in (paper.HEIGHT_PX, paper.WIDTH_PX))
+  z = jnp.full((2, len(ys), len(xs)), jnp.exp(2j * np.pi * off_px / pitch_px))
+  return lockin.Tones(z, jnp.full(z.shape, sure), ys, xs)
+
+
+@pytest.mark.parametrize('off_px', [0.0, 2.5, -6.0, 9.5, -14.0])
+def test_the_5_mm_grid_says_which_fine_line_is_which(off_px):
+  """As on a vernier: fine lines tell the rest, the coarse ones how many whole lines to add to it."""
+  fine, coarse = tones_of(off_px, paper.MINOR_PX), tones_of(off_px, paper.MAJOR_PX)
+  told = lockin.offset_px(fine, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * lockin.slip(fine, coarse)
+  np.testing.assert_allclose(told, off_px, atol=1e-3)
+
+
+def test_a_5_mm_grid_of_chance_angles_says_nothing_of_slips():
+  fine, coarse = tones_of(0.0, paper.MINOR_PX), tones_of(0.0, paper.MAJOR_PX)
+  turned = jnp.exp(2j * np.pi * jnp.asarray(np.random.default_rng(0).random(coarse.z.shape), jnp.float32))
+  assert float(jnp.abs(lockin.slip(fine, coarse._replace(z=turned))).max()) == 0
 
 
 @pytest.mark.parametrize('image', [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32), np.zeros((0, 5, 3), np.uint8), None])
