@@ -19,7 +19,7 @@ READ = '3x4+II'  # the layout whose landmarks are looked for
 SURE, POSSIBLE = 0.62, 0.5  # landmark scores: above the first a page is found, below the second it is not
 SEEN = 0.25  # median confidence below which the grid does not bear the lattice out
 PULSE_SEEN, PULSE_OFF_MV = 0.5, 0.05  # how clear a pulse's top must be to be measured, and what it may be off: by a flat page's grid 0.01
-LACKING = 0.005  # share of the trace area that may lie outside the picture
+LACKING = 0.03  # share of the trace area that may lie outside the picture: a corner cut off holds no traces
 EXACT_PX = 0.5  # a picture of the page's own size that lies so well is the digital original: no need to sample it anew
 
 
