@@ -23,7 +23,7 @@ TRUSTED_PX = 0.05  # best accuracy of one neighbourhood
 INK_SAY = 0.02  # of inks beside fine lines, which are five times as exact where they are seen; where they are not, the ink still rules
 SEEN = 0.25  # median confidence of nodes below which the grid does not bear the lattice out
 LIKELY = 0.3  # correlation with which a start is followed: black-and-white prints with a black grid begin at 0.37, and only the end decides
-ACCEPTED_PX, ALIKE = 1.0, 0.72  # residual and correlation of a page that fits: right originals have 0.84 to 1.04, others at most 0.57
+ACCEPTED_PX, ALIKE = 1.0, 0.72  # residual and correlation of a page that fits: right originals have 0.81 and more, others at most 0.52
 
 
 class Registered(NamedTuple):

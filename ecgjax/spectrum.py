@@ -1,7 +1,7 @@
 """The pitch and direction of a grid, from a picture's local spectra: where a page lies, but for its turn and its place.
 
 A grid is two combs of lines. In the spectrum of a part of the picture each is a row of peaks at the multiples of one frequency, and
-no writing, desk or screen makes two such rows at right angles. No weights, and any turn; the pitch comes out within 1 per cent.
+no writing, desk or screen makes two such rows at right angles. No weights, and any turn; the pitch mostly comes out within 1 per cent.
 """
 
 from typing import NamedTuple
