@@ -56,18 +56,17 @@ def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
   return image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
 
 
-def straightened(flat: Callable[[jax.Array], flatten.Flat], moved: jax.Array, *, rounds: int = ROUNDS) -> tuple[jax.Array, flatten.Flat]:
+def straightened(flat: Callable[[jax.Array], flatten.Flat], moved: jax.Array) -> tuple[jax.Array, flatten.Flat]:
   """Makes a picture's lines straight and evenly spaced, if not yet in their places.
 
   Args:
     flat: as `flattener` gives it.
     moved: (45, 57, 2) page px to begin with.
-    rounds: at most.
 
   Returns:
     The better `moved`, and the picture as it lay flat before the last round, which moved it by less than SETTLED_PX if all went well.
   """
-  for _ in range(rounds):
+  for _ in range(ROUNDS):
     shown = flat(moved)
     change = _straighten(shown, moved) - moved
     change -= change.mean((0, 1))  # slopes say nothing of the place

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import paper
+from ecgjax import paper, plane
 
 CANVAS_PX = 1024  # side of the square that pictures are made small to (`views.canvas`)
 WINDOW_PX, WINDOWS = 256, 7  # of the parts, and how many along each side
@@ -73,8 +73,7 @@ def planes(guess: Guess) -> np.ndarray:
   """Returns (N, 3, 3): page px -> canvas px of guesses, the page's middle put where the grid is seen."""
   planes = np.broadcast_to(np.eye(3), (len(guess.sure), 3, 3)).copy()
   planes[:, :2, :2] = np.linalg.pinv(np.asarray(guess.squares, np.float64)) / paper.MAJOR_PX
-  middle = np.array([paper.WIDTH_PX / 2, paper.HEIGHT_PX / 2])
-  planes[:, :2, 2] = np.asarray(guess.middle) - planes[:, :2, :2] @ middle
+  planes[:, :2, 2] = np.asarray(guess.middle) - planes[:, :2, :2] @ plane.MIDDLE
   return planes
 
 
