@@ -108,9 +108,9 @@ def slip(fine: Tones, coarse: Tones) -> jax.Array:
   return jnp.where(agreed, jnp.round(lines_px / paper.MINOR_PX), 0.0)
 
 
-def angles(tones: Tones, off_px: jax.Array, *, pitch_px: float, step_px: float) -> list[Part]:
+def angles(tones: Tones, off_px: jax.Array, *, pitch_px: float, step_px: float) -> Part:
   """Returns what the tones say, as a measurement: the displacement `off_px` (2, h, w), and how surely."""
-  return [Part(*surface.bases(tones.ys, tones.xs, step_px=step_px), off_px, tones.sure / pitch_px**2)]
+  return Part(*surface.bases(tones.ys, tones.xs, step_px=step_px), off_px, tones.sure / pitch_px**2)
 
 
 def slopes(tones: Tones, *, pitch_px: float, step_px: float) -> list[Part]:
@@ -126,7 +126,8 @@ def slopes(tones: Tones, *, pitch_px: float, step_px: float) -> list[Part]:
     mean = over(turned / (jnp.abs(turned) + 1e-12) * both)
     agree = jnp.abs(mean) / (over(both) + 1e-3)
     bases = surface.bases(ys, xs, step_px=step_px, orders=(1, 0) if axis == 0 else (0, 1))
-    parts.append(Part(*bases, jnp.angle(mean) / (2 * math.pi * LAG), (agree**2 * over(both) / pitch_px) ** 2))
+    # the difference of two angles, as far apart as they lie
+    parts.append(Part(*bases, jnp.angle(mean) / (2 * math.pi * LAG), agree**4 * over(both) * LAG**2 / 2))
   return parts
 
 

@@ -12,18 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import bend, flatten, geometry, landmarks, lockin, surface
+from ecgjax import bend, flatten, geometry, landmarks, lockin, refine, surface
 from ecgjax.paper import MAJOR_PX, MINOR_PX
 from ecgjax.plane import reframed
 
 ROUNDS, SETTLED_PX = 6, 1.0  # of straightening, at most, and the change of its shape below which it is done
 COARSE_PX = 300.0  # knots of the surfaces that straighten
-# surfaces that correct: knots, stiffness, and whether the 1 mm grid has a say, which slips by a line where more than half its pitch is off.
-# The first hardly bends: flat baselines look like lines of the 5 mm grid, and must not pull it to themselves
-STEPS = ((300.0, 30.0, False), (300.0, 1e-2, True), (150.0, 1e-2, True), (80.0, 1e-3, True))
-CALM = 1e-3  # of these surfaces, which correct by a px or two: none where nothing is seen
+# the surface through the 5 mm grid hardly bends: flat baselines look like lines of it, and must not pull it to themselves
+PLACE_PX, PLACE_STIFF = 300.0, 30.0  # knots and stiffness
+PLACINGS = 3  # at most: once more only if a line was a whole square off. Where the 5 mm grid is invisible, each pulls by a px or so
 STAY = 0.002  # how sure the 5 mm grid must be to have as much say as the landmarks: seen well it is 0.01 to 0.1, invisible 0.001
-WINDOW = 2.5  # smoothing of the fine grid's angles, in its pitches
 # doubt, and the rms error of nodes of so much doubt: on the first four pages of every variant of sim:val, fax left out
 OFF_PX = (0.3, 0.5, 0.65, 0.8, 1.0, 1.2, 1.5, 4.0), (0.03, 0.08, 0.125, 0.23, 0.4, 1.0, 2.5, 3.5)
 SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)  # image px per page px for which pictures are laid flat
@@ -90,8 +88,12 @@ def settled(image: np.ndarray, plane: np.ndarray, moved: jax.Array, templates: j
   """
   for last in (False, True):
     rough, flat = flattener(image, plane, coarse=True), flattener(image, plane)
-    for step_px, stiff, fine in STEPS:
-      moved = _refine((flat if step_px < COARSE_PX else rough)(moved), moved, step_px=step_px, stiff=stiff, fine=fine)
+    for _ in range(PLACINGS):
+      before, moved = moved, _placed(rough(moved), moved)
+      if jnp.abs(moved - before).max() < MINOR_PX:
+        break
+    for step_px, stiff in refine.RUNGS:
+      moved = refine.refined(flat(moved), moved, step_px=step_px, stiff=stiff)
     shown = flat(moved)
     judged: Judgement = jax.device_get(judge(shown, templates))
     if last or np.abs(judged.shift_px).max() < MINOR_PX / 2:
@@ -111,25 +113,14 @@ def _straighten(flat, moved):
   return surface.displace(moved, surface.fit(parts, step_px=COARSE_PX, stiff=1e-2))
 
 
-@functools.partial(jax.jit, static_argnames=('step_px', 'stiff', 'fine'))
-def _refine(flat, moved, *, step_px: float, stiff: float, fine: bool):
-  coarse = lockin.demodulate(flat, pitch_px=MAJOR_PX)
-  parts = lockin.angles(coarse, lockin.offset_px(coarse, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=step_px)
-  if fine:
-    parts += fine_angles(flat, coarse, step_px=step_px)
-  else:  # nothing else is heard yet, so chance must not speak: what does not agree stays where the landmarks put it
-    _, agreed = lockin.steady(coarse, coarse, coarse.z)
-    (part,) = parts
-    parts = [part._replace(weight=part.weight * agreed)]
-    parts.append(part._replace(goal=jnp.zeros_like(part.goal), weight=jnp.full_like(part.weight, STAY / MAJOR_PX**2)))
-  return surface.displace(moved, surface.fit(parts, step_px=step_px, stiff=stiff, calm=CALM))
-
-
-def fine_angles(flat: flatten.Flat, coarse: lockin.Tones, *, step_px: float) -> list[surface.Part]:
-  """Returns what the 1 mm grid says of a flat page's displacement; which of its lines is which, the `coarse` tones of the 5 mm grid say."""
-  tones = lockin.demodulate(flat, pitch_px=MINOR_PX, window=WINDOW)
-  off_px = lockin.offset_px(tones, pitch_px=MINOR_PX) + MINOR_PX * lockin.slip(tones, coarse)
-  return lockin.angles(tones, off_px, pitch_px=MINOR_PX, step_px=step_px)
+@jax.jit
+def _placed(flat, moved):
+  tones = lockin.demodulate(flat, pitch_px=MAJOR_PX)
+  _, agreed = lockin.steady(tones, tones, tones.z)  # what does not agree is chance, and stays where the landmarks put it
+  part = lockin.angles(tones, lockin.offset_px(tones, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=PLACE_PX)
+  stay = part._replace(goal=jnp.zeros_like(part.goal), weight=jnp.full_like(part.weight, STAY / MAJOR_PX**2))
+  heard = part._replace(weight=part.weight * agreed)
+  return surface.displace(moved, surface.fit([heard, stay], step_px=PLACE_PX, stiff=PLACE_STIFF, calm=refine.CALM))
 
 
 class Judgement(NamedTuple):
@@ -149,7 +140,7 @@ class Judgement(NamedTuple):
 @jax.jit
 def judge(flat: flatten.Flat, templates: jax.Array) -> Judgement:
   """Judges a page laid flat by landmarks (N, 850, 1100) and grid."""
-  tones = lockin.demodulate(flat, pitch_px=MINOR_PX, window=WINDOW)
+  tones = refine.heard(flat)
   doubt_px = lockin.doubt_px(tones, lockin.slip(tones, lockin.demodulate(flat, pitch_px=MAJOR_PX)))
   off_px = jnp.exp(jnp.interp(jnp.log(doubt_px), *(jnp.log(jnp.array(a)) for a in OFF_PX)))
   return Judgement(*landmarks.match(flat.ink, templates), 1 / (1 + off_px**2))

@@ -10,7 +10,7 @@ import numpy as np
 from ecgjax import fields, geometry, paper
 
 SIZE_PX = (paper.HEIGHT_PX, paper.WIDTH_PX)
-ROUNDS = 3  # of reweighting: what lies off by its rms keeps a quarter of its say
+ROUNDS = 3  # of reweighting
 
 
 class Surface(NamedTuple):
@@ -33,14 +33,19 @@ class Part(NamedTuple):
   goal: jax.Array
   weight: jax.Array
 
+  def told(self, coefficients: jax.Array) -> jax.Array:
+    """(2, h, w): what a surface says should be measured."""
+    return jnp.einsum('ha,cab,wb->chw', self.down, coefficients, self.across, precision='highest')
+
   def off(self, coefficients: jax.Array) -> jax.Array:
     """(2, h, w): what a surface leaves unexplained."""
-    return self.goal - jnp.einsum('ha,cab,wb->chw', self.down, coefficients, self.across, precision='highest')
+    return self.goal - self.told(coefficients)
 
-  def width(self, coefficients: jax.Array) -> jax.Array:
-    """Rms of what is off, of each axis."""
-    square = (self.weight * self.off(coefficients) ** 2).sum((1, 2)) / (self.weight.sum((1, 2)) + 1e-9)
-    return jnp.sqrt(square)[:, None, None] + 1e-4
+  def trusted(self, coefficients: jax.Array) -> 'Part':
+    """The same with less weight the farther a surface is off: what lies off by its rms keeps a quarter of its say."""
+    square = self.off(coefficients) ** 2
+    width = jnp.sqrt((self.weight * square).sum((1, 2)) / (self.weight.sum((1, 2)) + 1e-9)) + 1e-4
+    return self._replace(weight=self.weight / (1 + square / width[:, None, None] ** 2) ** 2)
 
 
 def bases(ys, xs, *, step_px: float, orders: tuple[int, int] = (0, 0)) -> tuple[jax.Array, jax.Array]:
@@ -52,7 +57,7 @@ def bases(ys, xs, *, step_px: float, orders: tuple[int, int] = (0, 0)) -> tuple[
   return down, across
 
 
-def fit(parts: list[Part], *, step_px: float, stiff: float, calm: float = 1e-6) -> Surface:
+def fit(parts: list[Part], *, step_px: float, stiff: float, calm: float = 1e-6, rounds: int = ROUNDS) -> Surface:
   """Fits a smooth displacement to measurements of it, robustly.
 
   Args:
@@ -60,15 +65,15 @@ def fit(parts: list[Part], *, step_px: float, stiff: float, calm: float = 1e-6) 
     step_px: distance of the surface's knots.
     stiff: how much bending costs.
     calm: how much any displacement costs: beyond what is measured it fades to none, rather than going on with its last slope.
+    rounds: of reweighting.
 
   Returns:
     The surface.
   """
   solved = jnp.zeros((2, parts[0].down.shape[1], parts[0].across.shape[1]))
-  for turn in range(ROUNDS):
-    weights = [part.weight if turn == 0 else part.weight / (1 + (part.off(solved) / part.width(solved)) ** 2) ** 2 for part in parts]
-    solved = jnp.stack([_solve([(p.down, p.across, p.goal[axis], w[axis]) for p, w in zip(parts, weights, strict=True)], stiff, calm)
-                        for axis in (0, 1)])  # fmt: skip
+  for turn in range(rounds):
+    heard = [part if turn == 0 else part.trusted(solved) for part in parts]
+    solved = jnp.stack([_solve([(p.down, p.across, p.goal[axis], p.weight[axis]) for p in heard], stiff, calm) for axis in (0, 1)])
   return Surface(solved, step_px)
 
 
@@ -88,6 +93,11 @@ def _solve(parts, stiff: float, calm: float) -> jax.Array:
   cost += 2 * np.kron(twist[0].T @ twist[0], twist[1].T @ twist[1])
   normal = normal + known * (stiff * jnp.asarray(cost, jnp.float32) + calm * jnp.eye(ny * nx))
   return jax.scipy.linalg.solve(normal, right.ravel(), assume_a='pos').reshape(ny, nx)
+
+
+def knots_px(step_px: float) -> list[np.ndarray]:
+  """Returns page y (ny,) and x (nx,) of the middles of a surface's B-splines."""
+  return [step_px * (np.arange(math.ceil(size / step_px) + 3) - 1.0) for size in SIZE_PX]
 
 
 def translation(shift_px: jax.Array) -> Surface:

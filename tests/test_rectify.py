@@ -2,6 +2,7 @@
 
 import re
 
+import flat_pages
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,47 +13,6 @@ from scipy import ndimage
 from ecgjax import bend, flatten, geometry, landmarks, layout, lockin, looks, paper, rectify, render, settle, surface
 
 TRUE = geometry.page_lattice()
-
-
-def flat_of(page, moved):
-  """The page as it looks if what belongs at p is found at p - moved(p), both (850, 1100, 2); judge: SciPy's spline interpolation."""
-  ys, xs = flatten.centres_px()
-  x, y = np.meshgrid(xs, ys)
-  at = [(y + moved[..., 1] - 0.5), (x + moved[..., 0] - 0.5)]
-  smooth = ndimage.gaussian_filter(page.astype(np.float32) / 255, (0.7, 0.7, 0))
-  colours = [ndimage.map_coordinates(smooth[..., c], at, order=1, mode='nearest') for c in range(3)]
-  return jnp.asarray(np.stack([*colours, np.ones_like(x)], axis=-1))
-
-
-def at_nodes(moved):
-  ys, xs = flatten.centres_px()
-  rows, cols = (np.clip(n, 1, size - 1) for n, size in zip(geometry.nodes_px(), (paper.HEIGHT_PX, paper.WIDTH_PX), strict=True))
-  places = np.meshgrid((rows - ys[0]) / 2, (cols - xs[0]) / 2, indexing='ij')
-  return np.stack([ndimage.map_coordinates(moved[..., c], places, order=1, mode='nearest') for c in (0, 1)], axis=-1)
-
-
-def inner(a):
-  return a[3:-3, 3:-3]
-
-
-def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
-  ys, xs = flatten.centres_px()
-  x, y = np.meshgrid(xs, ys)
-  moved = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
-  found = settle._refine(flatten.prepare(flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2, fine=True)
-  off = inner(np.asarray(found) + at_nodes(moved))
-  assert np.sqrt((off**2).mean()) < 0.1
-
-
-@pytest.mark.parametrize('snapped', [True, False])
-def test_what_one_neighbourhood_says_of_a_page_in_its_place_is_hardly_off_snapped_or_not(beats_mv, snapped):
-  """Lines snapped to px centres jitter by up to 0.5 px; a wave of constant pitch makes that 0.16 px, thin lines' aliases another 0.1."""
-  style = looks.competition()._replace(snap=jnp.float32(snapped))
-  drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(), style=style, rate_hz=500)
-  flat = flatten.prepare(flatten.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
-  tones = lockin.demodulate(flat, pitch_px=paper.MINOR_PX, window=settle.WINDOW)
-  off_px = np.angle(np.asarray(tones.z))[:, 40:-10, 10:-10] * paper.MINOR_PX / 2 / np.pi
-  assert np.sqrt((off_px**2 * tones.sure[:, 40:-10, 10:-10]).sum() / tones.sure[:, 40:-10, 10:-10].sum()) < 0.06
 
 
 @pytest.mark.parametrize('black', [True, False])
@@ -70,9 +30,9 @@ def test_slopes_find_what_is_twenty_times_larger_but_for_a_constant(page):
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([0.02 * (x - 1100) + 0.015 * (y - 850) + 30, -0.02 * (x - 1100) + 25 * np.sin(y / 600)], axis=-1)
   found = jnp.zeros(TRUE.shape)
-  found = settle._straighten(flatten.prepare(flat_of(page, moved)), found)
-  off = inner(np.asarray(found) + at_nodes(moved))
-  before, after = inner(at_nodes(moved)).std((0, 1)), off.std((0, 1))
+  found = settle._straighten(flatten.prepare(flat_pages.flat_of(page, moved)), found)
+  off = flat_pages.inner(np.asarray(found) + flat_pages.at_nodes(moved))
+  before, after = flat_pages.inner(flat_pages.at_nodes(moved)).std((0, 1)), off.std((0, 1))
   assert (before > 8).all() and (after < paper.MINOR_PX / 4).all()  # within half a fine pitch is near enough for the angles
 
 
@@ -107,7 +67,7 @@ def test_landmarks_match_their_own_layout_best(beats_mv, name):
 @pytest.mark.parametrize('shift', [(40, -26), (300, -96)])
 def test_landmarks_say_by_how_much_a_page_has_slipped(page, shift):
   moved = np.broadcast_to(-np.array(shift, float), (*flatten.SIZE, 2))  # what is found right of its place belongs further left
-  match = landmarks.match(flatten.prepare(flat_of(page, moved)).ink, jnp.asarray(landmarks.templates()['3x4+II']))
+  match = landmarks.match(flatten.prepare(flat_pages.flat_of(page, moved)).ink, jnp.asarray(landmarks.templates()['3x4+II']))
   np.testing.assert_allclose(match.shift_px, shift, atol=2)
 
 
@@ -194,7 +154,7 @@ def test_a_picture_of_108_million_px_is_found_as_exactly(photo):
 
 
 def test_pulses_are_measured_within_one_per_cent_and_a_white_page_shows_none(page):
-  flat = flatten.prepare(flat_of(page, np.zeros((*flatten.SIZE, 2))))
+  flat = flatten.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2))))
   heights_mv, clear = landmarks.pulses_mv(flat.ink, page=layout.make())
   np.testing.assert_allclose(heights_mv, paper.PULSE_MV, atol=0.01)
   assert (clear > rectify.PULSE_SEEN).all()

@@ -1,0 +1,28 @@
+"""Pages laid flat that are displaced by a known field."""
+
+import jax.numpy as jnp
+import numpy as np
+from scipy import ndimage
+
+from ecgjax import flatten, geometry, paper
+
+
+def flat_of(page, moved):
+  """The page as it looks if what belongs at p is found at p - moved(p), both (850, 1100, 2); judge: SciPy's spline interpolation."""
+  ys, xs = flatten.centres_px()
+  x, y = np.meshgrid(xs, ys)
+  at = [(y + moved[..., 1] - 0.5), (x + moved[..., 0] - 0.5)]
+  smooth = ndimage.gaussian_filter(page.astype(np.float32) / 255, (0.7, 0.7, 0))
+  colours = [ndimage.map_coordinates(smooth[..., c], at, order=1, mode='nearest') for c in range(3)]
+  return jnp.asarray(np.stack([*colours, np.ones_like(x)], axis=-1))
+
+
+def at_nodes(moved):
+  ys, xs = flatten.centres_px()
+  rows, cols = (np.clip(n, 1, size - 1) for n, size in zip(geometry.nodes_px(), (paper.HEIGHT_PX, paper.WIDTH_PX), strict=True))
+  places = np.meshgrid((rows - ys[0]) / 2, (cols - xs[0]) / 2, indexing='ij')
+  return np.stack([ndimage.map_coordinates(moved[..., c], places, order=1, mode='nearest') for c in (0, 1)], axis=-1)
+
+
+def inner(a):
+  return a[3:-3, 3:-3]

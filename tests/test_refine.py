@@ -1,0 +1,92 @@
+"""The last px: against known displacements, known noise, and the arithmetic of split halves."""
+
+import flat_pages
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ecgjax import flatten, geometry, layout, lockin, looks, paper, refine, render, surface
+
+TRUE = geometry.page_lattice()
+
+
+def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
+  ys, xs = flatten.centres_px()
+  x, y = np.meshgrid(xs, ys)
+  moved = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
+  found = refine.refined(flatten.prepare(flat_pages.flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2)
+  off = flat_pages.inner(np.asarray(found) + flat_pages.at_nodes(moved))
+  assert np.sqrt((off**2).mean()) < 0.1
+
+
+@pytest.mark.parametrize('snapped', [True, False])
+def test_what_one_neighbourhood_says_of_a_page_in_its_place_is_hardly_off_snapped_or_not(beats_mv, snapped):
+  """Lines snapped to px centres jitter by up to 0.5 px; a wave of constant pitch makes that 0.16 px, thin lines' aliases another 0.1."""
+  style = looks.competition()._replace(snap=jnp.float32(snapped))
+  drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(), style=style, rate_hz=500)
+  flat = flatten.prepare(flatten.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
+  tones = refine.heard(flat)
+  off_px = np.angle(np.asarray(tones.z))[:, 40:-10, 10:-10] * paper.MINOR_PX / 2 / np.pi
+  assert np.sqrt((off_px**2 * tones.sure[:, 40:-10, 10:-10]).sum() / tones.sure[:, 40:-10, 10:-10].sum()) < 0.06
+
+
+def test_a_displacement_beyond_half_a_square_is_told_line_by_line(page):
+  """Its angle alone says nothing of whole lines: 6.5 px look like -1.4."""
+  ys, xs = flatten.centres_px()
+  x, y = np.meshgrid(xs, ys)
+  bump = 6.5 * np.exp(-((x - 1200) ** 2 + (y - 1000) ** 2) / 2 / 160**2)
+  moved = np.stack([bump, -bump], axis=-1)
+  flat = flatten.prepare(flat_pages.flat_of(page, moved))
+  tones = refine.heard(flat)
+  told_px = lockin.offset_px(tones, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * refine.lines(flat, tones)
+  at = np.searchsorted(ys, tones.ys), np.searchsorted(xs, tones.xs)
+  off_px = np.asarray(told_px) - np.moveaxis(moved, -1, 0)[::-1][:, at[0]][:, :, at[1]]
+  near = (np.abs(tones.ys - 1000) < 250)[:, None] & (np.abs(tones.xs - 1200) < 250)
+  assert np.mean(np.abs(off_px[:, near]) < 1) > 0.99
+  assert np.mean(np.abs(np.asarray(lockin.offset_px(tones, pitch_px=paper.MINOR_PX) - told_px)[:, near]) > 1) > 0.05
+
+
+def halves_of(share, *, seed=0):
+  """What two halves say of a displacement of rms 1 in noise of variance `share` each, on the mesh of the 1 mm grid, and its tones."""
+  rng = np.random.default_rng(seed)
+  ys, xs = (jnp.arange(paper.MINOR_PX / 2, size, paper.MINOR_PX) for size in (paper.HEIGHT_PX, paper.WIDTH_PX))
+  true = rng.normal(size=(2, len(ys), len(xs)))
+  say = [jnp.asarray(true + rng.normal(size=true.shape) * share**0.5, jnp.float32) for _ in range(2)]
+  return lockin.Tones(jnp.ones(true.shape, complex), jnp.ones(true.shape), ys, xs), say
+
+
+@pytest.mark.parametrize('noise', [0.0, 0.5, 1.0, 3.0])
+def test_as_much_is_believed_as_a_wiener_filter_would(noise):
+  """Of the mean of two halves, each with signal 1 and noise n, the share 1 / (1 + n / 2) is signal."""
+  tones, say = halves_of(noise)
+  gain = np.asarray(refine.reliability(tones, say, say, step_px=80.0))
+  np.testing.assert_allclose(gain.mean(), 1 / (1 + noise / 2), atol=0.02)
+  assert gain.shape == (2, *(len(k) for k in surface.knots_px(80.0)))
+
+
+def test_what_one_half_says_and_the_other_denies_is_not_believed():
+  tones, (say, _) = halves_of(0.0)
+  assert float(jnp.abs(refine.reliability(tones, [say, say], [-say, -say], step_px=80.0)).max()) == 0
+
+
+def test_a_noisy_page_in_its_place_is_hardly_moved_and_a_clean_one_that_is_not_is(page):
+  """The noise alone would bend the page by 0.2 px: what one half of the squares says, the other denies."""
+  noisy = np.clip(page + np.random.default_rng(0).normal(0, 60, page.shape[:2])[..., None], 0, 255)
+  ys, xs = flatten.centres_px()
+  moved = np.stack(np.broadcast_arrays(0.8 * np.sin(ys[:, None] / 60), 0.8 * np.cos(xs / 60)), axis=-1)
+  told = {}
+  for what, image, shift in (('noisy', noisy, 0 * moved), ('wavy', page, moved)):
+    flat = flatten.prepare(flat_pages.flat_of(image, shift))
+    told[what] = flat_pages.inner(np.asarray(refine.refined(flat, jnp.zeros(TRUE.shape), step_px=60.0, stiff=3e-3)))
+  wanted = flat_pages.inner(flat_pages.at_nodes(moved))
+  assert told['noisy'].std() < 0.06
+  assert np.std(told['wavy'] + wanted) < 0.3 * wanted.std()
+
+
+@pytest.mark.parametrize('step_px', [60.0, 150.0])
+def test_every_spline_has_its_middle_where_its_knot_is(step_px):
+  ys, xs = (np.arange(-5 * step_px, size + 5 * step_px) + 0.5 for size in (paper.HEIGHT_PX, paper.WIDTH_PX))
+  for weights, at, knots in zip(surface.bases(ys, xs, step_px=step_px), (ys, xs), surface.knots_px(step_px), strict=True):
+    weights = np.asarray(weights, np.float64)
+    np.testing.assert_allclose(at @ weights / weights.sum(0), knots, atol=0.05)
