@@ -1,9 +1,10 @@
 """The last px of a page whose lines lie about where they belong: every line in its place, as far as two halves of the page say the same.
 
 The 1 mm grid says where its lines are, but not which they are: a displacement of a whole line looks like none. Which line is which
-follows from the slopes between neighbouring lines, as in the unwrapping of a phase. And what it says is noisy: on a stained scan by
-0.2 px where a crumpled photograph needs a tenth of that. So the squares are shared out to two halves, as on a chess board, each is heard
-alone, and a correction is made as far as one half confirms the other (split-half reliability; Brown, Spearman, 1910).
+follows from the slopes between neighbouring lines, as in the unwrapping of a phase. And what it says is noisy: by 0.05 px on a crumpled
+photograph, which must be followed that closely, by 0.2 px on a stained scan, which must not be bent by it. So the squares are shared out to
+two halves, as on a chess board, each is heard alone, and a correction is made as far as one half confirms the other (split-half
+reliability; Brown, Spearman, 1910).
 """
 
 import functools
