@@ -113,6 +113,12 @@ def angles(tones: Tones, off_px: jax.Array, *, pitch_px: float, step_px: float) 
   return Part(*surface.bases(tones.ys, tones.xs, step_px=step_px), off_px, tones.sure / pitch_px**2)
 
 
+def still(tones: Tones, sure: float, *, step_px: float) -> Part:
+  """Returns that nothing is displaced where the tones are, as a measurement as sure as a 5 mm grid that is `sure`."""
+  none = jnp.zeros_like(tones.sure)
+  return angles(tones._replace(sure=none + sure), none, pitch_px=paper.MAJOR_PX, step_px=step_px)
+
+
 def slopes(tones: Tones, *, pitch_px: float, step_px: float) -> list[Part]:
   """Returns what neighbouring tones say of the displacement's slope along y and x, up to 1 / (2 LAG)."""
   parts = []

@@ -17,7 +17,6 @@ from ecgjax.plane import FINEST, Lost, projected
 
 READ = '3x4+II'  # the layout whose landmarks are looked for
 SURE, POSSIBLE = 0.62, 0.5  # landmark scores: above the first a page is found, below the second it is not
-SEEN = 0.25  # median confidence below which the grid does not bear the lattice out
 PULSE_SEEN, PULSE_OFF_MV = 0.5, 0.05  # how clear a pulse's top must be to be measured, and what it may be off: by a flat page's grid 0.01
 LACKING = 0.03  # share of the trace area that may lie outside the picture: a corner cut off holds no traces
 EXACT_PX = 0.5  # a picture of the page's own size that lies so well is the digital original: no need to sample it anew
@@ -69,7 +68,7 @@ def rectify(image: np.ndarray) -> Found:
     except Lost:
       continue
     best = found if best is None or found.score > best.score else best
-    if best.score >= SURE and np.median(best.confidence) >= SEEN:  # what may still be wrong with it, no other start can mend
+    if best.score >= SURE and np.median(best.confidence) >= settle.SEEN:  # what may still be wrong with it, no other start can mend
       break
   return best or _nothing(image, 'no page was found: nothing in the picture bears a grid')
 
@@ -128,7 +127,7 @@ def _verdict(image: np.ndarray, judged: settle.Judgement, lattice: np.ndarray, p
     return 'review', 'the page was found, but its lattice is folded or its grid does not fit its print'
   if lacking > LACKING:
     return 'review', f"{100 * lacking:.0f} % of the page's traces lie outside the picture"
-  if np.median(judged.confidence) < SEEN:
+  if np.median(judged.confidence) < settle.SEEN:
     return 'review', 'the page was found by its print alone: its grid is hardly seen, so time and height may be off by 1 per cent'
   if abs(pulse_mv - paper.PULSE_MV) > PULSE_OFF_MV:
     return 'review', f'the calibration pulses are {pulse_mv:.2f} mV high by the grid: the gain is not {paper.GAIN_MM_MV:g} mm/mV'

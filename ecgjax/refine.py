@@ -16,7 +16,7 @@ import numpy as np
 from ecgjax import flatten, lockin, surface
 from ecgjax.flatten import gaussian
 from ecgjax.lockin import Tones
-from ecgjax.paper import MAJOR_PX, MINOR_PX
+from ecgjax.paper import MINOR_PX
 
 RUNGS = ((150.0, 1e-2), (80.0, 3e-3), (60.0, 3e-3))  # knots and stiffness, coarse to fine
 CALM = 1e-3  # of these surfaces, which correct by a px or two: none where nothing is seen
@@ -65,8 +65,7 @@ def lines(flat: flatten.Flat, tones: Tones) -> jax.Array:
   """Returns (2, h, w): by how many lines a flat page is displaced where the tones are, by the slopes between neighbouring lines."""
   sharp = lockin.demodulate(flat, pitch_px=MINOR_PX)
   parts = lockin.slopes(sharp, pitch_px=MINOR_PX, step_px=UNWRAP_PX)
-  none = jnp.zeros_like(sharp.sure)
-  stay = lockin.angles(sharp._replace(sure=none + UNWRAP_STAY), none, pitch_px=MAJOR_PX, step_px=UNWRAP_PX)
+  stay = lockin.still(sharp, UNWRAP_STAY, step_px=UNWRAP_PX)
   smooth_px = stay.told(surface.fit([*parts, stay], step_px=UNWRAP_PX, stiff=UNWRAP_STIFF, calm=CALM).coefficients)
   return jnp.round((smooth_px - _off_px(tones)) / MINOR_PX)
 

@@ -22,7 +22,6 @@ WORSE = 1.015  # times the residual before: then lines are not believed. On five
 SAME = 0.25  # of the original's ink must be seen for a neighbourhood to count
 TRUSTED_PX = 0.05  # best accuracy of one neighbourhood
 INK_SAY = 0.02  # of inks beside fine lines, which are five times as exact where they are seen; where they are not, the ink still rules
-SEEN = 0.25  # median confidence of nodes below which the grid does not bear the lattice out
 LIKELY = 0.3  # correlation with which a start is followed: black-and-white prints with a black grid begin at 0.37, and only the end decides
 ACCEPTED_PX, ALIKE = 1.0, 0.72  # residual and correlation of a page that fits: right originals have 0.81 and more, others at most 0.52
 
@@ -87,7 +86,7 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
       f'need at most {ACCEPTED_PX:g} px and at least {ALIKE:g}'
     )
   borne_out = float(np.median(confidence))
-  if borne_out < SEEN:  # where nothing is written, only the grid can tell
+  if borne_out < settle.SEEN:  # where nothing is written, only the grid can tell
     raise ValueError(f'the picture shows its original, but its grid does not bear the lattice out (confidence {borne_out:.2f})')
   return Registered(np.asarray(flatten.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32), residual_px)
 

@@ -24,6 +24,7 @@ PLACINGS = 3  # at most: once more only if a line was a whole square off. Where 
 STAY = 0.002  # how sure the 5 mm grid must be to have as much say as the landmarks: seen well it is 0.01 to 0.1, invisible 0.001
 # doubt, and the rms error of nodes of so much doubt: on the first four pages of every variant of sim:val, fax left out
 OFF_PX = (0.3, 0.5, 0.65, 0.8, 1.0, 1.2, 1.5, 4.0), (0.03, 0.08, 0.125, 0.23, 0.4, 1.0, 2.5, 3.5)
+SEEN = 0.25  # median confidence of nodes below which the grid does not bear a lattice out
 SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)  # image px per page px for which pictures are laid flat
 
 
@@ -118,9 +119,8 @@ def _placed(flat, moved):
   tones = lockin.demodulate(flat, pitch_px=MAJOR_PX)
   _, agreed = lockin.steady(tones, tones, tones.z)  # what does not agree is chance, and stays where the landmarks put it
   part = lockin.angles(tones, lockin.offset_px(tones, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=PLACE_PX)
-  stay = part._replace(goal=jnp.zeros_like(part.goal), weight=jnp.full_like(part.weight, STAY / MAJOR_PX**2))
-  heard = part._replace(weight=part.weight * agreed)
-  return surface.displace(moved, surface.fit([heard, stay], step_px=PLACE_PX, stiff=PLACE_STIFF, calm=refine.CALM))
+  parts = [part._replace(weight=part.weight * agreed), lockin.still(tones, STAY, step_px=PLACE_PX)]
+  return surface.displace(moved, surface.fit(parts, step_px=PLACE_PX, stiff=PLACE_STIFF, calm=refine.CALM))
 
 
 class Judgement(NamedTuple):

@@ -48,11 +48,16 @@ class Part(NamedTuple):
     return self._replace(weight=self.weight / (1 + square / width[:, None, None] ** 2) ** 2)
 
 
+def knots_px(step_px: float) -> list[np.ndarray]:
+  """Returns page y (ny,) and x (nx,) of the middles of a surface's B-splines."""
+  return [step_px * (np.arange(math.ceil(size / step_px) + 3) - 1.0) for size in SIZE_PX]
+
+
 def bases(ys, xs, *, step_px: float, orders: tuple[int, int] = (0, 0)) -> tuple[jax.Array, jax.Array]:
   """Returns (H, ny) and (W, nx): B-spline weights of page y and x, or of their derivatives per px where an order is 1."""
   down, across = (
-    fields.basis(jnp.asarray(at, jnp.float32), low=0.0, step=step_px, count=math.ceil(size / step_px) + 3, order=order)
-    for at, size, order in zip((ys, xs), SIZE_PX, orders, strict=True)
+    fields.basis(jnp.asarray(at, jnp.float32), low=0.0, step=step_px, count=len(knots), order=order)
+    for at, knots, order in zip((ys, xs), knots_px(step_px), orders, strict=True)
   )
   return down, across
 
@@ -95,14 +100,9 @@ def _solve(parts, stiff: float, calm: float) -> jax.Array:
   return jax.scipy.linalg.solve(normal, right.ravel(), assume_a='pos').reshape(ny, nx)
 
 
-def knots_px(step_px: float) -> list[np.ndarray]:
-  """Returns page y (ny,) and x (nx,) of the middles of a surface's B-splines."""
-  return [step_px * (np.arange(math.ceil(size / step_px) + 3) - 1.0) for size in SIZE_PX]
-
-
 def translation(shift_px: jax.Array) -> Surface:
   """Returns the surface that moves everything by (2,) page x, y."""
-  return Surface(jnp.broadcast_to(shift_px[::-1, None, None], (2, *(math.ceil(n / 1000) + 3 for n in SIZE_PX))), 1000.0)
+  return Surface(jnp.broadcast_to(shift_px[::-1, None, None], (2, *map(len, knots_px(1000.0)))), 1000.0)
 
 
 def displace(moved: jax.Array, surface: Surface) -> jax.Array:

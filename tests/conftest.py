@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import simval, variants
+from ecgjax import samples, simval, variants
 
 
 @pytest.fixture(scope='session')
@@ -39,3 +39,11 @@ def printed():
 def page(printed, beats_mv) -> np.ndarray:
   """(1700, 2200, 3) uint8, a page as the competition prints it."""
   return printed(0, beats_mv)
+
+
+@pytest.fixture(scope='session')
+def sample(tmp_path_factory):
+  """Three training records at one rate, the only one that is compiled here (the real page has it, too)."""
+  out = tmp_path_factory.mktemp('sample') / 'data'
+  samples.write_folder(out, records=3, tests=1, seed=1, rates_hz=(250,))
+  return out

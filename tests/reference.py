@@ -1,6 +1,9 @@
 """Slow, plain judges that share no code with the package."""
 
+import csv
 import math
+
+import numpy as np
 
 
 def lead_power(true, pred, max_shift):
@@ -69,3 +72,10 @@ def classes_of_a_px(grid, text, trace):
     shares[name] = left * min(max(cover, 0.0), 1.0)
     left -= shares[name]
   return [left, shares['grid'], shares['text'], shares['trace']]
+
+
+def table(path, leads):
+  """(12, samples) mV of a competition's CSV, NaN where a cell is empty."""
+  with path.open() as file:
+    rows = list(csv.DictReader(file))
+  return np.array([[float(row[lead] or 'nan') for row in rows] for lead in leads])

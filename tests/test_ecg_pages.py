@@ -1,45 +1,25 @@
 import csv
-import importlib.util
 import io
 import os
-import pathlib
 import shutil
 import sys
 
 import numpy as np
 import pytest
+import reference
 from PIL import Image
 
 from data_builders.ecg_pages import __main__ as command
 from data_builders.ecg_pages import builder
 from ecgjax import data as stream
-from ecgjax import folder, geometry, model, records, samples
+from ecgjax import folder, geometry, model, records
 from ecgjax.layout import LEADS
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 FS = 250
 PX_PER_MV = 78.7402
 TO_PAGE = (0.02, 1.05, 30.0, -1.02, 0.01, 1900.0, 1e-5, 2e-5)  # photo px -> page px: on its side, in perspective
 GOOD = ('900000001', '900000002', '900000003')
 TRACE, TEXT, GRID, BARE = (model.CLASSES.index(name) for name in ('trace', 'text', 'grid', 'background'))
-
-
-@pytest.fixture(scope='module')
-def script():
-  spec = importlib.util.spec_from_file_location('make_sample_data', ROOT / 'scripts' / 'make_sample_data.py')
-  assert spec is not None
-  assert spec.loader is not None
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-@pytest.fixture(scope='module')
-def sample(tmp_path_factory):
-  """Three training records at one rate, the only one that is compiled here (the real page has it, too)."""
-  out = tmp_path_factory.mktemp('sample') / 'data'
-  samples.write_folder(out, records=3, tests=1, seed=1, rates_hz=(FS,))
-  return out
 
 
 @pytest.fixture
@@ -86,12 +66,6 @@ def photo(built):
   return only
 
 
-def table(path):
-  with path.open() as file:
-    rows = list(csv.DictReader(file))
-  return np.array([[float(row[lead] or 'nan') for row in rows] for lead in LEADS])
-
-
 def test_bad_records_are_listed_with_a_reason_and_the_others_are_built(built, pages):
   _, out, code, stdout = built
   assert code == 1
@@ -131,7 +105,7 @@ def test_an_example_holds_the_page_and_the_csv_as_they_are(built, pages):
   for record in GOOD:
     page = pages[record]
     np.testing.assert_array_equal(page['image'], np.asarray(Image.open(data / f'train/{record}/{record}-0001.png')))
-    np.testing.assert_array_equal(page['mv'], table(data / f'train/{record}/{record}.csv').astype(np.float32))
+    np.testing.assert_array_equal(page['mv'], reference.table(data / f'train/{record}/{record}.csv', LEADS).astype(np.float32))
     np.testing.assert_array_equal(page['lattice'], geometry.page_lattice())
     assert (int(page['fs']), str(page['variant'])) == (FS, '0001')
 
@@ -302,28 +276,3 @@ def test_a_mistake_ends_with_one_sentence_and_its_exit_code(tmp_path, monkeypatc
   assert command.main(arguments) == code
   assert error in capsys.readouterr().err
   assert not (tmp_path / 'out' / '.partial').exists()
-
-
-def test_the_sample_has_the_competitions_form(sample):
-  records = folder.list_train(sample)
-  assert [r.id for r in records] == list(GOOD)
-  assert [list(r.images) for r in records] == [['0001']] * 3
-  assert [r.id for r in folder.list_test(sample)] == ['900000004']
-  mv = table(records[0].csv)
-  quarter = [0, None, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-  for values, q in zip(mv, quarter, strict=True):
-    shown = np.arange(10 * FS) if q is None else np.arange(625 * q, 625 * (q + 1))
-    np.testing.assert_array_equal(np.flatnonzero(~np.isnan(values)), shown)
-  assert np.abs(mv * 1000 - np.round(mv * 1000))[~np.isnan(mv)].max() < 1e-6
-  runs = samples._runs(np.broadcast_to(np.arange(10250.0), (12, 10250)), fs=1025)
-  assert [(runs[lead][0], len(runs[lead])) for lead in ('I', 'aVR', 'V1', 'V4', 'II')] == [
-    (0, 2562), (2562, 2562), (5125, 2562), (7687, 2562), (0, 10250)]  # fmt: skip
-
-
-def test_a_folder_that_the_script_did_not_write_is_never_replaced(script, tmp_path, capsys):
-  (tmp_path / 'mine').mkdir()
-  (tmp_path / 'mine' / 'thesis.txt').touch()
-  assert script.main(['--out', str(tmp_path / 'mine'), '--overwrite']) == 2
-  assert 'was not written by this command' in capsys.readouterr().err
-  assert [path.name for path in tmp_path.rglob('*')] == ['mine', 'thesis.txt']
-  assert script.main(['--out', str(tmp_path / 'new'), '--records', '0']) == 2
