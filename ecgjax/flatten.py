@@ -26,7 +26,7 @@ class Flat(NamedTuple):
   """A picture laid flat: h x w px of STEP_PX page px each.
 
   Attributes:
-    lines: (h, w) darkness against the neighbourhood, in units of its own spread there; 0 outside the picture.
+    lines: (n h, n w), n being 1 or STEP_PX: darkness against the neighbourhood, in units of its own spread there; 0 outside the picture.
     ink: (h, w) 0..1, how dark against the neighbourhood even the lightest colour is: traces, text, bars, black grids.
     use: (2, h, w) 0 or 1, whether the px may speak of the grid along y and x: it lies in the picture and holds no ink, or a line.
   """
@@ -36,9 +36,9 @@ class Flat(NamedTuple):
   use: jax.Array
 
 
-def centres_px() -> tuple[np.ndarray, np.ndarray]:
-  """Returns page y (h,) and x (w,) of the flat picture's px."""
-  ys, xs = ((np.arange(n) + 0.5) * STEP_PX for n in SIZE)
+def centres_px(*, step_px: float = STEP_PX) -> tuple[np.ndarray, np.ndarray]:
+  """Returns page y and x of the px of a flat picture with px of `step_px` page px."""
+  ys, xs = (np.arange(step_px / 2, limit, step_px) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX))
   return ys, xs
 
 
@@ -69,7 +69,7 @@ def blur(a: jax.Array, sigma_px: float) -> jax.Array:
   return a
 
 
-def lay_flat(image: jax.Array, found: jax.Array, size_px: jax.Array, *, scale: float) -> jax.Array:
+def lay_flat(image: jax.Array, found: jax.Array, size_px: jax.Array, *, scale: float, step_px: int = STEP_PX) -> jax.Array:
   """Samples a picture in the page frame.
 
   Args:
@@ -77,16 +77,18 @@ def lay_flat(image: jax.Array, found: jax.Array, size_px: jax.Array, *, scale: f
     found: (45, 57, 2) image px of the nodes.
     size_px: (2,) width and height of the picture without its padding.
     scale: image px per page px, for the anti-aliasing.
+    step_px: page px per px.
 
   Returns:
-    (h, w, 4): colours, and whether the px lies in the picture.
+    (1700 / step_px, 2200 / step_px, 4): colours, and whether the px lies in the picture.
   """
   rows, cols = geometry.nodes_px()
-  ys, xs = centres_px()
+  ys, xs = centres_px(step_px=step_px)
   down, across = (jnp.asarray(geometry.spline_weights(k, a), jnp.float32) for k, a in ((rows, ys), (cols, xs)))
   at = jnp.einsum('hr,rcd,wc->hwd', down, found, across, precision='highest')
   inside = ((at > 1) & (at < size_px - 1)).all(-1)
-  shrink = max(1.0, scale * STEP_PX)  # less lets thin lines' third harmonic through: folded back, it costs 0.1 px
+  # less lets more of thin lines' third harmonic through: with px of 2 page px it folds back onto the first, and is 0.1 px off even so
+  shrink = max(1.0, scale * step_px)
   return jnp.concatenate([geometry.sample(image, at, shrink=(shrink, shrink)), inside[..., None]], axis=-1)
 
 
@@ -94,21 +96,27 @@ def prepare(flat: jax.Array) -> Flat:
   """Takes paper, light and ink out of a flat picture, so that the grid remains.
 
   Args:
-    flat: (h, w, 4) as `lay_flat` gives it.
+    flat: (n h, n w, 4) as `lay_flat` gives it, n being 1 or STEP_PX.
 
   Returns:
     What is left.
   """
+  fine, n = flat, flat.shape[0] // SIZE[0]
+  flat = reduced(fine, n, n)
   inside = flat[..., 3]
 
-  def darkness(brightness):
-    paper_like = blur(brightness * inside, 16.0) / (blur(inside, 16.0) + 1e-3)
-    return (paper_like - brightness) / (paper_like + 0.03) * inside
+  def paper_like(brightness):
+    return blur(brightness * inside, 16.0) / (blur(inside, 16.0) + 1e-3)
 
-  dark = darkness(flat[..., :3].mean(-1))
+  def darkness(brightness, paper, inside=inside):
+    return (paper - brightness) / (paper + 0.03) * inside
+
+  light = paper_like(flat[..., :3].mean(-1))
+  dark = darkness(flat[..., :3].mean(-1), light)
   spread = jnp.sqrt(blur(dark**2, 32.0) / (blur(inside, 32.0) + 1e-3)) + 0.01
   brightest = functools.reduce(jnp.maximum, (flat[..., i] for i in range(3)))  # .max(-1) is 15 times as slow before a product on XLA's CPU
-  ink = darkness(blur(brightest, 1.2))
+  smooth = blur(brightest, 1.2)
+  ink = darkness(smooth, paper_like(smooth))
   some, there = ink[::4, ::4].ravel(), inside[::4, ::4].ravel()
   level = jnp.nanquantile(jnp.where(there > 0, some, jnp.nan), 1 - INK_SHARE / 100)
   widened = lambda a, size: jax.lax.reduce_window(a, 0.0, jax.lax.max, size, (1, 1), 'SAME')
@@ -118,4 +126,16 @@ def prepare(flat: jax.Array) -> Flat:
   line = jnp.stack(along) > LINE_SHARE
   black = jnp.prod((line * is_ink).sum((1, 2)) / (is_ink.sum() + 1e-6)) > BLACK
   use = inside * jnp.maximum(1 - widened(is_ink, (5, 5)), line & black)
-  return Flat(jnp.clip(dark / spread, -2.0, 2.5), jnp.clip(ink / (level + 1e-6), 0, 1), use)
+  lines = darkness(fine[..., :3].mean(-1), repeated(light, n), fine[..., 3]) / repeated(spread, n)
+  return Flat(jnp.clip(lines, -2.0, 2.5), jnp.clip(ink / (level + 1e-6), 0, 1), use)
+
+
+def reduced(a: jax.Array, down: int, across: int) -> jax.Array:
+  """The means of all `down` x `across` px (h, w, ...)."""
+  h, w, *rest = a.shape
+  return a.reshape(h // down, down, w // across, across, *rest).mean((1, 3))
+
+
+def repeated(a: jax.Array, times: int) -> jax.Array:
+  """Every px (h, w) as `times` x `times`."""
+  return jnp.repeat(jnp.repeat(a, times, 0), times, 1)

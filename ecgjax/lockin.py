@@ -43,29 +43,34 @@ def squares(at_px: jax.Array, *, first_px: float, pitch_px: float, snapped: bool
   return jnp.interp(at_px, jnp.asarray(np.round(first_px + count * pitch_px) + 0.5), jnp.asarray(count))
 
 
-def demodulate(flat: flatten.Flat, *, pitch_px: float, window: float = WINDOW) -> Tones:
+def demodulate(flat: flatten.Flat, *, pitch_px: float, window: float = WINDOW, harmonic: int = 1) -> Tones:
   """Multiplies by the grid's wave and smooths: matrix products only. Of lines snapped to px centres or not, what is seen more clearly.
 
   Args:
     flat: as prepared.
     pitch_px: distance of the lines in page px.
     window: sigma of the smoothing in pitches.
+    harmonic: of the grid's wave: with a displacement its angle turns so many times as far.
 
   Returns:
     The tones, on a mesh of one pitch.
   """
-  points = [jnp.asarray(a, jnp.float32) for a in flatten.centres_px()]
+  times = flat.lines.shape[0] // flat.ink.shape[0]
+  steps = flatten.STEP_PX / times, flatten.STEP_PX
+  fine, points = ([jnp.asarray(a, jnp.float32) for a in flatten.centres_px(step_px=step)] for step in steps)
   at = [jnp.arange(pitch_px / 2, limit, pitch_px) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX)]
   plain = [gaussian(a, p, window * pitch_px) for a, p in zip(at, points, strict=True)]
   over = lambda a: plain[0] @ a @ plain[1].T
   zs, sures = [], []
   for axis, first in enumerate((paper.GRID_Y_PX, paper.GRID_X_PX)):
-    s, waves = flat.lines * flat.use[axis], []
+    s, waves = flat.lines * flatten.repeated(flat.use[axis], times), []
+    smooth = flatten.reduced(s, 1, times) @ plain[1].T if axis == 0 else plain[0] @ flatten.reduced(s, times, 1)
     for snapped in (True, False):
-      tuned = plain[axis] * jnp.exp(-2j * math.pi * squares(points[axis], first_px=first, pitch_px=pitch_px, snapped=snapped))
-      waves.append(tuned @ s @ plain[1].T if axis == 0 else plain[0] @ s @ tuned.T)
+      wave = jnp.exp(-2j * math.pi * harmonic * squares(fine[axis], first_px=first, pitch_px=pitch_px, snapped=snapped))
+      tuned = wave * gaussian(at[axis], fine[axis], window * pitch_px)
+      waves.append(tuned @ smooth if axis == 0 else smooth @ tuned.T)
     zs.append(jnp.where(jnp.abs(waves[0]).sum() >= jnp.abs(waves[1]).sum(), *waves))
-    sures.append(jnp.abs(zs[-1]) ** 2 / ((over(flat.use[axis]) + 0.05) * (over(s * s) + 0.02)))
+    sures.append(jnp.abs(zs[-1]) ** 2 / ((over(flat.use[axis]) + 0.05) * (over(flatten.reduced(s * s, times, times)) + 0.02)))
   return Tones(jnp.stack(zs), jnp.clip(jnp.stack(sures), 0, 1), at[0], at[1])
 
 

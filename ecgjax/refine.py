@@ -1,10 +1,10 @@
 """The last px of a page whose lines lie about where they belong: every line in its place, as far as two halves of the page say the same.
 
 The 1 mm grid says where its lines are, but not which they are: a displacement of a whole line looks like none. Which line is which
-follows from the slopes between neighbouring lines, as in the unwrapping of a phase. And what it says is noisy: by 0.05 px on a crumpled
-photograph, which must be followed that closely, by 0.2 px on a stained scan, which must not be bent by it. So the squares are shared out to
-two halves, as on a chess board, each is heard alone, and a correction is made as far as one half confirms the other (split-half
-reliability; Brown, Spearman, 1910).
+follows from the slopes between neighbouring lines, as in the unwrapping of a phase. And what it says is noisy: by 0.02 px on a crumpled
+photograph, which must be followed that closely, by 0.06 px and more on a stained scan, which must not be bent by it. So the squares are
+shared out to two halves, as on a chess board, each is heard alone, and a correction is made as far as one half confirms the other
+(split-half reliability; Brown, Spearman, 1910).
 """
 
 import functools
@@ -53,8 +53,16 @@ def refined(flat: flatten.Flat, moved: jax.Array, *, step_px: float, stiff: floa
 
 
 def heard(flat: flatten.Flat) -> Tones:
-  """Returns the tones of a flat page's 1 mm grid, smoothed so far that few are wrong."""
-  return lockin.demodulate(flat, pitch_px=MINOR_PX, window=WINDOW)
+  """Returns the tones of a flat page's 1 mm grid, smoothed so far that few are wrong.
+
+  Thin lines have a second harmonic nearly as strong as the first, whose angle is twice as exact: it counts four times what it is sure of.
+  """
+  if flat.lines.shape == flat.ink.shape:
+    raise ValueError('px of 2 page px are too wide for the second harmonic of the 1 mm grid: lay the picture flat with step_px=1')
+  first, second = (lockin.demodulate(flat, pitch_px=MINOR_PX, window=WINDOW, harmonic=n) for n in (1, 2))
+  sure = first.sure + 4 * second.sure
+  apart = jnp.angle(second.z * jnp.conj(first.z) ** 2) / 2
+  return first._replace(z=first.z * jnp.exp(4j * second.sure / (sure + 1e-12) * apart), sure=sure)
 
 
 def _off_px(tones: Tones) -> jax.Array:

@@ -22,9 +22,9 @@ COARSE_PX = 300.0  # knots of the surfaces that straighten
 PLACE_PX, PLACE_STIFF = 300.0, 30.0  # knots and stiffness
 PLACINGS = 3  # at most: once more only if a line was a whole square off. Where the 5 mm grid is invisible, each pulls by a px or so
 STAY = 0.002  # how sure the 5 mm grid must be to have as much say as the landmarks: seen well it is 0.01 to 0.1, invisible 0.001
-# doubt, and the rms error of nodes of so much doubt: on the first four pages of every variant of sim:val, fax left out
-OFF_PX = (0.3, 0.5, 0.65, 0.8, 1.0, 1.2, 1.5, 4.0), (0.03, 0.08, 0.125, 0.23, 0.4, 1.0, 2.5, 3.5)
-SEEN = 0.25  # median confidence of nodes below which the grid does not bear a lattice out
+# doubt, and the rms error of nodes of so much doubt: on the first four pages of every variant of sim:val
+OFF_PX = (0.3, 0.5, 0.7, 1.0, 1.3, 1.7, 2.3, 4.0), (0.03, 0.08, 0.1, 0.17, 0.25, 1.0, 3.2, 3.5)
+SEEN = 0.95  # median confidence of nodes below which the grid does not bear a lattice out: then some are a whole line off
 SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)  # image px per page px for which pictures are laid flat
 
 
@@ -45,7 +45,8 @@ def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> 
   to_image = np.diag([1 / smaller, 1 / smaller, 1.0]) @ plane
   scale = min(SCALES, key=lambda s: abs(np.log(s * smaller / max(seen, 1e-3))))
   size, padded, to_image = jnp.array(image.shape[1::-1], jnp.float32), geometry.padded(image), jnp.asarray(to_image, jnp.float32)
-  return lambda moved: _flatten(padded, to_image, moved, size, scale=scale)
+  step_px = flatten.STEP_PX if coarse else 1
+  return lambda moved: _flatten(padded, to_image, moved, size, scale=scale, step_px=step_px)
 
 
 def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
@@ -103,9 +104,9 @@ def settled(image: np.ndarray, plane: np.ndarray, moved: jax.Array, templates: j
   return plane, moved, shown, judged
 
 
-@functools.partial(jax.jit, static_argnames='scale')
-def _flatten(image, plane, moved, size, *, scale: float):
-  return flatten.prepare(flatten.lay_flat(image, flatten.lattice(plane, moved), size, scale=scale))
+@functools.partial(jax.jit, static_argnames=('scale', 'step_px'))
+def _flatten(image, plane, moved, size, *, scale: float, step_px: int):
+  return flatten.prepare(flatten.lay_flat(image, flatten.lattice(plane, moved), size, scale=scale, step_px=step_px))
 
 
 @jax.jit

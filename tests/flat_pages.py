@@ -8,8 +8,8 @@ from ecgjax import flatten, geometry, paper
 
 
 def flat_of(page, moved):
-  """The page as it looks if what belongs at p is found at p - moved(p), both (850, 1100, 2); judge: SciPy's spline interpolation."""
-  ys, xs = flatten.centres_px()
+  """The page as it looks if what belongs at p is found at p - moved(p), on the mesh of `moved`; judge: SciPy's spline interpolation."""
+  ys, xs = flatten.centres_px(step_px=paper.HEIGHT_PX / len(moved))
   x, y = np.meshgrid(xs, ys)
   at = [(y + moved[..., 1] - 0.5), (x + moved[..., 0] - 0.5)]
   smooth = ndimage.gaussian_filter(page.astype(np.float32) / 255, (0.7, 0.7, 0))
@@ -18,9 +18,10 @@ def flat_of(page, moved):
 
 
 def at_nodes(moved):
-  ys, xs = flatten.centres_px()
+  step_px = paper.HEIGHT_PX / len(moved)
+  ys, xs = flatten.centres_px(step_px=step_px)
   rows, cols = (np.clip(n, 1, size - 1) for n, size in zip(geometry.nodes_px(), (paper.HEIGHT_PX, paper.WIDTH_PX), strict=True))
-  places = np.meshgrid((rows - ys[0]) / 2, (cols - xs[0]) / 2, indexing='ij')
+  places = np.meshgrid((rows - ys[0]) / step_px, (cols - xs[0]) / step_px, indexing='ij')
   return np.stack([ndimage.map_coordinates(moved[..., c], places, order=1, mode='nearest') for c in (0, 1)], axis=-1)
 
 

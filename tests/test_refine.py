@@ -12,7 +12,7 @@ TRUE = geometry.page_lattice()
 
 
 def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
-  ys, xs = flatten.centres_px()
+  ys, xs = flatten.centres_px(step_px=1)
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
   found = refine.refined(flatten.prepare(flat_pages.flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2)
@@ -22,18 +22,42 @@ def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
 
 @pytest.mark.parametrize('snapped', [True, False])
 def test_what_one_neighbourhood_says_of_a_page_in_its_place_is_hardly_off_snapped_or_not(beats_mv, snapped):
-  """Lines snapped to px centres jitter by up to 0.5 px; a wave of constant pitch makes that 0.16 px, thin lines' aliases another 0.1."""
+  """Lines snapped to px centres jitter by up to 0.5 px; a wave of constant pitch makes that 0.16 px, aliases of thin lines another 0.1."""
   style = looks.competition()._replace(snap=jnp.float32(snapped))
   drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(), style=style, rate_hz=500)
-  flat = flatten.prepare(flatten.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0))
+  flat = flatten.prepare(flatten.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0, step_px=1))
   tones = refine.heard(flat)
-  off_px = np.angle(np.asarray(tones.z))[:, 40:-10, 10:-10] * paper.MINOR_PX / 2 / np.pi
-  assert np.sqrt((off_px**2 * tones.sure[:, 40:-10, 10:-10]).sum() / tones.sure[:, 40:-10, 10:-10].sum()) < 0.06
+  assert rms_off_px(tones) < 0.04
+
+
+def rms_off_px(tones):
+  """Of what each neighbourhood says of a page that lies in its place, below its header."""
+  off_px, sure = (np.asarray(a)[:, 40:-10, 10:-10] for a in (lockin.offset_px(tones, pitch_px=paper.MINOR_PX), tones.sure))
+  return np.sqrt((off_px**2 * sure).sum() / sure.sum())
+
+
+def test_the_second_harmonic_takes_a_quarter_off_the_noise(page):
+  noisy = np.clip(page + np.random.default_rng(0).normal(0, 60, page.shape[:2])[..., None], 0, 255)
+  flat = flatten.prepare(flat_pages.flat_of(noisy, np.zeros((*page.shape[:2], 2))))
+  first = lockin.demodulate(flat, pitch_px=paper.MINOR_PX, window=refine.WINDOW)
+  assert rms_off_px(refine.heard(flat)) < 0.75 * rms_off_px(first)
+
+
+def test_the_second_harmonic_is_not_looked_for_where_it_folds_back(page):
+  with pytest.raises(ValueError, match='step_px=1'):
+    refine.heard(flatten.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2)))))
+
+
+def test_fine_and_coarse_px_show_the_same_ink_and_the_same_use(page):
+  coarse, fine = (flatten.prepare(flat_pages.flat_of(page, np.zeros((1700 // n, 2200 // n, 2)))) for n in (2, 1))
+  assert fine.lines.shape == page.shape[:2] and fine.ink.shape == coarse.ink.shape == flatten.SIZE
+  np.testing.assert_allclose(fine.ink, coarse.ink, atol=1e-5)
+  np.testing.assert_array_equal(fine.use, coarse.use)
 
 
 def test_a_displacement_beyond_half_a_square_is_told_line_by_line(page):
   """Its angle alone says nothing of whole lines: 6.5 px look like -1.4."""
-  ys, xs = flatten.centres_px()
+  ys, xs = flatten.centres_px(step_px=1)
   x, y = np.meshgrid(xs, ys)
   bump = 6.5 * np.exp(-((x - 1200) ** 2 + (y - 1000) ** 2) / 2 / 160**2)
   moved = np.stack([bump, -bump], axis=-1)
@@ -73,7 +97,7 @@ def test_what_one_half_says_and_the_other_denies_is_not_believed():
 def test_a_noisy_page_in_its_place_is_hardly_moved_and_a_clean_one_that_is_not_is(page):
   """The noise alone would bend the page by 0.2 px: what one half of the squares says, the other denies."""
   noisy = np.clip(page + np.random.default_rng(0).normal(0, 60, page.shape[:2])[..., None], 0, 255)
-  ys, xs = flatten.centres_px()
+  ys, xs = flatten.centres_px(step_px=1)
   moved = np.stack(np.broadcast_arrays(0.8 * np.sin(ys[:, None] / 60), 0.8 * np.cos(xs / 60)), axis=-1)
   told = {}
   for what, image, shift in (('noisy', noisy, 0 * moved), ('wavy', page, moved)):
