@@ -123,6 +123,28 @@ def load_weights(path) -> tuple[dict, dict]:
   return params, meta
 
 
+def load_network(path, build, *, part: str) -> tuple[Any, dict, dict]:
+  """Reads a weights file and builds the network it belongs to.
+
+  Args:
+    path: of the file.
+    build: from the file's `meta['model']` to the network, a pair of pure functions.
+    part: what the file must say besides: 'strip' if it is a trace network's, 'canvas' if a page network's.
+
+  Returns:
+    (network, params, meta).
+
+  Raises:
+    ValueError: if the file is missing, damaged, another network's, or of other shapes.
+  """
+  params, meta = load_weights(path)
+  if part not in meta:
+    raise ValueError(f'{path} belongs to another network: it says nothing of a {part}; choose another file')
+  net = build(**meta['model'])
+  compare(params, jax.eval_shape(net.init, jax.random.key(0)), path)
+  return net, params, meta
+
+
 def _steps(folder: pathlib.Path) -> list[pathlib.Path]:
   return sorted(folder.glob('step_*'))
 

@@ -63,13 +63,9 @@ def reader(path=WEIGHTS) -> Reader:
     A Reader.
 
   Raises:
-    ValueError: if the file is missing or holds no trace network.
+    ValueError: as `checkpoint.load_network`.
   """
-  params, meta = checkpoint.load_weights(path)
-  if 'strip' not in meta:
-    raise ValueError(f'{path} holds a page network; give --weights those of a trace network')
-  net = model.network(**meta['model'])
-  checkpoint.compare(params, jax.eval_shape(net.init, jax.random.key(0)), path)
+  net, params, meta = checkpoint.load_network(path, model.network, part='strip')
   page = layout.make(meta['strip']['layout'])
   frame = geometry.frame(page, rate_hz=meta['strip']['rate_hz'], height_px=meta['strip']['height_px'])
   read = make_trace(net.apply, page=page, frame=frame)

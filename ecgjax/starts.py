@@ -25,13 +25,9 @@ def network(*, path=WEIGHTS):
     (uint8 canvas -> (turn's log-probabilities (4,), (3, 3) canvas units -> page units), side of the canvas in px).
 
   Raises:
-    ValueError: if the file is missing or holds no page network.
+    ValueError: as `checkpoint.load_network`.
   """
-  params, meta = checkpoint.load_weights(path)
-  if 'canvas' not in meta:
-    raise ValueError(f'{path} holds no page network')
-  net = pagenet.network(**meta['model'])
-  checkpoint.compare(params, jax.eval_shape(net.init, jax.random.key(0)), path)
+  net, params, meta = checkpoint.load_network(path, pagenet.network, part='canvas')
 
   @jax.jit
   def look(canvas):

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from ecgjax import checkpoint
+from ecgjax import checkpoint, model, starts
 
 
 class State(NamedTuple):
@@ -208,3 +208,8 @@ def test_weights_without_their_network_are_refused(tmp_path):
   checkpoint.save_weights(tmp_path / 'w.safetensors', state(0).params, meta={})
   with pytest.raises(ValueError, match='says nothing of the network it belongs to'):
     checkpoint.load_weights(tmp_path / 'w.safetensors')
+
+
+def test_one_networks_weights_do_not_pass_for_anothers():
+  with pytest.raises(ValueError, match='page.safetensors belongs to another network: it says nothing of a strip'):
+    checkpoint.load_network(starts.WEIGHTS, model.network, part='strip')
