@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import assemble, checkpoint, decode, geometry, layout, model, rectify
+from ecgjax import assemble, checkpoint, decode, fuse, geometry, layout, model, rectify
 from ecgjax.decode import Trace
 
 WEIGHTS = pathlib.Path(__file__).with_name('weights') / 'trace.safetensors'
@@ -25,12 +25,12 @@ class Recording(NamedTuple):
     leads: lead name -> (n,) mV; nan where nothing of the lead was seen.
     std: lead name -> (n,) standard deviation in mV.
     fs: samples per second.
-    quality: lead name -> 0..1, share of the lead's columns in which the trace was seen.
+    quality: lead name -> 0..1, share of the lead's columns in which its own trace was seen.
     layout: name of the page's layout.
     status: 'ok' or 'review'.
     warnings: sentences, empty where all is well.
     lattice: (45, 57, 2) image x, y of the page's nodes.
-    trace: the rows as read, for pictures.
+    trace: the rows as read, each for itself, for pictures.
   """
 
   leads: dict[str, np.ndarray]
@@ -161,7 +161,8 @@ def digitize(
   trace = reader.trace(image, lattice)
   segments = [reader.page.scored(lead) for lead in layout.LEADS]
   counts = counts or {s.lead: s.count(fs) for s in segments}
-  read = _assemble(trace, tuple(segments), reader.page, reader.frame, float(fs), tuple(counts[s.lead] for s in segments))
+  better = _fused(trace, reader.page, reader.frame)
+  read = _assemble(better, tuple(segments), reader.page, reader.frame, float(fs), tuple(counts[s.lead] for s in segments))
   leads, std = ({s.lead: np.asarray(v[i], np.float64) for s, v in zip(segments, read, strict=True)} for i in (0, 1))
   quality = {s.lead: _quality(trace, s, reader.frame) for s in segments}
   if not any(quality.values()):
@@ -183,6 +184,9 @@ def seen_rows(trace: Trace) -> np.ndarray:
 def finite(leads: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Returns the leads with 0 mV for absent samples: what the competition's format and score demand."""
   return {lead: np.nan_to_num(mv, nan=0.0) for lead, mv in leads.items()}
+
+
+_fused = jax.jit(lambda trace, page, frame: fuse.fuse(trace, layout=page, frame=frame), static_argnums=(1, 2))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))

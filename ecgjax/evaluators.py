@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import assemble, digitize, geometry, metrics, plot, pose, simval, truth, views
+from ecgjax import assemble, digitize, fuse, geometry, metrics, plot, pose, simval, truth, views
 from ecgjax.layout import LEADS, Layout
 
 HEAD = f'{"":<8}{"n":>5}{"score dB":>10}{"median dB":>11}{"worst dB":>10}{"r":>8}{"rmse uV":>9}'
@@ -68,6 +68,7 @@ def trace_snr(
 
   @jax.jit
   def leads(found):
+    found = fuse.fuse(found, layout=page, frame=frame)
     return [assemble.lead(found, s, layout=page, frame=frame, fs=fs, count=s.count(fs))[0] for s in segments]
 
   def run(params) -> Result:

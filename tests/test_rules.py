@@ -17,7 +17,7 @@ ORDER = [
   'paper', 'layout', 'glyphs', 'strokes', 'rhythm', 'waves', 'noise', 'signals', 'packs', 'truth', 'looks', 'render', 'geometry',
   'fields', 'bend', 'wear', 'folds', 'capture', 'codec', 'degrade', 'plane', 'surface', 'flatten', 'lockin', 'landmarks', 'refine',
   'settle', 'upright', 'spectrum', 'variants', 'model', 'pagenet', 'views', 'pose', 'decode', 'losses', 'metrics', 'assemble',
-  'records', 'data', 'update', 'mesh', 'checkpoint', 'log', 'plot', 'simval', 'starts', 'rectify', 'register', 'digitize',
+  'fuse', 'records', 'data', 'update', 'mesh', 'checkpoint', 'log', 'plot', 'simval', 'starts', 'rectify', 'register', 'digitize',
   'evaluators', 'tasks', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict',
 ]  # fmt: skip
 # a default that may be given without its name
