@@ -13,21 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import bend, geometry, register, simval, variants
+from ecgjax import bend, geometry, register, simval
 
 VARIANTS = '0003,0004,0005,0006,0009,0010,0011,0012'
 
 
-def original(mv: jax.Array, name: str, number: int) -> np.ndarray:
-  """Returns (1700, 2200, 3) uint8, the competition's clean original of the page `number` of a variant of sim:val."""
-  key = simval.case_key(name, number)
-  at_page = jax.random.split(key, 3)[1]  # the header comes from it
-  return np.asarray(simval.draw(simval.RATE_HZ)(at_page, mv, variants.draw_look(key, 0)) * 255 + 0.5).astype(np.uint8)
-
-
 def trial(mv: jax.Array, name: str, number: int) -> tuple[float, float, str]:
   """Returns (true rms error in page px or NaN where refused, seconds, what `register` says) of one page."""
-  case, clean = simval.case(mv, name, number), original(mv, name, number)
+  case, clean = simval.case(mv, name, number), simval.original(mv, name, number)
   image = np.ascontiguousarray(np.rot90(case.image, number % 4))
   begin = time.monotonic()
   try:

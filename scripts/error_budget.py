@@ -1,0 +1,106 @@
+"""Where the dB are lost: pages of sim:val read as they are, then with one step after the other replaced by the truth.
+
+python scripts/error_budget.py --signals PACK_OR_WFDB_FOLDER [--pages 4] [--variants A,B] [--weights PATH]
+
+found     the picture alone is given
+lattice   the page lies where it truly does
+mode      in each column the decoder looks around the true row, so it follows no other trace
+visible   which columns show a trace is true, too: nothing is interpolated, nothing taken for a trace
+original  the digital original is read instead of the picture, so neither damage nor camera are left: what remains is the network's own
+labels    the network is replaced by its own target, so only decoding and resampling are left
+
+Prints for each variant the median over pages of dB (cap 60 dB), and last what each step alone adds to it.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecgjax import assemble, checkpoint, decode, digitize, geometry, layout, losses, metrics, model, rectify, simval, truth, variants
+from ecgjax.decode import Trace
+from ecgjax.model import Scores
+
+STEPS = ('found', 'lattice', 'mode', 'visible', 'original', 'labels')
+AROUND_PX = 8.0  # of the true row: the decoder's own window
+SIGMA_PX = 1.5  # of the target, as in configs/unet.py
+
+
+def readings(reader: digitize.Reader, apply: Callable) -> Callable[[simval.Case, np.ndarray], dict[str, Trace]]:
+  """Returns (page, its original (1700, 2200, 3) uint8) -> what is read at each of STEPS."""
+  cut = digitize.make_cut(page=reader.page, frame=reader.frame)
+  plain = jax.jit(decode.soft_argmax)
+
+  @jax.jit
+  def around(scores: Scores, rows_px: jax.Array) -> Trace:
+    heights = jnp.arange(scores.rows.shape[-2])[:, None] + 0.5
+    near = jnp.where(jnp.abs(heights - rows_px[:, None]) <= AROUND_PX, scores.rows, -1e9)
+    return decode.soft_argmax(scores._replace(rows=near), passes=0)._replace(visible=decode.soft_argmax(scores, passes=0).visible)
+
+  @jax.jit
+  def labelled(rows_px: jax.Array, printed: jax.Array) -> Trace:
+    target = losses.column_target(rows_px, printed, height_px=reader.frame.height_px, sigma_px=SIGMA_PX)
+    logp = jnp.log(target + 1e-12)
+    return decode.soft_argmax(Scores(jnp.zeros((*logp[:, :-1].shape, len(model.CLASSES))), logp[:, :-1], logp[:, -1]))
+
+  def read(case: simval.Case, original: np.ndarray) -> dict[str, Trace]:
+    mv, printed = truth.at(jnp.asarray(case.mv), reader.frame.times_s(), layout=reader.page, rate_hz=simval.RATE_HZ)
+    rows_px, seen = reader.frame.rows_px(mv), jnp.asarray(printed, jnp.float32)
+    found = rectify.rectify(case.image)
+    scores, clean = (apply(cut(image, at)) for image, at in ((case.image, case.lattice), (original, geometry.page_lattice())))
+    near = around(scores, rows_px)
+    return {
+      'found': reader.trace(case.image, found.lattice),
+      'lattice': plain(scores),
+      'mode': near,
+      'visible': near._replace(visible=seen),
+      'original': around(clean, rows_px)._replace(visible=seen),
+      'labels': labelled(rows_px, jnp.asarray(printed)),
+    }
+
+  return read
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--signals', required=True, help='pack or WFDB folder to print')
+  parser.add_argument('--pages', type=int, default=4, help='of each variant')
+  parser.add_argument('--variants', default=','.join(variants.VARIANTS), help='names with commas between')
+  parser.add_argument('--weights', default=digitize.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
+  args = parser.parse_args()
+  reader = digitize.reader(args.weights)
+  net, params, _ = checkpoint.load_network(args.weights, model.network, part='strip')
+  read = readings(reader, jax.jit(lambda strips: net.apply(params, strips)))
+  segments = [reader.page.scored(lead) for lead in layout.LEADS]
+
+  @jax.jit
+  def leads(trace: Trace):
+    fs = simval.RATE_HZ
+    return [assemble.lead(trace, s, layout=reader.page, frame=reader.frame, fs=fs, count=s.count(fs))[0] for s in segments]
+
+  def db(case: simval.Case, trace: Trace) -> float:
+    pred = {s.lead: np.asarray(v, np.float64) for s, v in zip(segments, leads(trace), strict=True)}
+    return metrics.image_report(case.leads, pred, fs=simval.RATE_HZ).db_open
+
+  print(f'{"":<8}' + ''.join(f'{step:>10}' for step in STEPS), flush=True)
+  every = []
+  for name in args.variants.split(','):
+    rows = []
+    for number, mv in enumerate(simval.recordings(args.signals, count=args.pages)):
+      case = simval.case(mv, name, number)
+      traces = read(case, simval.original(mv, name, number))
+      rows.append([db(case, traces[step]) for step in STEPS])
+    every += rows
+    print(line(name, np.median(rows, axis=0)), flush=True)
+  median = np.median(every, axis=0)
+  print(line('all', median), line('adds', np.diff(median, prepend=median[0])), sep='\n')
+
+
+def line(name: str, values: np.ndarray) -> str:
+  return f'{name:<8}' + ''.join(f'{v:>10.2f}' for v in values)
+
+
+if __name__ == '__main__':
+  main()
