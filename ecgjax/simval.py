@@ -76,9 +76,8 @@ def case(mv: jax.Array, name: str, number: int) -> Case:
   return Case(name, number, np.asarray(image), np.asarray(lattice), printed_leads(np.asarray(mv)), np.asarray(mv))
 
 
-def original(mv: jax.Array, name: str, number: int) -> np.ndarray:
-  """Returns (1700, 2200, 3) uint8, the digital original of page `number` of a variant, in the competition's look."""
-  key = case_key(name, number)
+def original(key: jax.Array, mv: jax.Array) -> np.ndarray:
+  """Returns (1700, 2200, 3) uint8, the digital original of the page of a `case_key`, in the competition's look."""
   at_page = jax.random.split(key, 3)[1]  # the header comes from it
   return np.asarray(draw(RATE_HZ)(at_page, mv, variants.draw_look(key, 0)) * 255 + 0.5).astype(np.uint8)
 

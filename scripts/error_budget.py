@@ -90,7 +90,7 @@ def main() -> None:
     rows = []
     for number, mv in enumerate(simval.recordings(args.signals, count=args.pages)):
       case = simval.case(mv, name, number)
-      traces = read(case, simval.original(mv, name, number))
+      traces = read(case, simval.original(simval.case_key(name, number), mv))
       rows.append([db(case, traces[step]) for step in STEPS])
     every += rows
     print(line(name, np.median(rows, axis=0)), flush=True)

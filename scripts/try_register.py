@@ -20,7 +20,7 @@ VARIANTS = '0003,0004,0005,0006,0009,0010,0011,0012'
 
 def trial(mv: jax.Array, name: str, number: int) -> tuple[float, float, str]:
   """Returns (true rms error in page px or NaN where refused, seconds, what `register` says) of one page."""
-  case, clean = simval.case(mv, name, number), simval.original(mv, name, number)
+  case, clean = simval.case(mv, name, number), simval.original(simval.case_key(name, number), mv)
   image = np.ascontiguousarray(np.rot90(case.image, number % 4))
   begin = time.monotonic()
   try:
