@@ -76,7 +76,7 @@ def fuse(trace: Trace, *, layout: Layout, frame: Frame) -> Trace:
 
 
 def _fused(part: Trace, of: np.ndarray, frame: Frame) -> Trace:
-  mv, std_mv, limb = frame.millivolts(part.rows_px), part.std_px / STRIP_PX_PER_MV, of.any(1)
+  mv, std_mv, limb = frame.millivolts(part.rows_px), part.std_px / STRIP_PX_PER_MV, (of**2).sum(1) > 0
   weight = jnp.where((part.visible >= SEEN) & limb[:, None], std_mv**-2, 0.0)
   rows = [weight, *(weight.at[row].set(0.0) for row in np.flatnonzero(limb))]  # all of them, and all but one
   told = Told(*(jnp.stack(a) for a in zip(*(_least_squares(mv, w, of, rate_hz=frame.rate_hz) for w in rows), strict=True)))
