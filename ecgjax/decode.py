@@ -24,7 +24,7 @@ class Trace(NamedTuple):
   visible: jax.Array
 
 
-def soft_argmax(scores: Scores, *, window_px: float = 8.0, passes: int = 4, reach_px: float = 40.0) -> Trace:
+def soft_argmax(scores: Scores, *, window_px: float = 40.0, passes: int = 4, reach_px: float = 40.0) -> Trace:
   """Expected row around the mode that fits its neighbours in time best.
 
   The mode is found by a few passes of max-product along time, on cells of CELL_PX rows: each column adds half of the
@@ -33,7 +33,8 @@ def soft_argmax(scores: Scores, *, window_px: float = 8.0, passes: int = 4, reac
 
   Args:
     scores: of one page, (R, H, W), H a multiple of CELL_PX.
-    window_px: > 0; the expectation is taken within this distance of the mode.
+    window_px: > 0; the expectation is taken within this distance of the mode. A steep stroke fills a column over tens of px and
+      tells little of which of them is meant: to expect their middle is off the least.
     passes: 0 for the plain mode of every column.
     reach_px: how far a trace may move from one column to the next.
 

@@ -24,7 +24,7 @@ from ecgjax.decode import Trace
 from ecgjax.model import Scores
 
 STEPS = ('found', 'lattice', 'mode', 'visible', 'original', 'labels')
-AROUND_PX = 8.0  # of the true row: the decoder's own window
+AROUND_PX = 40.0  # of the true row: the decoder's own window
 SIGMA_PX = 1.5  # of the target, as in configs/unet.py
 
 

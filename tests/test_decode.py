@@ -256,3 +256,12 @@ def test_signal_to_label_to_signal_loses_less_than_forty_decibels(recordings, fs
     ratios.append(metrics.reference_ratio(true, pred, fs=fs, cap=1e6))
   print(f'label round trip at {fs} Hz: {10 * np.log10(np.mean(ratios)):.2f} dB, worst {10 * np.log10(min(ratios)):.2f} dB')
   assert 10 * np.log10(np.mean(ratios)) >= 40
+
+
+def test_along_a_steep_stroke_its_middle_is_expected_not_its_darkest_px():
+  rows = np.full((1, 640, 32), -20.0, np.float32)
+  rows[:, 300:340] = 0.0
+  rows[:, 302] = 0.5  # a little darker near one end
+  trace = read_scores(Scores(None, jnp.asarray(rows), jnp.full((1, 32), -20.0)))
+  np.testing.assert_allclose(trace.rows_px, 320.0, atol=1.0)
+  np.testing.assert_allclose(trace.std_px, 40 / 12**0.5, atol=0.3)
