@@ -42,7 +42,7 @@ def get_config(variant: str = '') -> ConfigDict:
     strength=1.0,  # of the varied light, focus and noise on built pages
     together=8 if full else 1,  # examples a device draws at once
   )
-  c.loss = dict(sigma_px=1.5, class_weight=0.5)
+  c.loss = dict(sigma_px=1.5, class_weight=0.5, signal_weight=0.0)  # the last: see configs/finetune.py
   c.ema_decay = 0.998
   c.optim = dict(
     peak_lr=1e-3 if full else 3e-3,

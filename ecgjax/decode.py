@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ecgjax.model import Scores
 
 CELL_PX = 4  # the mode is sought on cells of this height
+WINDOW_PX = 40.0  # of the expectation around the mode
 
 
 class Trace(NamedTuple):
@@ -24,7 +25,7 @@ class Trace(NamedTuple):
   visible: jax.Array
 
 
-def soft_argmax(scores: Scores, *, window_px: float = 40.0, passes: int = 4, reach_px: float = 40.0) -> Trace:
+def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, passes: int = 4, reach_px: float = 40.0) -> Trace:
   """Expected row around the mode that fits its neighbours in time best.
 
   The mode is found by a few passes of max-product along time, on cells of CELL_PX rows: each column adds half of the

@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from ecgjax import decode
 from ecgjax.model import Scores
 from ecgjax.pagenet import Whereabouts
+
+NOISE_FLOOR = 1e-4  # share of the signal's power, 40 dB: less noise than that is no gain
 
 
 def column_target(rows_px: jax.Array, printed: jax.Array, *, height_px: int, sigma_px: float) -> jax.Array:
@@ -73,10 +76,36 @@ def class_xent(scores: Scores, inks: jax.Array) -> jax.Array:
   return -(class_target(inks) * jax.nn.log_softmax(scores.classes, axis=-1)).sum(-1).mean()
 
 
-def trace_loss(scores: Scores, rows_px: jax.Array, printed: jax.Array, inks: jax.Array, *, sigma_px: float, class_weight: float):
-  """Returns what training the trace network minimises, and its two parts by name; see `column_xent` and `class_xent`."""
-  columns, classes = column_xent(scores, rows_px, printed, sigma_px=sigma_px), class_xent(scores, inks)
-  return columns + class_weight * classes, {'columns': columns, 'classes': classes}
+def signal_noise(scores: Scores, rows_px: jax.Array, printed: jax.Array) -> jax.Array:
+  """Noise of what the decoder reads over the signal it should read, pooled over the page: the score's ratio, upside down, as a logarithm.
+
+  Columns in which it follows another trace do not count: no gradient leads from one mode to another, that is for `column_xent` to teach.
+
+  Args:
+    scores: of one page.
+    rows_px: (R, W) fractional row.
+    printed: (R, W) bool.
+
+  Returns:
+    () float32, ln(noise / signal + NOISE_FLOOR); -4.6 is 20 dB. 0 where nothing is printed.
+  """
+  off_px = decode.soft_argmax(scores).rows_px - rows_px
+  counted = printed & (jnp.abs(off_px) < decode.WINDOW_PX)
+  noise = jnp.where(counted, off_px, 0.0) ** 2
+  signal = jnp.where(counted, rows_px - scores.rows.shape[-2] / 2, 0.0) ** 2
+  return jnp.where(counted.any(), jnp.log((noise.sum() + 1e-3) / (signal.sum() + 1e-3) + NOISE_FLOOR), 0.0)
+
+
+def trace_loss(
+  scores: Scores, rows_px: jax.Array, printed: jax.Array, inks: jax.Array, *, sigma_px: float, class_weight: float, signal_weight: float
+):
+  """Returns what training the trace network minimises, and its parts by name: `column_xent`, `class_xent` and `signal_noise`."""
+  parts = {'columns': column_xent(scores, rows_px, printed, sigma_px=sigma_px), 'classes': class_xent(scores, inks)}
+  total = parts['columns'] + class_weight * parts['classes']
+  if signal_weight:
+    parts['signal'] = signal_noise(scores, rows_px, printed)
+    total += signal_weight * parts['signal']
+  return total, parts
 
 
 FINEST = 0.002  # page widths: no cell need claim to know its place better than this

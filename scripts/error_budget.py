@@ -24,7 +24,6 @@ from ecgjax.decode import Trace
 from ecgjax.model import Scores
 
 STEPS = ('found', 'lattice', 'mode', 'visible', 'original', 'labels')
-AROUND_PX = 40.0  # of the true row: the decoder's own window
 SIGMA_PX = 1.5  # of the target, as in configs/unet.py
 
 
@@ -36,7 +35,7 @@ def readings(reader: digitize.Reader, apply: Callable) -> Callable[[simval.Case,
   @jax.jit
   def around(scores: Scores, rows_px: jax.Array) -> Trace:
     heights = jnp.arange(scores.rows.shape[-2])[:, None] + 0.5
-    near = jnp.where(jnp.abs(heights - rows_px[:, None]) <= AROUND_PX, scores.rows, -1e9)
+    near = jnp.where(jnp.abs(heights - rows_px[:, None]) <= decode.WINDOW_PX, scores.rows, -1e9)
     return decode.soft_argmax(scores._replace(rows=near), passes=0)._replace(visible=decode.soft_argmax(scores, passes=0).visible)
 
   @jax.jit

@@ -194,6 +194,26 @@ def test_column_loss_is_zero_at_the_target_and_positive_elsewhere():
   assert float(loss(even)) == pytest.approx(np.log(65) - entropy, rel=1e-3)
 
 
+def test_signal_loss_is_noise_over_signal_as_the_score_has_it():
+  rows, printed = rows_and_printed()
+  scores = lambda at: target_scores(losses.column_target(at, printed, height_px=64, sigma_px=1.5))
+  loss = jax.jit(lambda at: losses.signal_noise(scores(at), rows, printed))
+  count, signal = int(printed.sum()), float(((rows - 32) ** 2)[printed].sum())
+  for off_px in (0.25, -1.0):
+    assert float(loss(rows + off_px)) == pytest.approx(np.log(count * off_px**2 / signal + losses.NOISE_FLOOR), abs=0.02)
+  assert float(loss(rows)) == pytest.approx(np.log(losses.NOISE_FLOOR), abs=0.1)
+
+
+def test_signal_loss_leaves_out_what_follows_another_trace_and_draws_the_rest_to_its_row():
+  rows, printed = jnp.full((1, 16), 20.0), jnp.ones((1, 16), bool)
+  target = losses.column_target(rows.at[0, 3].set(75.0) + 0.5, printed, height_px=96, sigma_px=1.5)
+  loss = jax.jit(jax.value_and_grad(lambda scores: losses.signal_noise(scores, rows, printed)))
+  value, slope = loss(target_scores(target))
+  assert float(value) == pytest.approx(np.log(0.5**2 / (20 - 48) ** 2 + losses.NOISE_FLOOR), abs=0.02)
+  assert not np.asarray(slope.rows[0, :, 3]).any()
+  assert (np.asarray(slope.rows[0, 18, :3]) < 0).all() and (np.asarray(slope.rows[0, 22, :3]) > 0).all()
+
+
 def test_classes_are_peeled_off_from_the_top():
   inks = np.random.default_rng(0).uniform(-0.1, 1.1, size=(3, 5, 7, 3))
   got = np.asarray(losses.class_target(jnp.asarray(inks, jnp.float32)))

@@ -198,17 +198,18 @@ def test_a_checkpoint_of_another_model_ends_with_one_sentence(tmp_path):
   assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == ['step_00000002']
 
 
-def config(variant):
-  spec = importlib.util.spec_from_file_location('unet_config', ROOT / 'configs/unet.py')
+def config(variant, name='unet'):
+  spec = importlib.util.spec_from_file_location(f'{name}_config', ROOT / f'configs/{name}.py')
   assert spec and spec.loader
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module.get_config(variant)
 
 
+@pytest.mark.parametrize('name', ['unet', 'finetune'])
 @pytest.mark.parametrize('variant', ['', 'full', 'small', 'debug'])
-def test_the_config_fits_together(variant):
-  c = config(variant)
+def test_the_config_fits_together(variant, name):
+  c = config(variant, name)
   net = model.network(**c.model)
   assert c.strip.height_px % net.stride[0] == 0 and c.strip.window_px % net.stride[1] == 0
   c.total_steps = 77
@@ -247,7 +248,7 @@ def test_an_update_is_the_gradient_of_both_losses_and_the_average_follows():
 
   def loss(params, example):
     scores = apply(params, example.strips)
-    return losses.trace_loss(scores, example.rows_px, example.printed, example.inks, sigma_px=1.5, class_weight=0.5)
+    return losses.trace_loss(scores, example.rows_px, example.printed, example.inks, sigma_px=1.5, class_weight=0.5, signal_weight=0.0)
 
   seen = []
   draw = lambda key, batch: (seen.append(key), example)[1]
