@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import warnings as python_warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -68,21 +68,24 @@ def reader(path=WEIGHTS) -> Reader:
   net, params, meta = checkpoint.load_network(path, model.network, part='strip')
   page = layout.make(meta['strip']['layout'])
   frame = geometry.frame(page, rate_hz=meta['strip']['rate_hz'], height_px=meta['strip']['height_px'])
-  read = make_trace(net.apply, page=page, frame=frame)
+  read = make_trace(net.apply, page=page, frame=frame, calibration=meta.get('calibration'))
   return Reader(functools.partial(read, jax.device_put(params)), page, frame, meta)
 
 
 SCALES = (1.0, 1.25, 1.6, 2.0, 3.0)  # image px per page px for which strips are cut: each is a program of its own
 
 
-def make_trace(apply, *, page: layout.Layout, frame: geometry.Frame):
+def make_trace(apply, *, page: layout.Layout, frame: geometry.Frame, calibration: Mapping[str, Sequence[float]] | None = None):
   """Returns the way (params, image, lattice) -> Trace; differentiable in all three.
+
+  `calibration` holds what `decode.calibrated` needs by name, as `scripts/calibrate.py` writes it into the header of weights.
 
   Cutting, network and decoder are compiled one by one: in a single program XLA's CPU compiler samples the image anew for
   every convolution tap (26 s a page instead of 3).
   """
   cut = make_cut(page=page, frame=frame)
-  scores, decoded = jax.jit(apply), jax.jit(decode.soft_argmax)
+  calibrated = functools.partial(decode.calibrated, **calibration) if calibration else lambda trace: trace
+  scores, decoded = jax.jit(apply), jax.jit(lambda scores: calibrated(decode.soft_argmax(scores)))
   return lambda params, image, lattice: decoded(scores(params, cut(image, lattice)))
 
 

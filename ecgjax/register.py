@@ -90,7 +90,7 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   borne_out = float(np.median(confidence))
   if borne_out < settle.SEEN:  # where nothing is written, only the grid can tell
     raise ValueError(f'the picture shows its original, but its grid does not bear the lattice out (confidence {borne_out:.2f})')
-  lost = unseen(confidence)
+  lost = unseen(np.asarray(confidence))
   if lost > TORN:  # one part of the page may lie whole lines off, with its ink where the original has none to compare
     raise ValueError(f'the picture shows its original, but {100 * lost:.0f} % of it has no grid that fits; need at most {100 * TORN:.0f} %')
   return Registered(np.asarray(flatten.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32), residual_px)

@@ -99,7 +99,7 @@ def step_share(*, repeats: int, batch: int) -> dict[str, float]:
 
   def loss(params, example):
     scores = net.apply(params, example.strips)
-    return losses.trace_loss(scores, example.rows_px, example.printed, example.inks, sigma_px=1.5, class_weight=0.5)
+    return losses.trace_loss(scores, example.rows_px, example.printed, example.inks, sigma_px=1.5, class_weight=0.5, signal_weight=0.0)
 
   step = jax.jit(update.make_step(loss, tx, draw, ema_decay=0.998))
   drawing = jax.jit(draw)
