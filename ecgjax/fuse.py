@@ -2,7 +2,8 @@
 
 II = I + III (Einthoven, 1912); aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2 (Goldberger, 1942). Where a page shows more limb
 leads at one time than the two that are free, weighted least squares makes all of them more exact, and fills what was not seen of one from
-the others. A row that contradicts the rest is replaced by what they say; where it is not clear which one lies, all stay as they were.
+the others. A row that contradicts the rest is replaced by what they say. Where more than one could be the liar, it is the one without which
+all run far smoother: a reader that takes a letter or a neighbour for the trace jumps. Where that tells nothing, all stay as they were.
 """
 
 from typing import NamedTuple
@@ -19,6 +20,9 @@ from ecgjax.layout import Layout
 LIMBS = {'I': (1.0, 0.0), 'II': (0.0, 1.0), 'III': (-1.0, 1.0), 'aVR': (-0.5, -0.5), 'aVL': (1.0, -0.5), 'aVF': (-0.5, 1.0)}  # of I, II
 NEAR_S = 0.1  # sigma of the neighbourhoods that decide together whom to believe: a few columns agree by chance
 AGREED = 4.0  # chi-square per degree of freedom up to which rows agree. On sim:val 2 loses 0.1 dB, 8 nothing
+AGREED_ALONE = 20.0  # the same of a single column, which a neighbourhood hides: a letter beside the trace lasts for one or two
+AROUND = np.array([1, 2, 3, 2, 1]) / 9  # weights of the columns over which bends are compared
+SMOOTHER = 2.0  # times the squared bends without one row must be larger than without the other, to know which one lies
 KNOWN = 1e-3  # determinant, of the squared trace, above which I and II both follow from the rows
 
 
@@ -36,11 +40,11 @@ class Stretch(NamedTuple):
 
 
 class Told(NamedTuple):
-  """What some rows say of all: (R, W) mV and its variance; (W,) chi-square per degree of freedom around, inf where nothing is checked."""
+  """What some rows say of all: (R, W) mV and its variance; (W,) chi-square in units of what is allowed, inf where nothing is checked."""
 
   mv: jax.Array
   variance: jax.Array
-  chi: jax.Array
+  doubt: jax.Array
 
 
 def stretches(layout: Layout, frame: Frame) -> list[Stretch]:
@@ -80,16 +84,24 @@ def _fused(part: Trace, of: np.ndarray, frame: Frame) -> Trace:
   weight = jnp.where((part.visible >= SEEN) & limb[:, None], std_mv**-2, 0.0)
   rows = [weight, *(weight.at[row].set(0.0) for row in np.flatnonzero(limb))]  # all of them, and all but one
   told = Told(*(jnp.stack(a) for a in zip(*(_least_squares(mv, w, of, rate_hz=frame.rate_hz) for w in rows), strict=True)))
-  agree = told.chi <= AGREED
-  chosen = jnp.where(agree[0], 0, agree.argmax(0))
+  agree = told.doubt <= 1
+  bends = jnp.where(agree[1:], _bends(told.mv[1:], limb), jnp.inf)
+  smoothest, second = jnp.sort(bends, axis=0)[:2]
+  chosen = jnp.where(agree[0], 0, 1 + bends.argmin(0))
   best = Told(*(jnp.take_along_axis(a, jnp.expand_dims(chosen, range(a.ndim - 1)), axis=0)[0] for a in told))
   # I or III may lie as well, if II is all that repeats: then to leave out either makes the others agree
-  better = (agree[0] | (agree.sum(0) == 1)) & limb[:, None]
+  better = (agree[0] | (second > SMOOTHER * smoothest)) & limb[:, None]
   return Trace(
     jnp.where(better, frame.rows_px(best.mv), part.rows_px),
     jnp.where(better, jnp.sqrt(best.variance) * STRIP_PX_PER_MV, part.std_px),
     jnp.where(better, 1.0, part.visible),
   )
+
+
+def _bends(mv: jax.Array, limb: np.ndarray) -> jax.Array:
+  """(N, R, W) mV -> (N, W) squared second differences of all limb leads, around each column."""
+  second = jnp.pad(jnp.diff(mv, n=2, axis=-1), ((0, 0), (0, 0), (1, 1)))
+  return jax.vmap(lambda a: jnp.convolve(a, AROUND, mode='same'))((second**2 * limb[:, None]).sum(1))
 
 
 def _least_squares(mv: jax.Array, weight: jax.Array, of: np.ndarray, *, rate_hz: float) -> Told:
@@ -103,5 +115,6 @@ def _least_squares(mv: jax.Array, weight: jax.Array, of: np.ndarray, *, rate_hz:
   columns = jnp.arange(mv.shape[1])
   near = jnp.exp(-0.5 * ((columns[:, None] - columns) / (NEAR_S * rate_hz)) ** 2)
   square = (weight * (mv - fitted) ** 2).sum(0)
-  chi = near @ jnp.where(freedom > 0, square, 0.0) / jnp.maximum(near @ freedom, 1e-6)
-  return Told(fitted, jnp.einsum('rrw->rw', covariance), jnp.where(freedom > 0, chi, jnp.inf))
+  around = near @ jnp.where(freedom > 0, square, 0.0) / jnp.maximum(near @ freedom, 1e-6)
+  doubt = jnp.maximum(around / AGREED, square / jnp.maximum(freedom, 1) / AGREED_ALONE)
+  return Told(fitted, jnp.einsum('rrw->rw', covariance), jnp.where(freedom > 0, doubt, jnp.inf))

@@ -136,3 +136,12 @@ def test_slopes_pass_through():
   trace, true_px = page(noise_px=0.3)
   slope = jax.grad(lambda rows: ((fused(trace._replace(rows_px=rows)).rows_px - true_px) ** 2).sum())(trace.rows_px)
   assert np.isfinite(slope).all() and (np.abs(np.asarray(slope)[:, columns(0.1, 4.9)]).max(1) > 0).all()
+
+
+@pytest.mark.parametrize('row', [0, 2])
+def test_a_row_that_jumps_to_a_letter_and_back_is_the_liar_though_the_laws_do_not_say_which(row):
+  trace, _ = page()
+  noise = np.random.default_rng(0).normal(size=trace.rows_px.shape) * 0.3
+  at = columns(0.1, 2.4)
+  lies = trace._replace(rows_px=jnp.asarray(320 + noise, jnp.float32).at[row, at.start + 40].add(24.0))  # hidden in the mean around it
+  np.testing.assert_allclose(fused(lies).rows_px[:, at], 320.0, atol=2)
