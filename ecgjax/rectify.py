@@ -129,6 +129,8 @@ def _verdict(image: np.ndarray, judged: settle.Judgement, lattice: np.ndarray, p
     return 'review', f"{100 * lacking:.0f} % of the page's traces lie outside the picture"
   if np.median(judged.confidence) < settle.SEEN:
     return 'review', 'the page was found by its print alone: its grid is hardly seen, so time and height may be off by 1 per cent'
+  if (lost := settle.unseen(judged.confidence)) > settle.TORN:
+    return 'review', f'the page was found, but {100 * lost:.0f} % of it bears no grid that fits: there it may lie whole squares off'
   if abs(pulse_mv - paper.PULSE_MV) > PULSE_OFF_MV:
     return 'review', f'the calibration pulses are {pulse_mv:.2f} mV high by the grid: the gain is not {paper.GAIN_MM_MV:g} mm/mV'
   if judged.score < SURE:

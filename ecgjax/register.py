@@ -25,8 +25,6 @@ INK_SAY = 0.02  # of inks beside fine lines, which are five times as exact where
 LIKELY = 0.3  # correlation with which a start is followed: black-and-white prints with a black grid begin at 0.37, and only the end decides
 ACCEPTED_PX, ALIKE = 1.0, 0.72  # residual and correlation of a page that fits: right originals have 0.81 and more, others at most 0.52
 
-TORN = 0.15  # share of the page that may show no grid: of good pages the worst torn one has 0.11, the one that was accepted and wrong 0.2
-
 
 class Registered(NamedTuple):
   """Where a page lies.
@@ -90,15 +88,11 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   borne_out = float(np.median(confidence))
   if borne_out < settle.SEEN:  # where nothing is written, only the grid can tell
     raise ValueError(f'the picture shows its original, but its grid does not bear the lattice out (confidence {borne_out:.2f})')
-  lost = unseen(np.asarray(confidence))
-  if lost > TORN:  # one part of the page may lie whole lines off, with its ink where the original has none to compare
-    raise ValueError(f'the picture shows its original, but {100 * lost:.0f} % of it has no grid that fits; need at most {100 * TORN:.0f} %')
+  lost, allowed = settle.unseen(confidence), settle.TORN
+  if lost > allowed:  # one part of the page may lie whole lines off, with its ink where the original has none to compare
+    share = f'{100 * lost:.0f} % of it has no grid that fits; need at most {100 * allowed:.0f} %'
+    raise ValueError(f'the picture shows its original, but {share}')
   return Registered(np.asarray(flatten.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32), residual_px)
-
-
-def unseen(confidence: np.ndarray) -> float:
-  """Returns the share of the trace area's nodes whose confidence (45, 57) says that they are more likely off than not."""
-  return float((confidence[geometry.trace_area()] < 0.5).mean())
 
 
 def _judge(flat, twin) -> settle.Judgement:

@@ -25,6 +25,8 @@ STAY = 0.002  # how sure the 5 mm grid must be to have as much say as the landma
 # doubt, and the rms error of nodes of so much doubt: on the first four pages of every variant of sim:val
 OFF_PX = (0.3, 0.5, 0.7, 1.0, 1.3, 1.7, 2.3, 4.0), (0.03, 0.08, 0.1, 0.17, 0.25, 1.0, 3.2, 3.5)
 SEEN = 0.95  # median confidence of nodes below which the grid does not bear a lattice out: then some are a whole line off
+# share of the trace area that may show no grid: of good registered pages a torn one has 0.11, the one that was accepted and wrong 0.2
+TORN = 0.15
 SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)  # image px per page px for which pictures are laid flat
 
 
@@ -145,3 +147,8 @@ def judge(flat: flatten.Flat, templates: jax.Array) -> Judgement:
   doubt_px = lockin.doubt_px(tones, lockin.slip(tones, lockin.demodulate(flat, pitch_px=MAJOR_PX)))
   off_px = jnp.exp(jnp.interp(jnp.log(doubt_px), *(jnp.log(jnp.array(a)) for a in OFF_PX)))
   return Judgement(*landmarks.match(flat.ink, templates), 1 / (1 + off_px**2))
+
+
+def unseen(confidence: geometry.Array) -> float:
+  """Returns the share of the trace area's nodes whose confidence (45, 57) says that they are more likely off than not."""
+  return float((np.asarray(confidence)[geometry.trace_area()] < 0.5).mean())

@@ -71,12 +71,3 @@ def test_what_is_not_the_original_is_refused_with_the_reason(page, printed, beat
               'half': np.ascontiguousarray(image[:700])}  # fmt: skip
   with pytest.raises(ValueError, match='does not show its original|does not fit its original'):
     register.register(pictures[what], page)
-
-
-def test_a_part_of_the_page_without_a_grid_counts_by_its_share_of_the_trace_area():
-  confidence, area = np.ones((45, 57), np.float32), geometry.trace_area()
-  assert register.unseen(confidence) == 0
-  confidence[:, :20] = 0.4
-  np.testing.assert_allclose(register.unseen(confidence), area[:, :20].sum() / area.sum())
-  confidence[:] = np.where(area, 0.9, 0.0)  # what is not read may be unseen
-  assert register.unseen(confidence) == 0

@@ -46,3 +46,12 @@ def test_the_frame_is_moved_to_where_the_grid_is(page):
   frame[:2, 2] = 300 - 212, 100 + 150
   flat = settle.flattener(desk, frame, coarse=True)(jnp.zeros(NODES.shape))
   np.testing.assert_allclose(upright._grid_shift(flat), [212, -150], atol=paper.MAJOR_PX)  # as wide as what it judges by
+
+
+def test_a_part_of_the_page_without_a_grid_counts_by_its_share_of_the_trace_area():
+  confidence, area = np.ones((45, 57), np.float32), geometry.trace_area()
+  assert settle.unseen(confidence) == 0
+  confidence[:, :20] = 0.4
+  np.testing.assert_allclose(settle.unseen(confidence), area[:, :20].sum() / area.sum())
+  confidence[:] = np.where(area, 0.9, 0.0)  # what is not read may be unseen
+  assert settle.unseen(confidence) == 0
