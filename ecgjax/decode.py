@@ -1,6 +1,5 @@
 """From scores to rows: the expected row of the trace in every column, how sure that is, and whether it is there at all."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -58,21 +57,6 @@ def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, passes: int = 4
   centre, _ = around(centre)
   mean, variance = around(jax.lax.stop_gradient(centre))
   return Trace(mean, jnp.sqrt(variance + 1 / 12), visible)
-
-
-def calibrated(trace: Trace, std_px: Sequence[float], off_px: Sequence[float]) -> Trace:
-  """Replaces the decoder's standard deviations, which hold the width of the target too, by errors that were measured.
-
-  Args:
-    trace: as read.
-    std_px: (K,) increasing standard deviations > 0.
-    off_px: (K,) rms error > 0 of rows that had them; constant beyond the ends.
-
-  Returns:
-    The trace, its `std_px` the rms error to be expected.
-  """
-  log = lambda a: jnp.log(jnp.asarray(a, jnp.float32))
-  return trace._replace(std_px=jnp.exp(jnp.interp(log(trace.std_px), log(std_px), log(off_px))))
 
 
 def _mode(logp: jax.Array, *, passes: int, reach_px: float) -> jax.Array:

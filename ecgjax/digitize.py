@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import warnings as python_warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -68,24 +68,21 @@ def reader(path=WEIGHTS) -> Reader:
   net, params, meta = checkpoint.load_network(path, model.network, part='strip')
   page = layout.make(meta['strip']['layout'])
   frame = geometry.frame(page, rate_hz=meta['strip']['rate_hz'], height_px=meta['strip']['height_px'])
-  read = make_trace(net.apply, page=page, frame=frame, calibration=meta.get('calibration'))
+  read = make_trace(net.apply, page=page, frame=frame)
   return Reader(functools.partial(read, jax.device_put(params)), page, frame, meta)
 
 
 SCALES = (1.0, 1.25, 1.6, 2.0, 3.0)  # image px per page px for which strips are cut: each is a program of its own
 
 
-def make_trace(apply, *, page: layout.Layout, frame: geometry.Frame, calibration: Mapping[str, Sequence[float]] | None = None):
+def make_trace(apply, *, page: layout.Layout, frame: geometry.Frame):
   """Returns the way (params, image, lattice) -> Trace; differentiable in all three.
-
-  `calibration` holds what `decode.calibrated` needs by name, as `scripts/calibrate.py` writes it into the header of weights.
 
   Cutting, network and decoder are compiled one by one: in a single program XLA's CPU compiler samples the image anew for
   every convolution tap (26 s a page instead of 3).
   """
   cut = make_cut(page=page, frame=frame)
-  calibrated = functools.partial(decode.calibrated, **calibration) if calibration else lambda trace: trace
-  scores, decoded = jax.jit(apply), jax.jit(lambda scores: calibrated(decode.soft_argmax(scores)))
+  scores, decoded = jax.jit(apply), jax.jit(decode.soft_argmax)
   return lambda params, image, lattice: decoded(scores(params, cut(image, lattice)))
 
 
@@ -167,6 +164,7 @@ def digitize(
   better = _fused(trace, reader.page, reader.frame)
   read = _assemble(better, tuple(segments), reader.page, reader.frame, float(fs), tuple(counts[s.lead] for s in segments))
   leads, std = ({s.lead: np.asarray(v[i], np.float64) for s, v in zip(segments, read, strict=True)} for i in (0, 1))
+  std = {lead: calibrated(value, reader.meta.get('calibration')) for lead, value in std.items()}
   quality = {s.lead: _quality(trace, s, reader.frame) for s in segments}
   if not any(quality.values()):
     raise ValueError('no trace was seen on the page')
@@ -177,6 +175,20 @@ def digitize(
   notes += [f'uncertain in {", ".join(poor)}'] if poor else []
   status = 'review' if notes else 'ok'
   return Recording(leads, std, float(fs), quality, reader.page.name, status, tuple(notes), lattice, jax.device_get(trace))
+
+
+def calibrated(std_mv: np.ndarray, table: Mapping[str, list[float]] | None) -> np.ndarray:
+  """Replaces standard deviations, which hold the width of the network's target too, by the errors that were measured.
+
+  Args:
+    std_mv: (n,) as the decoder, `fuse` and `assemble` have it.
+    table: 'std_mv' and 'off_mv', the rms error of samples of such deviations, as `scripts/calibrate.py` puts them in the header of
+      weights; constant beyond its ends. None leaves all as it is.
+
+  Returns:
+    (n,) rms error to be expected, mV.
+  """
+  return std_mv if table is None else np.exp(np.interp(np.log(std_mv), np.log(table['std_mv']), np.log(table['off_mv'])))
 
 
 def seen_rows(trace: Trace) -> np.ndarray:

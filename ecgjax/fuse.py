@@ -2,8 +2,8 @@
 
 II = I + III (Einthoven, 1912); aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2 (Goldberger, 1942). Where a page shows more limb
 leads at one time than the two that are free, weighted least squares makes all of them more exact, and fills what was not seen of one from
-the others. A row that contradicts the rest is replaced by what they say. Where more than one could be the liar, it is the one without which
-all run far smoother: a reader that takes a letter or a neighbour for the trace jumps. Where that tells nothing, all stay as they were.
+the others. A row that contradicts the rest is replaced by what they say. Where more than one could be the liar, all stay as they were, but
+for a jump of a few columns, as a reader makes that takes a letter for the trace: then it is the row without which all run smoother.
 """
 
 from typing import NamedTuple
@@ -40,11 +40,12 @@ class Stretch(NamedTuple):
 
 
 class Told(NamedTuple):
-  """What some rows say of all: (R, W) mV and its variance; (W,) chi-square in units of what is allowed, inf where nothing is checked."""
+  """What some rows say of all: (R, W) mV and its variance; (W,) chi-square per degree of freedom around and alone, inf where unchecked."""
 
   mv: jax.Array
   variance: jax.Array
-  doubt: jax.Array
+  around: jax.Array
+  alone: jax.Array
 
 
 def stretches(layout: Layout, frame: Frame) -> list[Stretch]:
@@ -84,13 +85,14 @@ def _fused(part: Trace, of: np.ndarray, frame: Frame) -> Trace:
   weight = jnp.where((part.visible >= SEEN) & limb[:, None], std_mv**-2, 0.0)
   rows = [weight, *(weight.at[row].set(0.0) for row in np.flatnonzero(limb))]  # all of them, and all but one
   told = Told(*(jnp.stack(a) for a in zip(*(_least_squares(mv, w, of, rate_hz=frame.rate_hz) for w in rows), strict=True)))
-  agree = told.doubt <= 1
+  agree = (told.around <= AGREED) & (told.alone <= AGREED_ALONE)
+  # I or III may lie as well, if II is all that repeats: then to leave out either makes the others agree
   bends = jnp.where(agree[1:], _bends(told.mv[1:], limb), jnp.inf)
   smoothest, second = jnp.sort(bends, axis=0)[:2]
+  jump = (told.around[0] <= AGREED) & (second > SMOOTHER * smoothest)
   chosen = jnp.where(agree[0], 0, 1 + bends.argmin(0))
   best = Told(*(jnp.take_along_axis(a, jnp.expand_dims(chosen, range(a.ndim - 1)), axis=0)[0] for a in told))
-  # I or III may lie as well, if II is all that repeats: then to leave out either makes the others agree
-  better = (agree[0] | (second > SMOOTHER * smoothest)) & limb[:, None]
+  better = (agree[0] | (agree.sum(0) == 1) | jump) & limb[:, None]
   return Trace(
     jnp.where(better, frame.rows_px(best.mv), part.rows_px),
     jnp.where(better, jnp.sqrt(best.variance) * STRIP_PX_PER_MV, part.std_px),
@@ -116,5 +118,5 @@ def _least_squares(mv: jax.Array, weight: jax.Array, of: np.ndarray, *, rate_hz:
   near = jnp.exp(-0.5 * ((columns[:, None] - columns) / (NEAR_S * rate_hz)) ** 2)
   square = (weight * (mv - fitted) ** 2).sum(0)
   around = near @ jnp.where(freedom > 0, square, 0.0) / jnp.maximum(near @ freedom, 1e-6)
-  doubt = jnp.maximum(around / AGREED, square / jnp.maximum(freedom, 1) / AGREED_ALONE)
-  return Told(fitted, jnp.einsum('rrw->rw', covariance), jnp.where(freedom > 0, doubt, jnp.inf))
+  checks = (jnp.where(freedom > 0, chi, jnp.inf) for chi in (around, square / jnp.maximum(freedom, 1)))
+  return Told(fitted, jnp.einsum('rrw->rw', covariance), *checks)

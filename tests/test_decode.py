@@ -265,12 +265,3 @@ def test_along_a_steep_stroke_its_middle_is_expected_not_its_darkest_px():
   trace = read_scores(Scores(None, jnp.asarray(rows), jnp.full((1, 32), -20.0)))
   np.testing.assert_allclose(trace.rows_px, 320.0, atol=1.0)
   np.testing.assert_allclose(trace.std_px, 40 / 12**0.5, atol=0.3)
-
-
-def test_calibration_states_the_error_that_was_measured_and_leaves_the_rows():
-  trace = decode.Trace(jnp.full((1, 4), 7.0), jnp.array([[1.0, 2.0, 4.0, 9.0]]), jnp.ones((1, 4)))
-  got = decode.calibrated(trace, [1.5, 3.0, 6.0], [0.25, 1.0, 8.0])
-  # by logarithm: 2 lies at log2(4 / 3) of the way from 1.5 to 3, 4 at the same part of the way from 3 to 6
-  share = np.log2(4 / 3)
-  np.testing.assert_allclose(got.std_px[0], [0.25, 0.25 * 4**share, 8**share, 8.0], rtol=1e-5)
-  np.testing.assert_array_equal(got.rows_px, trace.rows_px)

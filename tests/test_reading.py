@@ -222,3 +222,19 @@ def test_an_overlay_draws_what_was_seen_and_nothing_else():
   drawn = plot.overlay(np.ones((1, 32, 20, 3)), rows, np.full((1, 20), 0.1), step=1)
   blue = (drawn == plot.READ_RGB).all(-1)
   assert blue[8, :9].all() and not blue[:, 10:].any() and not blue[20:].any()
+
+
+def test_calibration_states_the_error_that_was_measured_between_its_deviations_by_logarithm():
+  table = {'std_mv': [0.015, 0.03, 0.06], 'off_mv': [0.0025, 0.01, 0.08]}
+  got = digitize.calibrated(np.array([0.01, 0.02, 0.04, 0.09]), table)
+  share = np.log2(4 / 3)  # 2 lies there between 1.5 and 3, 4 between 3 and 6
+  np.testing.assert_allclose(got, [0.0025, 0.0025 * 4**share, 0.01 * 8**share, 0.08])
+
+
+def test_a_reader_with_a_calibration_reads_the_same_leads_and_states_its_errors():
+  plain = reader()
+  table = {'std_mv': [1e-4, 1.0], 'off_mv': [0.007, 0.007]}
+  told = digitize.digitize(WHITE, reader=plain._replace(meta={'calibration': table}))
+  for lead, mv in digitize.digitize(WHITE, reader=plain).leads.items():
+    np.testing.assert_array_equal(told.leads[lead], mv)
+    np.testing.assert_allclose(told.std[lead], 0.007)
