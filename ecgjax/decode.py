@@ -25,11 +25,11 @@ class Trace(NamedTuple):
   visible: jax.Array
 
 
-def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, passes: int = 4, reach_px: float = 40.0) -> Trace:
+def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, passes: int = 4, reach_px: float = 80.0) -> Trace:
   """Expected row around the mode that fits its neighbours in time best.
 
-  The mode is found by a few passes of max-product along time, on cells of CELL_PX rows: each column adds half of the
-  best score that its neighbours have within `reach_px`, so that a crossing trace, which has no past and no future in
+  The mode is found by a few passes of max-product along time, on cells of CELL_PX rows: each column adds the mean of the
+  best scores that its two neighbours have within `reach_px`, so that a crossing trace, which has no past and no future in
   this row, does not capture the mode. Rows are differentiable in the scores, the mode's choice is not.
 
   Args:
@@ -71,7 +71,7 @@ def _mode(logp: jax.Array, *, passes: int, reach_px: float) -> jax.Array:
     )
     before = jnp.pad(best[..., :-1], ((0, 0), (0, 0), (1, 0)), mode='edge')
     after = jnp.pad(best[..., 1:], ((0, 0), (0, 0), (0, 1)), mode='edge')
-    score = own + (before + after) / 4
+    score = own + (before + after) / 2
   cell = score.argmax(-2)
   fine = jnp.take_along_axis(cells, cell[..., None, None, :], axis=-3)[..., 0, :, :].argmax(-2)
   return cell * CELL_PX + fine + 0.5
