@@ -265,3 +265,13 @@ def test_along_a_steep_stroke_its_middle_is_expected_not_its_darkest_px():
   trace = read_scores(Scores(None, jnp.asarray(rows), jnp.full((1, 32), -20.0)))
   np.testing.assert_allclose(trace.rows_px, 320.0, atol=1.0)
   np.testing.assert_allclose(trace.std_px, 40 / 12**0.5, atol=0.3)
+
+
+@pytest.mark.parametrize('sure', [10.0, 20.0])
+def test_a_single_column_that_is_sure_of_a_letter_is_outvoted_by_its_neighbours(sure):
+  rows = jnp.full((1, COLUMNS), 100.0)
+  scores = as_scores(losses.column_target(rows, rows > 0, height_px=HEIGHT, sigma_px=SIGMA))
+  letter = losses.column_target(rows + 150, rows > 0, height_px=HEIGHT, sigma_px=SIGMA)[..., :-1, 20]
+  column = jnp.log(jnp.exp(-sure) * jnp.exp(scores.rows[..., 20]) + letter + 1e-12)
+  got = read_scores(scores._replace(rows=scores.rows.at[..., 20].set(column)))
+  assert abs(float(got.rows_px[0, 20]) - 100) < 2
