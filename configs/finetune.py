@@ -2,7 +2,8 @@
 
 python -m ecgjax.train --config configs/finetune.py --config.data.signals=PACK       settings as configs/unet.py: full, small or debug
 
-Begins with `config.init_from`, the shipped weights for `small`. Scores stand in ecgjax/weights/README.md and docs/ablations.md.
+Begins with `config.init_from`: for `small` the shipped weights, for `full` weights of configs/unet.py:full, which must be given.
+Scores stand in ecgjax/weights/README.md and docs/ablations.md.
 """
 
 import pathlib

@@ -19,6 +19,7 @@ READ = '3x4+II'  # the layout whose landmarks are looked for
 SURE, POSSIBLE = 0.62, 0.5  # landmark scores: above the first a page is found, below the second it is not
 PULSE_SEEN, PULSE_OFF_MV = 0.5, 0.05  # how clear a pulse's top must be to be measured, and what it may be off: by a flat page's grid 0.01
 LACKING = 0.03  # share of the trace area that may lie outside the picture: a corner cut off holds no traces
+SECOND_PAGE = 'a page was found, but the picture bears a grid beside it, too: perhaps a second page'
 EXACT_PX = 0.5  # a picture of the page's own size that lies so well is the digital original: no need to sample it anew
 
 
@@ -124,7 +125,8 @@ def _verdict(image: np.ndarray, judged: settle.Judgement, lattice: np.ndarray, p
   if judged.score < POSSIBLE:
     return 'fail', _no_page(float(judged.score))
   if (turns <= 0).any() or np.abs(judged.shift_px).max() > paper.MINOR_PX:
-    return 'review', 'the page was found, but its lattice is folded or its grid does not fit its print'
+    torn = 'the page was found, but its lattice is folded or its grid does not fit its print'
+    return 'review', SECOND_PAGE if starts.another(image, lattice) else torn
   if lacking > LACKING:
     return 'review', f"{100 * lacking:.0f} % of the page's traces lie outside the picture"
   if np.median(judged.confidence) < settle.SEEN:
@@ -136,5 +138,5 @@ def _verdict(image: np.ndarray, judged: settle.Judgement, lattice: np.ndarray, p
   if judged.score < SURE:
     return 'review', f'the page was found, but its landmarks are hard to see (score {judged.score:.2f})'
   if starts.another(image, lattice):
-    return 'review', 'a page was found, but the picture bears a grid beside it, too: perhaps a second page'
+    return 'review', SECOND_PAGE
   return 'ok', ''
