@@ -15,6 +15,7 @@ from ecgjax.decode import Trace
 
 WEIGHTS = pathlib.Path(__file__).with_name('weights') / 'trace.safetensors'
 MAX_MPX = 100
+EDGE_MV = 0.3  # nearer than that to a strip's edge a trace may go on beyond it, and the gap is bridged as if nothing had been there
 POOR_STD_MV = 0.05  # a lead whose median standard deviation is above this needs a person's eye
 
 
@@ -173,6 +174,8 @@ def digitize(
       leads[lead], std[lead] = np.full_like(leads[lead], np.nan), np.full_like(std[lead], np.nan)
   poor = [lead for lead in layout.LEADS if not (quality[lead] >= 0.9 and np.median(std[lead]) <= POOR_STD_MV)]
   notes += [f'uncertain in {", ".join(poor)}'] if poor else []
+  tall = [s.lead for s in segments if _at_edge(trace, s, reader.frame)]
+  notes += [f'{", ".join(tall)} may be cut off: beyond {reader.frame.millivolts(0):.1f} mV nothing is read'] if tall else []
   status = 'review' if notes else 'ok'
   return Recording(leads, std, float(fs), quality, reader.page.name, status, tuple(notes), lattice, jax.device_get(trace))
 
@@ -212,6 +215,16 @@ def _assemble(trace: Trace, segments, page, frame, fs: float, counts):
   ]
 
 
-def _quality(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> float:
+def _columns(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> tuple[jax.Array, jax.Array]:
+  """Returns (n,) rows px of a lead's own columns and whether each was seen."""
   first, stop = (round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s))
-  return float(jnp.mean(trace.visible[segment.row, first:stop] >= assemble.SEEN))
+  return trace.rows_px[segment.row, first:stop], trace.visible[segment.row, first:stop] >= assemble.SEEN
+
+
+def _quality(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> float:
+  return float(jnp.mean(_columns(trace, segment, frame)[1]))
+
+
+def _at_edge(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> bool:
+  rows_px, seen = _columns(trace, segment, frame)
+  return bool((seen & (jnp.abs(frame.millivolts(rows_px)) > frame.millivolts(0) - EDGE_MV)).any())

@@ -85,6 +85,15 @@ def test_a_lead_that_was_not_seen_is_absent_and_asks_for_a_review():
     digitize.digitize(WHITE, reader=reader(hidden=(0, 1, 2, 3)), fs=FS)
 
 
+@pytest.mark.parametrize(('peak_mv', 'warnings'), [(3.7, ()), (3.9, ('V4 may be cut off: beyond 4.1 mV nothing is read',))])
+def test_a_trace_that_nears_the_edge_of_what_is_read_asks_for_a_review(peak_mv, warnings):
+  column = round(FRAME.columns_px(PAGE.scored('V4').start_s + 1.0))
+  trace = reader().trace(WHITE, geometry.page_lattice())
+  rows_px = trace.rows_px.at[0, column].set(FRAME.rows_px(-peak_mv)).at[1, 0].set(1.0)  # before the first lead nothing counts
+  found = digitize.digitize(WHITE, reader=reader()._replace(trace=lambda image, lattice: trace._replace(rows_px=rows_px)), fs=FS)
+  assert found.warnings == warnings and found.status == ('review' if warnings else 'ok')
+
+
 def test_a_page_that_is_not_found_is_not_read_and_one_that_is_hard_to_see_is_for_review(monkeypatch):
   lattice = geometry.page_lattice()
   outcome = lambda status, reason: rectify.Found(lattice, np.ones(lattice.shape[:2]), '3x4+II', 0.5, 1.0, status, reason)
