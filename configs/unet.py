@@ -1,7 +1,7 @@
 """The trace network on simulated pages: which row of px the trace passes in every column.
 
 python -m ecgjax.train --config configs/unet.py            chooses: full with an accelerator, small without
-python -m ecgjax.train --config configs/unet.py:small      250 columns/s, 0.58 M parameters: at most 5.5 minutes of training
+python -m ecgjax.train --config configs/unet.py:small      500 columns/s, 0.60 M parameters: at most 5.5 minutes of training
 python -m ecgjax.train --config configs/unet.py:full       500 columns/s, 9.3 M parameters: not yet trained, needs an accelerator
 python -m ecgjax.train --config configs/unet.py:debug      4 steps, seconds
 
@@ -27,10 +27,10 @@ def get_config(variant: str = '') -> ConfigDict:
   c.max_minutes = 0.0 if full or debug else 5.5  # 0: no limit
   c.batch_size = 2 if debug else 32 if full else 2  # pages, over all devices
 
-  c.strip = dict(layout='3x4+II', rate_hz=500 if full else 250, height_px=640, window_px=1024 if full else 64 if debug else 256)
+  c.strip = dict(layout='3x4+II', rate_hz=500, height_px=640, window_px=1024 if full else 64 if debug else 512)
   c.model = dict(
     widths=(64, 128, 256, 512) if full else (8, 8, 8, 8) if debug else (32, 48, 64, 96),
-    cell=(2, 4) if full else (4, 4),  # rows, columns of px in one cell of the first level
+    cell=(2, 4) if full else (4, 8),  # rows, columns of px in one cell of the first level
     dtype='bfloat16' if full else 'float32',
   )
   c.data = dict(

@@ -25,7 +25,7 @@ class Trace(NamedTuple):
   visible: jax.Array
 
 
-def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, passes: int = 4, reach_px: float = 80.0) -> Trace:
+def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, passes: int = 8, reach_px: float = 80.0) -> Trace:
   """Expected row around the mode that fits its neighbours in time best.
 
   The mode is found by a few passes of max-product along time, on cells of CELL_PX rows: each column adds the mean of the

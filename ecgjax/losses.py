@@ -99,9 +99,12 @@ def signal_noise(scores: Scores, rows_px: jax.Array, printed: jax.Array) -> jax.
 def trace_loss(
   scores: Scores, rows_px: jax.Array, printed: jax.Array, inks: jax.Array, *, sigma_px: float, class_weight: float, signal_weight: float
 ):
-  """Returns what training the trace network minimises, and its parts by name: `column_xent`, `class_xent` and `signal_noise`."""
-  parts = {'columns': column_xent(scores, rows_px, printed, sigma_px=sigma_px), 'classes': class_xent(scores, inks)}
-  total = parts['columns'] + class_weight * parts['classes']
+  """Returns what training the trace network minimises, and its parts by name: `column_xent`, if weighted `class_xent`, `signal_noise`."""
+  parts = {'columns': column_xent(scores, rows_px, printed, sigma_px=sigma_px)}
+  total = parts['columns']
+  if class_weight:  # else the inks need not even be cut
+    parts['classes'] = class_xent(scores, inks)
+    total += class_weight * parts['classes']
   if signal_weight:
     parts['signal'] = signal_noise(scores, rows_px, printed)
     total += signal_weight * parts['signal']

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 
 class State(NamedTuple):
@@ -16,10 +17,31 @@ class State(NamedTuple):
   ema: Any  # moving average of params; what is evaluated and shipped
 
 
+HEADS = ('head', 'hide', 'turn')  # of both networks: what they say, not what they see
+STEP_RMS = 0.2  # of Muon's steps, in learning rates: as long as Adam's, so that one schedule serves both (Liu et al., 2025)
+
+
 def optimiser(*, peak_lr: float, warmup_steps: int, decay_steps: int, weight_decay: float, clip_norm: float):
-  """Returns AdamW under a warmup-cosine schedule, gradients clipped by their global norm."""
+  """Returns Muon for the kernels and NAdamW for the rest under a warmup-cosine schedule, gradients clipped by their global norm.
+
+  Muon (Jordan et al., 2024) makes the momentum of a matrix orthogonal: a step is as long in the directions of which few examples tell.
+  """
   schedule = optax.warmup_cosine_decay_schedule(0.0, peak_lr, warmup_steps, max(decay_steps, warmup_steps + 1), peak_lr / 100)
-  return optax.chain(optax.clip_by_global_norm(clip_norm), optax.adamw(schedule, weight_decay=weight_decay))
+  muon = contrib.muon(
+    schedule, weight_decay=weight_decay, adam_weight_decay=weight_decay, consistent_rms=STEP_RMS, muon_weight_dimension_numbers=_matrices
+  )
+  return optax.chain(optax.clip_by_global_norm(clip_norm), muon)
+
+
+def _matrices(params):
+  """How the kernels of hidden layers are matrices, inputs by outputs; None for vectors and heads, which Adam updates."""
+
+  def matrix(path, leaf):
+    if leaf.ndim < 2 or path[0].key in HEADS:
+      return None
+    return contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+  return jax.tree_util.tree_map_with_path(matrix, params)
 
 
 def make_step(loss, tx, draw, *, ema_decay: float):

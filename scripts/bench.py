@@ -86,12 +86,12 @@ def whole_pages(names: list[str], *, repeats: int, batch: int) -> list[dict]:
 def step_share(*, repeats: int, batch: int) -> dict[str, float]:
   """Times a whole training step on mixed pages, and the drawing of its pages alone, in the small setting of configs/unet.py."""
   page = layout.make()
-  frame = geometry.frame(page, rate_hz=250, height_px=640)
-  net = model.network(widths=(32, 48, 64, 96), cell=(4, 4), dtype='float32')
+  frame = geometry.frame(page, rate_hz=500, height_px=640)
+  net = model.network(widths=(32, 48, 64, 96), cell=(4, 8), dtype='float32')
   tx = update.optimiser(peak_lr=1e-3, warmup_steps=10, decay_steps=100, weight_decay=1e-4, clip_norm=1.0)
   cpu = jax.default_backend() == 'cpu'
   mv, names = simval.simulator(RATE_HZ)(jax.random.key(0)), variants.parse('mixed')
-  one = lambda key, item: data.example(key, item['mv'], layout=page, frame=frame, window_px=256, names=names)
+  one = lambda key, item: data.example(key, item['mv'], layout=page, frame=frame, window_px=512, names=names)
   draw = update.make_draw(one, devices=1, together=1 if cpu else batch)
   items = {'mv': jnp.broadcast_to(mv, (2 if cpu else batch, *mv.shape))}
   params = net.init(jax.random.key(0))

@@ -1,6 +1,6 @@
 """Where the dB are lost: pages of sim:val read as they are, then with one step after the other replaced by the truth.
 
-python scripts/error_budget.py --signals PACK_OR_WFDB_FOLDER [--pages 4] [--variants A,B] [--weights PATH]
+python scripts/error_budget.py --signals PACK_OR_WFDB_FOLDER [--pages 4] [--variants A,B] [--weights PATH] [--effects]
 
 found     the picture alone is given
 lattice   the page lies where it truly does
@@ -9,7 +9,8 @@ visible   which columns show a trace is true, too: nothing is interpolated, noth
 original  the digital original is read instead of the picture, so neither damage nor camera are left: what remains is the network's own
 labels    the network is replaced by its own target, so only decoding and resampling are left
 
-Prints for each variant the median over pages of dB (cap 60 dB), and last what each step alone adds to it.
+Prints for each variant the median over pages of dB (cap 60 dB), and last what each step alone adds to it. With --effects it prints instead
+what the pages, read along their true lattices, gain without each single effect of their damage.
 """
 
 import argparse
@@ -24,13 +25,13 @@ from ecgjax.decode import Trace
 from ecgjax.model import Scores
 
 STEPS = ('found', 'lattice', 'mode', 'visible', 'original', 'labels')
-SIGMA_PX = 1.5  # of the target, as in configs/unet.py
 
 
 def readings(reader: digitize.Reader, apply: Callable) -> Callable[[simval.Case, np.ndarray], dict[str, Trace]]:
   """Returns (page, its original (1700, 2200, 3) uint8) -> what is read at each of STEPS."""
   cut = digitize.make_cut(page=reader.page, frame=reader.frame)
   plain = jax.jit(decode.soft_argmax)
+  sigma_px = reader.meta['config']['loss']['sigma_px']
 
   @jax.jit
   def around(scores: Scores, rows_px: jax.Array) -> Trace:
@@ -40,7 +41,7 @@ def readings(reader: digitize.Reader, apply: Callable) -> Callable[[simval.Case,
 
   @jax.jit
   def labelled(rows_px: jax.Array, printed: jax.Array) -> Trace:
-    target = losses.column_target(rows_px, printed, height_px=reader.frame.height_px, sigma_px=SIGMA_PX)
+    target = losses.column_target(rows_px, printed, height_px=reader.frame.height_px, sigma_px=sigma_px)
     logp = jnp.log(target + 1e-12)
     return decode.soft_argmax(Scores(jnp.zeros((*logp[:, :-1].shape, len(model.CLASSES))), logp[:, :-1], logp[:, -1]))
 
@@ -62,11 +63,32 @@ def readings(reader: digitize.Reader, apply: Callable) -> Callable[[simval.Case,
   return read
 
 
+def without(variant: variants.Variant) -> dict[str, variants.Variant]:
+  """Returns the variant without each of its effects; what only places the page stays."""
+  damage = variant.damage
+  there = [name for name in damage._fields if getattr(damage, name) and name not in ('zoom', 'fill', 'ground')]
+  return {name: variant._replace(damage=damage._replace(**{name: 0.0})) for name in there}
+
+
+def effects(name: str, records, score: Callable[[simval.Case], float]) -> list[tuple[str, float]]:
+  """Returns (effect, dB gained without it), the greatest first: the median over pages of a variant."""
+  cases = [simval.case(mv, name, number) for number, mv in enumerate(records)]
+  before = np.array([score(case) for case in cases])
+
+  def spared(case: simval.Case, variant: variants.Variant) -> simval.Case:
+    image, lattice = simval.take(simval.case_key(name, case.number), jnp.asarray(case.mv), variant, rate_hz=simval.RATE_HZ)
+    return case._replace(image=np.asarray(image), lattice=np.asarray(lattice))
+
+  gains = {e: np.median([score(spared(case, v)) for case in cases] - before) for e, v in without(variants.get(name)).items()}
+  return sorted(gains.items(), key=lambda gain: -gain[1])
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--signals', required=True, help='pack or WFDB folder to print')
   parser.add_argument('--pages', type=int, default=4, help='of each variant')
   parser.add_argument('--variants', default=','.join(variants.VARIANTS), help='names with commas between')
+  parser.add_argument('--effects', action='store_true', help='what each effect of the damage costs')
   parser.add_argument('--weights', default=digitize.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
   args = parser.parse_args()
   reader = digitize.reader(args.weights)
@@ -83,11 +105,17 @@ def main() -> None:
     pred = {s.lead: np.asarray(v, np.float64) for s, v in zip(segments, leads(trace), strict=True)}
     return metrics.image_report(case.leads, pred, fs=simval.RATE_HZ).db_open
 
+  records = simval.recordings(args.signals, count=args.pages)
+  if args.effects:
+    for name in args.variants.split(','):
+      found = effects(name, records, lambda case: db(case, reader.trace(case.image, case.lattice)))
+      print(f'{name:<8}' + '  '.join(f'{effect} {gain:+.2f}' for effect, gain in found), flush=True)
+    return
   print(f'{"":<8}' + ''.join(f'{step:>10}' for step in STEPS), flush=True)
   every = []
   for name in args.variants.split(','):
     rows = []
-    for number, mv in enumerate(simval.recordings(args.signals, count=args.pages)):
+    for number, mv in enumerate(records):
       case = simval.case(mv, name, number)
       traces = read(case, simval.original(simval.case_key(name, number), mv))
       rows.append([db(case, traces[step]) for step in STEPS])

@@ -41,6 +41,16 @@ def test_scores_stand_at_every_px(apply, params, strips):
   assert found.rows.shape == (ROWS, HEIGHT, WIDTH) and found.hidden.shape == (ROWS, WIDTH)
 
 
+def test_finer_columns_read_at_first_what_was_read_before_each_column_twice(apply, params, strips):
+  spec = importlib.util.spec_from_file_location('finer_columns', pathlib.Path(__file__).parents[1] / 'scripts' / 'finer_columns.py')
+  assert spec and spec.loader
+  script = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(script)
+  finer = model.network(widths=(8, 8), cell=(4, 8), dtype='float32')
+  found = jax.jit(finer.apply)(script.finer(params, (4, 4)), strips.repeat(2, axis=2))
+  assert_close(found, jax.tree.map(lambda a: a.repeat(2, axis=2 if a.ndim > 2 else 1), apply(params, strips)), atol=1e-4)
+
+
 def test_bfloat16_computes_coarsely_but_keeps_parameters_and_scores_in_float32(apply, params, strips):
   net = model.network(widths=(8, 8), cell=(4, 4), dtype='bfloat16')
   found = jax.jit(net.apply)(params, strips)

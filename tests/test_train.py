@@ -206,8 +206,11 @@ def config(variant, name='unet'):
   return module.get_config(variant)
 
 
-@pytest.mark.parametrize('name', ['unet', 'finetune'])
-@pytest.mark.parametrize('variant', ['', 'full', 'small', 'debug'])
+SETTINGS = [(v, name) for name in ('unet', 'finetune') for v in ('', 'full', 'small', 'debug')]
+SETTINGS += [(v, 'unet_large') for v in ('', 'debug')]
+
+
+@pytest.mark.parametrize(('variant', 'name'), SETTINGS)
 def test_the_config_fits_together(variant, name):
   c = config(variant, name)
   net = model.network(**c.model)
@@ -228,11 +231,29 @@ def test_the_learning_rate_warms_up_and_cools_down():
     updates, opt = tx.update({'w': jnp.float32(1.0)}, opt, params)
     return opt, -updates['w']
 
-  # of a steady gradient Adam makes steps as long as the learning rate
-  lr = np.asarray(jax.lax.scan(sizes, tx.init(params), length=120)[1])
+  # of a steady gradient Adam makes steps as long as the learning rate, longer at first with Nesterov's look ahead (Dozat, 2016)
+  t = np.arange(1, 121)
+  ahead = 0.9 * (1 - 0.9**t) / (1 - 0.9 ** (t + 1)) + 0.1 / (1 - 0.9**t)
+  lr = np.asarray(jax.lax.scan(sizes, tx.init(params), length=120)[1]) / ahead
   np.testing.assert_allclose(lr[:11], np.arange(11) / 10, atol=1e-3)
   np.testing.assert_allclose(lr[10:110], 0.01 + 0.99 * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2, atol=2e-3)
   np.testing.assert_allclose(lr[110:], 0.01, atol=1e-3)
+
+
+def test_a_kernels_step_is_as_long_in_directions_of_which_few_examples_tell_and_a_heads_is_adams():
+  lr, shape = 0.01, (3, 3, 4, 8)
+  params = {'stem': {'kernel': jnp.zeros(shape), 'bias': jnp.zeros(8)}, 'head': {'kernel': jnp.zeros(shape)}}
+  u, _, v = np.linalg.svd(np.random.default_rng(0).normal(size=(36, 8)), full_matrices=False)
+  loud_and_soft = jnp.asarray(((u * np.geomspace(1, 0.02, 8)) @ v).reshape(shape), jnp.float32)
+  grads = {'stem': {'kernel': loud_and_soft, 'bias': jnp.arange(1.0, 9.0)}, 'head': {'kernel': loud_and_soft}}
+  tx = update.optimiser(peak_lr=lr, warmup_steps=0, decay_steps=1000, weight_decay=0.0, clip_norm=1e9)
+  steps, _ = tx.update(grads, tx.init(params), params)
+  step = -np.asarray(steps['stem']['kernel'])
+  sizes = np.linalg.svd(step.reshape(36, 8), compute_uv=False)
+  assert sizes.max() / sizes.min() < 1.8 and np.vdot(step, loud_and_soft) > 0  # the gradient's: 50
+  np.testing.assert_allclose(np.sqrt(np.mean(step**2)), lr * update.STEP_RMS, rtol=0.15)
+  for adams, grad in ((steps['stem']['bias'], grads['stem']['bias']), (steps['head']['kernel'], loud_and_soft)):
+    np.testing.assert_allclose(adams, -lr * (1 + 0.9 * 0.1 / 0.19) * np.sign(grad), rtol=1e-2)  # its first, with Nesterov's look ahead
 
 
 def test_an_update_is_the_gradient_of_both_losses_and_the_average_follows():
