@@ -50,6 +50,7 @@ def get_config(variant: str = '') -> ConfigDict:
     decay_steps=c.get_ref('total_steps'),
     weight_decay=1e-4,
     clip_norm=1.0,
+    muon_rms=0.2,  # how long a kernel's step is, in learning rates
   )
   c.init_from = ''  # a .safetensors file to start from
   c.log_every = 1 if debug else 50

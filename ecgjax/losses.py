@@ -99,7 +99,7 @@ def signal_noise(scores: Scores, rows_px: jax.Array, printed: jax.Array) -> jax.
 def trace_loss(
   scores: Scores, rows_px: jax.Array, printed: jax.Array, inks: jax.Array, *, sigma_px: float, class_weight: float, signal_weight: float
 ):
-  """Returns what training the trace network minimises, and its parts by name: `column_xent`, if weighted `class_xent`, `signal_noise`."""
+  """Returns what training the trace network minimises, and its parts: 'columns' (`column_xent`), if weighted 'classes' and 'signal'."""
   parts = {'columns': column_xent(scores, rows_px, printed, sigma_px=sigma_px)}
   total = parts['columns']
   if class_weight:  # else the inks need not even be cut

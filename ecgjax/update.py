@@ -18,17 +18,17 @@ class State(NamedTuple):
 
 
 HEADS = ('head', 'hide', 'turn')  # of both networks: what they say, not what they see
-STEP_RMS = 0.2  # of Muon's steps, in learning rates: as long as Adam's, so that one schedule serves both (Liu et al., 2025)
 
 
-def optimiser(*, peak_lr: float, warmup_steps: int, decay_steps: int, weight_decay: float, clip_norm: float):
-  """Returns Muon for the kernels and NAdamW for the rest under a warmup-cosine schedule, gradients clipped by their global norm.
+def optimiser(*, peak_lr: float, warmup_steps: int, decay_steps: int, weight_decay: float, clip_norm: float, muon_rms: float):
+  """Returns Muon for hidden kernels and NAdamW for heads, biases and norms, on one warmup-cosine schedule, gradients clipped by norm.
 
   Muon (Jordan et al., 2024) makes the momentum of a matrix orthogonal: a step is as long in the directions of which few examples tell.
+  `muon_rms` is its steps' root mean square in learning rates; 0.2 is about Adam's own (Liu et al., 2025).
   """
   schedule = optax.warmup_cosine_decay_schedule(0.0, peak_lr, warmup_steps, max(decay_steps, warmup_steps + 1), peak_lr / 100)
   muon = contrib.muon(
-    schedule, weight_decay=weight_decay, adam_weight_decay=weight_decay, consistent_rms=STEP_RMS, muon_weight_dimension_numbers=_matrices
+    schedule, weight_decay=weight_decay, adam_weight_decay=weight_decay, consistent_rms=muon_rms, muon_weight_dimension_numbers=_matrices
   )
   return optax.chain(optax.clip_by_global_norm(clip_norm), muon)
 

@@ -88,7 +88,7 @@ def step_share(*, repeats: int, batch: int) -> dict[str, float]:
   page = layout.make()
   frame = geometry.frame(page, rate_hz=500, height_px=640)
   net = model.network(widths=(32, 48, 64, 96), cell=(4, 8), dtype='float32')
-  tx = update.optimiser(peak_lr=1e-3, warmup_steps=10, decay_steps=100, weight_decay=1e-4, clip_norm=1.0)
+  tx = update.optimiser(peak_lr=1e-3, warmup_steps=10, decay_steps=100, weight_decay=1e-4, clip_norm=1.0, muon_rms=0.2)
   cpu = jax.default_backend() == 'cpu'
   mv, names = simval.simulator(RATE_HZ)(jax.random.key(0)), variants.parse('mixed')
   one = lambda key, item: data.example(key, item['mv'], layout=page, frame=frame, window_px=512, names=names)

@@ -64,7 +64,7 @@ def readings(reader: digitize.Reader, apply: Callable) -> Callable[[simval.Case,
 
 
 def without(variant: variants.Variant) -> dict[str, variants.Variant]:
-  """Returns the variant without each of its effects; what only places the page stays."""
+  """Returns the variant without each of its effects; how large the page is and what lies behind it stay."""
   damage = variant.damage
   there = [name for name in damage._fields if getattr(damage, name) and name not in ('zoom', 'fill', 'ground')]
   return {name: variant._replace(damage=damage._replace(**{name: 0.0})) for name in there}

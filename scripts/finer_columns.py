@@ -41,6 +41,7 @@ def main() -> None:
   strip = {**meta['strip'], 'rate_hz': 2 * meta['strip']['rate_hz'], 'window_px': 2 * meta['strip']['window_px']}
   meta = {name: value for name, value in meta.items() if name != 'calibration'}
   meta |= {'model': {**meta['model'], 'cell': [rows, 2 * cols]}, 'strip': strip}
+  meta['config'] = {**meta['config'], 'model': meta['model'], 'strip': strip}
   checkpoint.save_weights(args.out, finer(params, cell), meta=meta)
   options = {'strip.rate_hz': strip['rate_hz'], 'strip.window_px': strip['window_px'], 'model.cell': f"'({rows},{2 * cols})'"}
   print(f'--config.init_from={args.out}', *(f'--config.{name}={value}' for name, value in options.items()))

@@ -22,7 +22,7 @@ def as_scores(target):
 
 
 @functools.partial(jax.jit, static_argnames=('height', 'passes'))
-def read_target(rows, printed, *, height=HEIGHT, passes=4):
+def read_target(rows, printed, *, height=HEIGHT, passes=8):
   target = losses.column_target(rows, printed, height_px=height, sigma_px=SIGMA)
   return decode.soft_argmax(as_scores(target), passes=passes)
 

@@ -85,11 +85,14 @@ def test_a_lead_that_was_not_seen_is_absent_and_asks_for_a_review():
     digitize.digitize(WHITE, reader=reader(hidden=(0, 1, 2, 3)), fs=FS)
 
 
-@pytest.mark.parametrize(('peak_mv', 'warnings'), [(3.7, ()), (3.9, ('V4 may be cut off: beyond 4.1 mV nothing is read',))])
+CUT = 'V4 may be cut off: beyond 4.1 mV nothing is read'
+
+
+@pytest.mark.parametrize(('peak_mv', 'warnings'), [(3.7, ()), (-3.7, ()), (3.9, (CUT,)), (-3.9, (CUT,))])
 def test_a_trace_that_nears_the_edge_of_what_is_read_asks_for_a_review(peak_mv, warnings):
   column = round(FRAME.columns_px(PAGE.scored('V4').start_s + 1.0))
   trace = reader().trace(WHITE, geometry.page_lattice())
-  rows_px = trace.rows_px.at[0, column].set(FRAME.rows_px(-peak_mv)).at[1, 0].set(1.0)  # before the first lead nothing counts
+  rows_px = trace.rows_px.at[0, column].set(FRAME.rows_px(peak_mv)).at[1, 0].set(1.0)  # before the first lead nothing counts
   found = digitize.digitize(WHITE, reader=reader()._replace(trace=lambda image, lattice: trace._replace(rows_px=rows_px)), fs=FS)
   assert found.warnings == warnings and found.status == ('review' if warnings else 'ok')
 
@@ -238,6 +241,11 @@ def test_calibration_states_the_error_that_was_measured_between_its_deviations_b
   got = digitize.calibrated(np.array([0.01, 0.02, 0.04, 0.09]), table)
   share = np.log2(4 / 3)  # 2 lies there between 1.5 and 3, 4 between 3 and 6
   np.testing.assert_allclose(got, [0.0025, 0.0025 * 4**share, 0.01 * 8**share, 0.08])
+
+
+def test_the_shipped_reader_states_measured_errors():
+  table = digitize.reader().meta['calibration']
+  assert len(table['std_mv']) == len(table['off_mv']) > 5 and (np.diff(table['std_mv']) > 0).all() and (np.diff(table['off_mv']) >= 0).all()
 
 
 def test_a_reader_with_a_calibration_reads_the_same_leads_and_states_its_errors():
