@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ecgjax import assemble, checkpoint, decode, fuse, geometry, layout, model, rectify
@@ -166,7 +165,8 @@ def digitize(
   read = _assemble(better, tuple(segments), reader.page, reader.frame, float(fs), tuple(counts[s.lead] for s in segments))
   leads, std = ({s.lead: np.asarray(v[i], np.float64) for s, v in zip(segments, read, strict=True)} for i in (0, 1))
   std = {lead: calibrated(value, reader.meta.get('calibration')) for lead, value in std.items()}
-  quality = {s.lead: _quality(trace, s, reader.frame) for s in segments}
+  shown = jax.device_get(trace)
+  quality = {s.lead: _quality(shown, s, reader.frame) for s in segments}
   if not any(quality.values()):
     raise ValueError('no trace was seen on the page')
   for lead in layout.LEADS:
@@ -174,10 +174,10 @@ def digitize(
       leads[lead], std[lead] = np.full_like(leads[lead], np.nan), np.full_like(std[lead], np.nan)
   poor = [lead for lead in layout.LEADS if not (quality[lead] >= 0.9 and np.median(std[lead]) <= POOR_STD_MV)]
   notes += [f'uncertain in {", ".join(poor)}'] if poor else []
-  tall = [s.lead for s in segments if _at_edge(trace, s, reader.frame)]
+  tall = [s.lead for s in segments if _at_edge(shown, s, reader.frame)]
   notes += [f'{", ".join(tall)} may be cut off: beyond {reader.frame.millivolts(0):.1f} mV nothing is read'] if tall else []
   status = 'review' if notes else 'ok'
-  return Recording(leads, std, float(fs), quality, reader.page.name, status, tuple(notes), lattice, jax.device_get(trace))
+  return Recording(leads, std, float(fs), quality, reader.page.name, status, tuple(notes), lattice, shown)
 
 
 def calibrated(std_mv: np.ndarray, table: Mapping[str, list[float]] | None) -> np.ndarray:
@@ -215,16 +215,17 @@ def _assemble(trace: Trace, segments, page, frame, fs: float, counts):
   ]
 
 
-def _columns(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> tuple[jax.Array, jax.Array]:
+def _columns(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> tuple[np.ndarray, np.ndarray]:
   """Returns (n,) rows px of a lead's own columns and whether each was seen."""
   first, stop = (round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s))
-  return trace.rows_px[segment.row, first:stop], trace.visible[segment.row, first:stop] >= assemble.SEEN
+  rows_px, visible = (np.asarray(a)[segment.row, first:stop] for a in (trace.rows_px, trace.visible))
+  return rows_px, visible >= assemble.SEEN
 
 
 def _quality(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> float:
-  return float(jnp.mean(_columns(trace, segment, frame)[1]))
+  return float(_columns(trace, segment, frame)[1].mean())
 
 
 def _at_edge(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> bool:
   rows_px, seen = _columns(trace, segment, frame)
-  return bool((seen & (jnp.abs(frame.millivolts(rows_px)) > frame.millivolts(0) - EDGE_MV)).any())
+  return bool((seen & (np.abs(frame.millivolts(rows_px)) > frame.millivolts(0) - EDGE_MV)).any())

@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 import re
+import runpy
 
 import jax
 import jax.numpy as jnp
@@ -42,13 +43,10 @@ def test_scores_stand_at_every_px(apply, params, strips):
 
 
 def test_finer_columns_read_at_first_what_was_read_before_each_column_twice(apply, params, strips):
-  spec = importlib.util.spec_from_file_location('finer_columns', pathlib.Path(__file__).parents[1] / 'scripts' / 'finer_columns.py')
-  assert spec and spec.loader
-  script = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(script)
+  script = runpy.run_path(str(pathlib.Path(__file__).parents[1] / 'scripts' / 'finer_columns.py'))
   finer = model.network(widths=(8, 8), cell=(4, 8), dtype='float32')
   params = jax.tree.map(lambda a: a + 0.1 * jax.random.normal(jax.random.key(a.size), a.shape), params)  # biases begin at 0
-  found = jax.jit(finer.apply)(script.finer(params, (4, 4)), strips.repeat(2, axis=2))
+  found = jax.jit(finer.apply)(script['finer'](params, (4, 4)), strips.repeat(2, axis=2))
   assert_close(found, jax.tree.map(lambda a: a.repeat(2, axis=2 if a.ndim > 2 else 1), apply(params, strips)), atol=1e-4)
 
 
