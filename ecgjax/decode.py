@@ -1,5 +1,6 @@
 """From scores to rows: the expected row of the trace in every column, how sure that is, and whether it is there at all."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,9 @@ import jax.numpy as jnp
 
 from ecgjax.model import Scores
 
-CELL_PX = 4  # the mode is sought on cells of this height
+CELL_PX = 4  # the path is sought on cells of this height
+REACH_PX = 80.0  # how far a trace may move from one column to the next
+JUMP = 0.025  # nats that each px of such a move costs: a steep stroke can pay that, a jump to another trace and back hardly
 WINDOW_PX = 40.0  # of the expectation around the mode
 
 
@@ -25,19 +28,18 @@ class Trace(NamedTuple):
   visible: jax.Array
 
 
-def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, passes: int = 8, reach_px: float = 80.0) -> Trace:
-  """Expected row around the mode that fits its neighbours in time best.
+def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, path: bool = True) -> Trace:
+  """Expected row around the most probable path through all columns.
 
-  The mode is found by a few passes of max-product along time, on cells of CELL_PX rows: each column adds the mean of the
-  best scores that its two neighbours have within `reach_px`, so that a crossing trace, which has no past and no future in
-  this row, does not capture the mode. Rows are differentiable in the scores, the mode's choice is not.
+  Of the paths on cells of CELL_PX rows that move at most REACH_PX from one column to the next, each px of a move costing JUMP, the most
+  probable one goes through the cell whose best path is best (max-product forward and back along time, exact). A crossing trace, which has
+  no past and no future in this row, does not capture it. Rows are differentiable in the scores, the path's choice is not.
 
   Args:
     scores: of one page, (R, H, W), H a multiple of CELL_PX.
-    window_px: > 0; the expectation is taken within this distance of the mode. A steep stroke fills a column over tens of px and
+    window_px: > 0; the expectation is taken within this distance of the path. A steep stroke fills a column over tens of px and
       tells little of which of them is meant: to expect their middle is off the least.
-    passes: 0 for the plain mode of every column.
-    reach_px: how far a trace may move from one column to the next.
+    path: False for the plain mode of every column.
 
   Returns:
     Trace.
@@ -45,7 +47,7 @@ def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, passes: int = 8
   joint = jnp.concatenate([scores.rows, scores.hidden[..., None, :]], axis=-2)
   visible = 1 - jax.nn.softmax(joint, axis=-2)[..., -1, :]
   logp = jax.nn.log_softmax(scores.rows, axis=-2)
-  centre = jax.lax.stop_gradient(_mode(logp, passes=passes, reach_px=reach_px))
+  centre = _mode(jax.lax.stop_gradient(logp), path=path)
   rows = jnp.arange(logp.shape[-2], dtype=jnp.float32)[:, None] + 0.5
 
   def around(centre):
@@ -59,19 +61,27 @@ def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, passes: int = 8
   return Trace(mean, jnp.sqrt(variance + 1 / 12), visible)
 
 
-def _mode(logp: jax.Array, *, passes: int, reach_px: float) -> jax.Array:
-  """(R, H, W) log-probabilities -> (R, W) row px of the most probable smooth path's neighbourhood."""
+def _mode(logp: jax.Array, *, path: bool) -> jax.Array:
+  """(R, H, W) log-probabilities -> (R, W) row px around which the trace is to be expected."""
   height, width = logp.shape[-2:]
   cells = logp.reshape(*logp.shape[:-2], height // CELL_PX, CELL_PX, width)
   own = jnp.maximum(cells.max(-2), -30.0)  # a column that is sure and wrong must still be outvoted
-  score, reach = own, round(reach_px / CELL_PX)
-  for _ in range(passes):
-    best = jax.lax.reduce_window(
-      score, -jnp.inf, jax.lax.max, (1, 2 * reach + 1, 1), (1, 1, 1), ((0, 0), (reach, reach), (0, 0))
-    )
-    before = jnp.pad(best[..., :-1], ((0, 0), (0, 0), (1, 0)), mode='edge')
-    after = jnp.pad(best[..., 1:], ((0, 0), (0, 0), (0, 1)), mode='edge')
-    score = own + (before + after) / 2
-  cell = score.argmax(-2)
+  cell = (_best_through(own) if path else own).argmax(-2)
   fine = jnp.take_along_axis(cells, cell[..., None, None, :], axis=-3)[..., 0, :, :].argmax(-2)
   return cell * CELL_PX + fine + 0.5
+
+
+def _best_through(own: jax.Array) -> jax.Array:
+  """(R, C, W) -> the same: how good the best path through each cell is, but for a number that is the same in all of a column."""
+  count, reach = own.shape[-2], round(REACH_PX / CELL_PX)
+
+  def step(before, here):
+    padded = jnp.pad(before, ((0, 0), (reach, reach)), constant_values=-jnp.inf)
+    moves = (padded[:, reach + d : reach + d + count] - JUMP * CELL_PX * abs(d) for d in range(-reach, reach + 1))
+    arrived = functools.reduce(jnp.maximum, moves)
+    arrived += here - arrived.max(-1, keepdims=True)
+    return arrived, arrived
+
+  columns = jnp.moveaxis(own, -1, 0)
+  forward, back = (jax.lax.scan(step, jnp.zeros_like(columns[0]), columns, reverse=reverse)[1] for reverse in (False, True))
+  return jnp.moveaxis(forward + back - columns, 0, -1)

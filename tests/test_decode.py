@@ -21,13 +21,13 @@ def as_scores(target):
   return Scores(None, jnp.log(target[..., :-1, :] + 1e-12), jnp.log(target[..., -1, :] + 1e-12))  # pyright: ignore[reportArgumentType]
 
 
-@functools.partial(jax.jit, static_argnames=('height', 'passes'))
-def read_target(rows, printed, *, height=HEIGHT, passes=8):
+@functools.partial(jax.jit, static_argnames=('height',))
+def read_target(rows, printed, *, height=HEIGHT):
   target = losses.column_target(rows, printed, height_px=height, sigma_px=SIGMA)
-  return decode.soft_argmax(as_scores(target), passes=passes)
+  return decode.soft_argmax(as_scores(target))
 
 
-read_scores = jax.jit(decode.soft_argmax, static_argnames=('passes', 'window_px'))
+read_scores = jax.jit(decode.soft_argmax, static_argnames=('path', 'window_px'))
 
 
 def smooth_rows(seed, low=20.0, high=HEIGHT - 20.0):
@@ -57,6 +57,26 @@ def test_a_certain_column_still_has_the_spread_of_a_px():
   np.testing.assert_allclose(got.std_px, np.sqrt(1 / 12), atol=1e-4)
 
 
+@pytest.mark.parametrize('seed', range(5))
+def test_the_path_is_the_best_of_all_by_a_slow_search_with_backtracking(seed):
+  rng = np.random.default_rng(seed)
+  own = rng.normal(scale=3.0, size=(40, 25))  # cells, columns
+  own[rng.integers(0, 40, 25), np.arange(25)] += 8.0  # strangers in every column
+  reach = round(decode.REACH_PX / decode.CELL_PX)
+  moves = np.arange(40)[:, None] - np.arange(40)
+  cost = np.where(np.abs(moves) <= reach, decode.JUMP * decode.CELL_PX * np.abs(moves), np.inf)
+  total, came = own[:, 0], []
+  for column in own.T[1:]:
+    ways = total[None] - cost
+    came.append(ways.argmax(1))
+    total = column + ways.max(1)
+  judge = [int(total.argmax())]
+  for back in reversed(came):
+    judge.append(int(back[judge[-1]]))
+  found = decode._best_through(jnp.asarray(own[None], jnp.float32))[0].argmax(0)
+  np.testing.assert_array_equal(found, judge[::-1])
+
+
 def test_moving_the_scores_down_moves_the_rows():
   scores = jax.random.normal(jax.random.key(0), (1, 128, 20)) * 0.1 + as_scores(
     losses.column_target(jnp.full((1, 20), 60.0), jnp.ones((1, 20), bool), height_px=128, sigma_px=SIGMA)
@@ -80,7 +100,7 @@ def test_a_stronger_neighbour_that_crosses_does_not_capture_the_mode():
 
 
 def test_without_looking_at_the_neighbours_it_does():
-  captured = np.asarray(read_scores(crossing(), passes=0).rows_px[0])
+  captured = np.asarray(read_scores(crossing(), path=False).rows_px[0])
   np.testing.assert_allclose(captured[20:24], 250.0, atol=0.02)
   np.testing.assert_allclose(np.delete(captured, range(20, 24)), 100.3, atol=0.02)
 
