@@ -21,6 +21,7 @@ def get_config(variant: str = ''):
   c.max_minutes = 0.0
   c.data.variants = 'mixed' if full or small else c.data.variants
   c.data.simulated_share = 0.15  # read in their full variety, recordings teach more
+  c.data.tall_share = 0.25  # where strokes of two rows cross, most is left to learn
   c.loss.signal_weight, c.loss.class_weight = 0.3, 0.0  # the classes have taught what they can, and cost a third of the time
   c.optim.peak_lr = 3e-4 if full else 1e-3
   c.init_from = str(HERE.parent / 'ecgjax' / 'weights' / 'trace.safetensors') if small else ''

@@ -36,6 +36,7 @@ def get_config(variant: str = '') -> ConfigDict:
     layout='3x4+II',
     signals='',  # a pack or a folder of WFDB records to print; none: simulated signals only
     simulated_share=0.3,  # of the pages, where there are signals to print
+    tall_share=0.0,  # of the pages, whose waves are made 2.5 to 6.5 mV tall
     variants='0001' if debug else 'mixed',  # names of ecgjax/variants.py with commas between, or mixed
     together=4 if full else 1,  # examples a device draws at once
   )

@@ -38,6 +38,7 @@ def get_config(variant: str = '') -> ConfigDict:
     dir='',  # of the records
     signals='',  # a pack or a folder of WFDB records to print; none: simulated signals only
     simulated_share=0.3,  # of the pages, where there are signals to print
+    tall_share=0.0,  # of the pages, whose waves are made 2.5 to 6.5 mV tall
     variants='mixed' if full else '0001',  # of simulated pages: names of ecgjax/variants.py with commas between, or mixed
     strength=1.0,  # of the varied light, focus and noise on built pages
     together=8 if full else 1,  # examples a device draws at once

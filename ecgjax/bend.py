@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import fields, geometry, paper
+from ecgjax import fields, geometry, paper, sampling
 from ecgjax.fields import Number
 
 OUTER = 3  # node rows and columns beyond the page on every side
@@ -182,7 +182,7 @@ def page_px(view: View, *, size_px: tuple[int, int], origin_px: jax.Array, round
 
   def nearer(_, page):
     inside = jnp.clip((page - first) / _DENSE_PX, 1.0, last)
-    return apply_plane(back, goal - geometry.sample(table, inside + 0.5))
+    return apply_plane(back, goal - sampling.sample(table, inside + 0.5))
 
   solved = jax.lax.fori_loop(0, rounds, nearer, apply_plane(back, goal))
   dense = [jnp.asarray(geometry.spline_weights(a, np.arange(n) + 0.5), jnp.float32) for a, n in zip(axes, size_px, strict=True)]

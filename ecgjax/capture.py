@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import bend, fields, geometry, paper
+from ecgjax import bend, fields, paper, sampling
 from ecgjax.fields import ramp
 from ecgjax.wear import MARGIN_PX, Sheet
 
@@ -60,7 +60,7 @@ def expose(
   at_px = page_px - corner
   while shrink >= 2:  # half the sheet first: a kernel as wide as that would take several times as long
     layers, at_px, shrink = _halved(layers), at_px / 2, shrink / 2
-  taken = geometry.sample(layers, at_px, shrink=(shrink, shrink))
+  taken = sampling.sample(layers, at_px, shrink=(shrink, shrink))
   y, x = ((origin_px[1 - axis] + jnp.arange(size_px[axis]) + 0.5) / frame_px[axis] for axis in (0, 1))
   there = jnp.clip(taken[..., 3], 0, 1)
   return Shot(jnp.clip(taken[..., :3], 0, 1), page_px, there, y, x)

@@ -18,6 +18,7 @@ from ecgjax.layout import Layout
 
 EDGE_PX = 24  # drawn beyond the window on either side, for ink that creeps, blur and the sampling kernel
 LEAN_PX = 248  # how much wider than a window of the page its picture is, for pages that stand askew
+TALL_MV = (2.5, 6.5)  # of the tallest wave of a record that is made tall
 Batch = dict[str, np.ndarray]
 Item = Mapping[str, jax.Array]  # one element of a batch, on the device
 
@@ -90,18 +91,20 @@ def recorded(pages: Sequence[dict[str, Any]], *, batch_size: int, seed: int) -> 
   return batch
 
 
-def record(key: jax.Array, pack: jax.Array, *, simulated_share: float) -> jax.Array:
+def record(key: jax.Array, pack: jax.Array, *, simulated_share: float, tall_share: float) -> jax.Array:
   """One record for a page: a recording varied in gain and start, or a simulated one.
 
   Args:
     key: of this example.
     pack: (8, T) int16 at packs.RATE_HZ, 5 uV units.
     simulated_share: 0..1, how often the simulator is asked instead; at 0 and at 1 the other source is not even compiled.
+    tall_share: 0..1, how often the record is made so large that its tallest wave measures TALL_MV: one in thirty is by nature,
+      and on such pages the strokes of neighbouring rows cross.
 
   Returns:
     (12, T) mV.
   """
-  ks = jax.random.split(key, 5)
+  ks = jax.random.split(key, 7)
   mv = jnp.zeros((12, pack.shape[-1]))
   if simulated_share < 1:
     gain = jnp.exp(jax.random.uniform(ks[0], minval=math.log(0.7), maxval=math.log(1.5)))
@@ -110,6 +113,8 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float) -> jax.Ar
   if simulated_share > 0:
     drawn = signals.simulate(ks[2], rate_hz=packs.RATE_HZ, seconds=pack.shape[-1] / packs.RATE_HZ)
     mv = drawn if simulated_share >= 1 else jnp.where(jax.random.bernoulli(ks[3], simulated_share), drawn, mv)
+  tall_mv = jax.random.uniform(ks[5], minval=TALL_MV[0], maxval=TALL_MV[1])
+  mv = mv * jnp.where(jax.random.bernoulli(ks[6], tall_share), tall_mv / jnp.maximum(jnp.abs(mv).max(), 0.1), 1.0)
   # the competition prints records of 250 Hz too: longer straight lines, sharper corners
   coarse = mv.at[:, 1:-1:2].set((mv[:, :-2:2] + mv[:, 2::2]) / 2)
   return jnp.where(jax.random.bernoulli(ks[4], 0.4), coarse, mv)

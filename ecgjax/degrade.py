@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ecgjax import bend, capture, codec, folds, geometry, paper, wear
+from ecgjax import bend, capture, codec, folds, geometry, paper, sampling, wear
 from ecgjax.fields import Number
 
 LID_WHITE, LID_BLACK, DESK, MONITOR = range(4)
@@ -189,7 +189,7 @@ def visible(photo: Photo, page_px: jax.Array) -> jax.Array:
   Returns:
     (...,) bool: False where it is covered or torn off, or lies outside the picture.
   """
-  hidden = geometry.sample(photo.hidden[..., None], page_px - photo.corner_px)[..., 0]
+  hidden = sampling.sample(photo.hidden[..., None], page_px - photo.corner_px)[..., 0]
   xy = geometry.image_px(photo.lattice, page_px)
   size = jnp.array(photo.image.shape[1::-1])
   return (hidden < 0.5) & ((xy > 0) & (xy < size)).all(-1)

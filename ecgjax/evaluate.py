@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax import digitize, folder, geometry, log, metrics, plot, simval, variants
+from ecgjax import folder, geometry, log, metrics, plot, reading, simval, variants
 from ecgjax.evaluators import HEAD, line, summary
+from ecgjax.io import pictures
 
 
 class Page(NamedTuple):
@@ -57,7 +58,7 @@ def folder_jobs(data_dir: str, *, wanted: list[str] | None) -> list[Job]:
 
   def picture(path: pathlib.Path):
     beside = path.with_suffix('.lattice.npy')
-    return digitize.read_image(path), np.load(beside) if beside.is_file() else None
+    return pictures.read(path), np.load(beside) if beside.is_file() else None
 
   return [
     Job(r.id, v, r.fs, functools.partial(folder.read_record_csv, r.csv, fs=r.fs), functools.partial(picture, r.images[v]))
@@ -83,7 +84,7 @@ def simulated_jobs(signals: str, *, wanted: list[str] | None, count: int) -> lis
 
 
 def evaluate_page(
-  job: Job, *, reader: digitize.Reader, true_lattice: bool = False, pictures: pathlib.Path | None = None
+  job: Job, *, reader: reading.Reader, true_lattice: bool = False, pictures: pathlib.Path | None = None
 ) -> Page:
   """Reads one page and compares it with its truth.
 
@@ -107,19 +108,19 @@ def evaluate_page(
     image, lattice = job.picture()
     if true_lattice and lattice is None:
       raise ValueError(f'no lattice of {job.id}-{job.variant} is known; leave out --true-lattice')
-    read = functools.partial(digitize.digitize, image, reader=reader, fs=job.fs, counts=counts)
+    read = functools.partial(reading.digitize, image, reader=reader, fs=job.fs, counts=counts)
     if lattice is not None and not true_lattice:
-      along_truth = report(digitize.finite(read(lattice=lattice).leads))
+      along_truth = report(reading.finite(read(lattice=lattice).leads))
     tic = time.perf_counter()
     found = read(lattice=lattice if true_lattice else None)
     seconds = time.perf_counter() - tic
     if lattice is not None:
       off = geometry.off_px(found.lattice, lattice)
       off_px = float(np.sqrt((off**2).mean())), float(np.quantile(off, 0.95))
-    leads, status, reason = digitize.finite(found.leads), found.status, '; '.join(found.warnings)
+    leads, status, reason = reading.finite(found.leads), found.status, '; '.join(found.warnings)
     if pictures:
-      strips = digitize.make_cut(page=reader.page, frame=reader.frame)(image, found.lattice)
-      shown = plot.overlay(np.asarray(strips), digitize.seen_rows(found.trace), np.asarray(found.trace.std_px))
+      strips = reading.make_cut(page=reader.page, frame=reader.frame)(image, found.lattice)
+      shown = plot.overlay(np.asarray(strips), reading.seen_rows(found.trace), np.asarray(found.trace.std_px))
       (pictures / f'{job.id}-{job.variant}.png').write_bytes(log.png(shown))
   except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
     leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', f'{type(error).__name__}: {error}'
@@ -161,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = folder_jobs(args.data, wanted=args.variant)
   if not jobs:
     raise ValueError(f'{args.data} holds no picture of the variants asked for')
-  reader = digitize.reader(args.weights)
+  reader = reading.reader(args.weights)
   pictures = pathlib.Path(args.pictures) if args.pictures else None
   if pictures:
     pictures.mkdir(parents=True, exist_ok=True)
@@ -204,7 +205,7 @@ def main() -> None:
   parser.add_argument('--signals', default='', help='for sim:val: recordings to print, a pack or a folder of WFDB records')
   parser.add_argument('--pages', type=int, default=simval.RECORDS, help='for sim:val: pages of each variant')
   parser.add_argument('--true-lattice', action='store_true', help='read along the true lattice only: of <id>-<variant>.lattice.npy in DIR')
-  parser.add_argument('--weights', default=digitize.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
+  parser.add_argument('--weights', default=reading.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
   parser.add_argument('--variant', nargs='*', help='only these variants, e.g. 0001')
   parser.add_argument('--pictures', help='folder for overlays of what was read')
   parser.add_argument('--json', help='file for every number of every page')

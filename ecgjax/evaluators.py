@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import assemble, digitize, fuse, geometry, metrics, plot, pose, simval, truth, views
+from ecgjax import assemble, fuse, geometry, metrics, plot, pose, reading, simval, truth, views
 from ecgjax.layout import LEADS, Layout
 
 HEAD = f'{"":<8}{"n":>5}{"score dB":>10}{"median dB":>11}{"worst dB":>10}{"r":>8}{"rmse uV":>9}'
@@ -63,7 +63,7 @@ def trace_snr(
     params -> Result, the score of all pages together as its numbers, a line for each variant in its table.
   """
   records, fs = simval.recordings(signals, count=pages), simval.RATE_HZ
-  trace, cut = digitize.make_trace(apply, page=page, frame=frame), digitize.make_cut(page=page, frame=frame)
+  trace, cut = reading.make_trace(apply, page=page, frame=frame), reading.make_cut(page=page, frame=frame)
   segments = [page.scored(lead) for lead in LEADS]
 
   @jax.jit
@@ -81,7 +81,7 @@ def trace_snr(
         wanted, printed = truth.at(jnp.asarray(case.mv), frame.times_s(), layout=page, rate_hz=fs)
         true_px = np.where(np.asarray(printed), frame.rows_px(np.asarray(wanted)), np.nan)
         strips, std = np.asarray(cut(case.image, case.lattice)), np.asarray(found.std_px)
-        pictures[f'overlay_{case.variant}'] = plot.overlay(strips, digitize.seen_rows(found), std, true_px=true_px)
+        pictures[f'overlay_{case.variant}'] = plot.overlay(strips, reading.seen_rows(found), std, true_px=true_px)
     every = summary([r for group in reports.values() for r in group])
     lines = [line(name, summary(group)) for name, group in reports.items()]
     if len(reports) > 1:

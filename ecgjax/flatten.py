@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import bend, geometry, paper
+from ecgjax import bend, geometry, paper, sampling
 
 STEP_PX = 2  # page px per px of the flat picture
 SIZE = (paper.HEIGHT_PX // STEP_PX, paper.WIDTH_PX // STEP_PX)
@@ -55,28 +55,44 @@ def gaussian(at, points, sigma_px: float) -> jax.Array:
 
 
 def blur(a: jax.Array, sigma_px: float) -> jax.Array:
-  """Returns a flat picture (h, w) smoothed; beyond its border it counts as 0.
+  """Returns a flat picture (h, w) smoothed; beyond its border it counts as 0."""
+  return blur_along(blur_along(a, sigma_px, axis=0), sigma_px, axis=1)
 
-  A wide Gaussian goes by way of a coarse mesh: a Gaussian of a Gaussian is one, and that is half the work.
+
+def blur_along(a: jax.Array, sigma_px: float, *, axis: int) -> jax.Array:
+  """Smooths a flat picture along one axis.
+
+  A wide Gaussian goes by way of a coarse mesh: a Gaussian of a Gaussian is one, and that is half the work. A narrow one is a sum of shifts.
+
+  Args:
+    a: (h, w); beyond its border it counts as 0.
+    sigma_px: of the Gaussian, page px.
+    axis: 0 down, 1 across.
+
+  Returns:
+    (h, w).
   """
-  coarse_px, part_px = sigma_px / 2, sigma_px / math.sqrt(2)
-  for axis, points in enumerate(centres_px()):
-    few = np.arange(-3 * sigma_px, points[-1] + 3 * sigma_px, coarse_px)
-    ways = [(few, points, part_px), (points, few, part_px)] if coarse_px >= 2 * STEP_PX else [(points, points, sigma_px)]
-    for at, of, sigma in ways:
-      weights = gaussian(jnp.asarray(at, jnp.float32), jnp.asarray(of, jnp.float32), sigma)
-      a = weights @ a if axis == 0 else a @ weights.T
+  points, coarse_px, part_px = centres_px()[axis], sigma_px / 2, sigma_px / math.sqrt(2)
+  if coarse_px < 2 * STEP_PX:
+    reach = math.ceil(3.5 * sigma_px / STEP_PX)
+    weights = gaussian(jnp.zeros(1), STEP_PX * jnp.arange(-reach, reach + 1.0), sigma_px)[0]
+    padded = jnp.pad(a, [(reach, reach) if i == axis else (0, 0) for i in (0, 1)])
+    shifted = (jax.lax.slice_in_dim(padded, i, i + a.shape[axis], axis=axis) for i in range(2 * reach + 1))
+    return functools.reduce(jnp.add, (weights[i] * part for i, part in enumerate(shifted)))
+  few = np.arange(-3 * sigma_px, points[-1] + 3 * sigma_px, coarse_px)
+  for at, of in ((few, points), (points, few)):
+    weights = gaussian(jnp.asarray(at, jnp.float32), jnp.asarray(of, jnp.float32), part_px)
+    a = weights @ a if axis == 0 else a @ weights.T
   return a
 
 
-def lay_flat(image: jax.Array, found: jax.Array, size_px: jax.Array, *, scale: float, step_px: int = STEP_PX) -> jax.Array:
+def lay_flat(image: jax.Array, found: jax.Array, size_px: jax.Array, *, step_px: int = STEP_PX) -> jax.Array:
   """Samples a picture in the page frame.
 
   Args:
-    image: (H, W, 3) uint8 or float; may be padded.
+    image: (H, W, 3) uint8, of about one px for each px of the result; may be padded.
     found: (45, 57, 2) image px of the nodes.
     size_px: (2,) width and height of the picture without its padding.
-    scale: image px per page px, for the anti-aliasing.
     step_px: page px per px.
 
   Returns:
@@ -87,9 +103,7 @@ def lay_flat(image: jax.Array, found: jax.Array, size_px: jax.Array, *, scale: f
   down, across = (jnp.asarray(geometry.spline_weights(k, a), jnp.float32) for k, a in ((rows, ys), (cols, xs)))
   at = jnp.einsum('hr,rcd,wc->hwd', down, found, across, precision='highest')
   inside = ((at > 1) & (at < size_px - 1)).all(-1)
-  # less lets more of thin lines' third harmonic through: with px of 2 page px it folds back onto the first, and is 0.1 px off even so
-  shrink = max(1.0, scale * step_px)
-  return jnp.concatenate([geometry.sample(image, at, shrink=(shrink, shrink)), inside[..., None]], axis=-1)
+  return jnp.concatenate([sampling.linear(image, at), inside[..., None]], axis=-1)
 
 
 def prepare(flat: jax.Array) -> Flat:
@@ -119,15 +133,19 @@ def prepare(flat: jax.Array) -> Flat:
   ink = darkness(smooth, paper_like(smooth))
   some, there = ink[::4, ::4].ravel(), inside[::4, ::4].ravel()
   level = jnp.nanquantile(jnp.where(there > 0, some, jnp.nan), 1 - INK_SHARE / 100)
-  widened = lambda a, size: jax.lax.reduce_window(a, 0.0, jax.lax.max, size, (1, 1), 'SAME')
   is_ink = (ink > INK_LEVEL * level).astype(jnp.float32)
-  ys, xs = (jnp.asarray(a, jnp.float32) for a in centres_px())
-  along = [widened(is_ink, (3, 1)) @ gaussian(xs, xs, LINE_PX[0]).T, gaussian(ys, ys, LINE_PX[1]) @ widened(is_ink, (1, 3))]
+  along = [blur_along(widened(is_ink, 3, axis=0), LINE_PX[0], axis=1), blur_along(widened(is_ink, 3, axis=1), LINE_PX[1], axis=0)]
   line = jnp.stack(along) > LINE_SHARE
   black = jnp.prod((line * is_ink).sum((1, 2)) / (is_ink.sum() + 1e-6)) > BLACK
-  use = inside * jnp.maximum(1 - widened(is_ink, (5, 5)), line & black)
+  use = inside * jnp.maximum(1 - widened(widened(is_ink, 5, axis=0), 5, axis=1), line & black)
   lines = darkness(fine[..., :3].mean(-1), repeated(light, n), fine[..., 3]) / repeated(spread, n)
   return Flat(jnp.clip(lines, -2.0, 2.5), jnp.clip(ink / (level + 1e-6), 0, 1), use)
+
+
+def widened(a: jax.Array, size: int, *, axis: int) -> jax.Array:
+  """Returns the highest of `size` px along an axis around each px (h, w) of values >= 0; `reduce_window` is ten times as slow on a CPU."""
+  padded = jnp.pad(a, [(size // 2, size // 2) if i == axis else (0, 0) for i in (0, 1)])
+  return functools.reduce(jnp.maximum, (jax.lax.slice_in_dim(padded, i, i + a.shape[axis], axis=axis) for i in range(size)))
 
 
 def reduced(a: jax.Array, down: int, across: int) -> jax.Array:

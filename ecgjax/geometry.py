@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import paper
+from ecgjax import paper, sampling
 from ecgjax.layout import Layout
 from ecgjax.layout import make as make_layout
 
@@ -148,50 +148,6 @@ def image_px(lattice: Array, page_px: Array) -> jax.Array:
   return jnp.einsum('...r,rcd,...c->...d', down, lattice, across, precision='highest')
 
 
-def _taps(at: jax.Array, *, shrink: float) -> tuple[jax.Array, jax.Array]:
-  """Indices and weights (..., taps) of Keys' cubic (a = -0.5) around pixel coordinates, widened by `shrink`."""
-  n = 2 * math.ceil(2 * shrink)
-  first = jnp.floor(at - 0.5) - (n // 2 - 1)
-  index = first[..., None] + jnp.arange(n)
-  x = jnp.abs(index + 0.5 - at[..., None]) / shrink
-  near = (1.5 * x - 2.5) * x * x + 1
-  far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-  weights = jnp.where(x < 1, near, jnp.where(x < 2, far, 0.0))
-  if shrink > 1:
-    weights = weights / weights.sum(-1, keepdims=True)
-  return index.astype(jnp.int32), weights
-
-
-def sample(image: Array, xy_px: jax.Array, *, shrink: tuple[float, float] = (1.0, 1.0)) -> jax.Array:
-  """Samples an image at points, once, by Keys' cubic convolution; differentiable in both arguments.
-
-  Args:
-    image: (H, W, C) any float or uint8; uint8 counts as 0..255 -> 0..1.
-    xy_px: (..., 2) x, y in continuous px.
-    shrink: image px per output px along x and along y where that is above 1: the kernel is widened by it against aliasing.
-
-  Returns:
-    (..., C) float32; points outside the image read 0.
-  """
-  height, width = image.shape[:2]
-  scale = 1 / 255 if image.dtype == jnp.uint8 else 1.0
-  ix, wx = _taps(xy_px[..., 0], shrink=max(1.0, shrink[0]))
-  iy, wy = _taps(xy_px[..., 1], shrink=max(1.0, shrink[1]))
-  wx = wx * ((ix >= 0) & (ix < width)) * scale
-  wy = wy * ((iy >= 0) & (iy < height))
-  ix, iy = jnp.clip(ix, 0, width - 1), jnp.clip(iy, 0, height - 1)
-  flat = jnp.asarray(image).reshape(height * width, -1)
-
-  def add(out, line):
-    row, weight = line
-    taps = sum(flat[row * width + ix[..., i]].astype(jnp.float32) * wx[..., i, None] for i in range(ix.shape[-1]))
-    return out + taps * weight[..., None], None
-
-  # a loop, because its result is stored: XLA's CPU compiler would sample anew for everything that is made of an unrolled sum
-  lines = jnp.moveaxis(iy, -1, 0), jnp.moveaxis(wy, -1, 0)
-  return jax.lax.scan(add, jnp.zeros((*xy_px.shape[:-1], image.shape[-1])), lines)[0]
-
-
 def cut(image: Array, lattice: Array, *, layout: Layout, frame: Frame, image_scale: float = 1.0, window=None) -> jax.Array:
   """Cuts every row of the layout out of the image, from the original pixels in one sampling.
 
@@ -215,7 +171,7 @@ def cut(image: Array, lattice: Array, *, layout: Layout, frame: Frame, image_sca
   # f32 products: a TPU's default bf16 would move points by several px
   points = jnp.einsum('shr,rcd,wc->shwd', jnp.asarray(down, jnp.float32), lattice, across, precision='highest')
   shrink = (image_scale * layout.px_per_s / frame.rate_hz, image_scale * layout.px_per_mv / STRIP_PX_PER_MV)
-  return sample(image, points, shrink=shrink)
+  return sampling.sample(image, points, shrink=shrink)
 
 
 def with_coordinates(strips: jax.Array, *, frame: Frame, first: int | jax.Array = 0) -> jax.Array:

@@ -45,29 +45,56 @@ def templates() -> dict[str, np.ndarray]:
   return {name: np.stack([cover, cover * left_of_traces]) for name, cover in whole.items()}
 
 
-def match(ink: jax.Array, templates: jax.Array) -> Match:
+class Sought(NamedTuple):
+  """What `match` looks for, as N spectra (850, 551): computed once.
+
+  Attributes:
+    wanted: of the landmarks without what is finer or wider than SHARP_PX.
+    near: of the places near a landmark: only ink there can be taken for it, so a page full of writing is not punished for it.
+    power: (N,) sum of the squares of what is wanted.
+  """
+
+  wanted: jax.Array
+  near: jax.Array
+  power: jax.Array
+
+
+@functools.cache
+def sought(name: str) -> Sought:
+  """Returns what is looked for of a layout, key of `layout.ROWS`."""
+  return spectra(jnp.asarray(templates()[name]))
+
+
+@jax.jit
+def spectra(covers: jax.Array) -> Sought:
+  """Returns what is looked for of templates (N, 850, 1100)."""
+  near = jnp.stack([(flatten.blur((cover > 0.1).astype(jnp.float32), 6.0) > 0.05).astype(jnp.float32) for cover in covers])
+  wanted = jnp.stack([_sharp(cover) for cover in covers]) * near
+  return Sought(jnp.fft.rfft2(wanted), jnp.fft.rfft2(near), (wanted**2).sum((1, 2)))
+
+
+def _sharp(a: jax.Array) -> jax.Array:
+  return flatten.blur(a, SHARP_PX[0]) - flatten.blur(a, SHARP_PX[1])
+
+
+def match(ink: jax.Array, what: Sought) -> Match:
   """Looks for landmarks everywhere: normalised cross-correlation, over all shifts at once.
 
   Args:
     ink: (850, 1100) of a page laid flat (`flatten.Flat.ink`), its scale nearly right.
-    templates: (N, 850, 1100) coverage.
+    what: as `sought` gives it.
 
   Returns:
     The best place.
   """
-  sharp = lambda a: flatten.blur(a, SHARP_PX[0]) - flatten.blur(a, SHARP_PX[1])
-  seen = sharp(ink)
-  spectra = [jnp.fft.rfft2(a) for a in (seen, seen**2)]
-  correlate = lambda a, b: jnp.fft.irfft2(a * jnp.conj(jnp.fft.rfft2(b)), ink.shape)
+  seen = _sharp(ink)
+  ours = [jnp.fft.rfft2(a) for a in (seen, seen**2)]
 
-  def score(template):
-    # only ink near a landmark can be taken for it, so a page full of writing is not punished for it
-    near = (flatten.blur((template > 0.1).astype(jnp.float32), 6.0) > 0.05).astype(jnp.float32)
-    wanted = sharp(template) * near
-    there = correlate(spectra[1], near)
-    return correlate(spectra[0], wanted) / jnp.sqrt((wanted**2).sum() * jnp.maximum(there, EMPTY * there.max() + 1e-6) + 1e-6)
+  def score(wanted, near, power):
+    found, there = (jnp.fft.irfft2(a * jnp.conj(b), ink.shape) for a, b in zip(ours, (wanted, near), strict=True))
+    return found / jnp.sqrt(power * jnp.maximum(there, EMPTY * there.max() + 1e-6) + 1e-6)
 
-  scores = jnp.mean(jnp.stack([score(template) for template in templates]), axis=0)
+  scores = jnp.mean(jnp.stack([score(*one) for one in zip(*what, strict=True)]), axis=0)
   best = jnp.stack(jnp.unravel_index(jnp.argmax(scores), scores.shape)[::-1])
   size = jnp.array(ink.shape[::-1])
   return Match(((best + size // 2) % size - size // 2) * float(flatten.STEP_PX), scores.max())

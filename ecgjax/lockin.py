@@ -43,6 +43,25 @@ def squares(at_px: jax.Array, *, first_px: float, pitch_px: float, snapped: bool
   return jnp.interp(at_px, jnp.asarray(np.round(first_px + count * pitch_px) + 0.5), jnp.asarray(count))
 
 
+class Sums(NamedTuple):
+  """What `demodulate` smooths, before any of it is divided: the sums of two parts of a page are those of both.
+
+  Attributes:
+    waves: (2, 2, h, w) complex: along y and x, of lines snapped to px centres and of lines that are not.
+    used: (2, h, w) share of px that may speak.
+    power: (2, h, w) their squares.
+  """
+
+  waves: jax.Array
+  used: jax.Array
+  power: jax.Array
+
+
+def mesh_px(pitch_px: float) -> list[jax.Array]:
+  """Returns the page y and x at which tones of a grid of this pitch are told."""
+  return [jnp.arange(pitch_px / 2, limit, pitch_px) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX)]
+
+
 def demodulate(flat: flatten.Flat, *, pitch_px: float, window: float = WINDOW, harmonic: int = 1) -> Tones:
   """Multiplies by the grid's wave and smooths: matrix products only. Of lines snapped to px centres or not, what is seen more clearly.
 
@@ -55,23 +74,37 @@ def demodulate(flat: flatten.Flat, *, pitch_px: float, window: float = WINDOW, h
   Returns:
     The tones, on a mesh of one pitch.
   """
+  return told(smoothed(flat, pitch_px=pitch_px, window=window, harmonic=harmonic), pitch_px=pitch_px)
+
+
+def told(sums: Sums, *, pitch_px: float) -> Tones:
+  """Returns the tones of `smoothed` sums."""
+  snapped, plain = sums.waves[:, 0], sums.waves[:, 1]
+  clearer = jnp.abs(snapped).sum((1, 2), keepdims=True) >= jnp.abs(plain).sum((1, 2), keepdims=True)
+  z = jnp.where(clearer, snapped, plain)
+  sure = jnp.abs(z) ** 2 / ((sums.used + 0.05) * (sums.power + 0.02))
+  return Tones(z, jnp.clip(sure, 0, 1), *mesh_px(pitch_px))
+
+
+def smoothed(flat: flatten.Flat, *, pitch_px: float, window: float, harmonic: int) -> Sums:
+  """Returns the sums that `demodulate` tells tones by; arguments as there."""
   times = flat.lines.shape[0] // flat.ink.shape[0]
   steps = flatten.STEP_PX / times, flatten.STEP_PX
   fine, points = ([jnp.asarray(a, jnp.float32) for a in flatten.centres_px(step_px=step)] for step in steps)
-  at = [jnp.arange(pitch_px / 2, limit, pitch_px) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX)]
+  at = mesh_px(pitch_px)
   plain = [gaussian(a, p, window * pitch_px) for a, p in zip(at, points, strict=True)]
   over = lambda a: plain[0] @ a @ plain[1].T
-  zs, sures = [], []
+  waves, power = [], []
   for axis, first in enumerate((paper.GRID_Y_PX, paper.GRID_X_PX)):
-    s, waves = flat.lines * flatten.repeated(flat.use[axis], times), []
+    s = flat.lines * flatten.repeated(flat.use[axis], times)
     smooth = flatten.reduced(s, 1, times) @ plain[1].T if axis == 0 else plain[0] @ flatten.reduced(s, times, 1)
+    power.append(over(flatten.reduced(s * s, times, times)))
     for snapped in (True, False):
       wave = jnp.exp(-2j * math.pi * harmonic * squares(fine[axis], first_px=first, pitch_px=pitch_px, snapped=snapped))
       tuned = wave * gaussian(at[axis], fine[axis], window * pitch_px)
       waves.append(tuned @ smooth if axis == 0 else smooth @ tuned.T)
-    zs.append(jnp.where(jnp.abs(waves[0]).sum() >= jnp.abs(waves[1]).sum(), *waves))
-    sures.append(jnp.abs(zs[-1]) ** 2 / ((over(flat.use[axis]) + 0.05) * (over(flatten.reduced(s * s, times, times)) + 0.02)))
-  return Tones(jnp.stack(zs), jnp.clip(jnp.stack(sures), 0, 1), at[0], at[1])
+  waves = jnp.stack(waves)
+  return Sums(waves.reshape(2, 2, *waves.shape[1:]), jnp.stack([over(use) for use in flat.use]), jnp.stack(power))
 
 
 def offset_px(tones: Tones, *, pitch_px: float) -> jax.Array:

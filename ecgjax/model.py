@@ -30,7 +30,7 @@ class Block(nnx.Module):
 
   def __init__(self, n_in: int, n_out: int, *, dtype, rngs: nnx.Rngs):
     conv = lambda a, b, k: nnx.Conv(a, b, (k, k), use_bias=False, dtype=dtype, rngs=rngs)
-    norm = lambda: nnx.GroupNorm(n_out, num_groups=_groups(n_out), dtype=dtype, rngs=rngs)
+    norm = lambda: nnx.GroupNorm(n_out, num_groups=groups(n_out), dtype=dtype, rngs=rngs)
     self.conv1, self.norm1 = conv(n_in, n_out, 3), norm()
     self.conv2, self.norm2 = conv(n_out, n_out, 3), norm()
     self.short = conv(n_in, n_out, 1) if n_in != n_out else None
@@ -151,7 +151,8 @@ def down_and_up(net, x):
   return x, deep
 
 
-def _groups(width: int) -> int:
+def groups(width: int) -> int:
+  """Returns how many groups GroupNorm makes of so many channels."""
   return next(n for n in (8, 4, 2, 1) if width % n == 0)
 
 

@@ -11,10 +11,11 @@ import time
 
 import numpy as np
 
-from ecgjax import digitize, folder, log, submit
+from ecgjax import folder, log, reading, submit
+from ecgjax.io import pictures
 
 
-def read_record(record: folder.TestRecord, *, reader: digitize.Reader) -> tuple[dict[str, np.ndarray], bool, str]:
+def read_record(record: folder.TestRecord, *, reader: reading.Reader) -> tuple[dict[str, np.ndarray], bool, str]:
   """Reads one record of the test folder.
 
   Args:
@@ -29,9 +30,9 @@ def read_record(record: folder.TestRecord, *, reader: digitize.Reader) -> tuple[
   try:
     if record.image is None:
       raise ValueError('it has no image in test/')
-    found = digitize.digitize(digitize.read_image(record.image), reader=reader, fs=rates.pop(), counts=counts)
+    found = reading.digitize(pictures.read(record.image), reader=reader, fs=rates.pop(), counts=counts)
     absent = [lead for lead, mv in found.leads.items() if np.isnan(mv).any()]
-    return digitize.finite(found.leads), True, f'zeros for {", ".join(absent)}, of which nothing was seen' if absent else ''
+    return reading.finite(found.leads), True, f'zeros for {", ".join(absent)}, of which nothing was seen' if absent else ''
   except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
     return {lead: np.zeros(n) for lead, n in counts.items()}, False, f'not read, zeros written: {type(error).__name__}: {error}'
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
   if not pathlib.Path(args.out).resolve().parent.is_dir():
     raise ValueError(f'no folder {pathlib.Path(args.out).parent} for --out; make it or choose another')
   records = folder.list_test(args.data)
-  reader = digitize.reader(args.weights)
+  reader = reading.reader(args.weights)
   leads, notes, read, start = {}, [], 0, time.perf_counter()
   for i, record in enumerate(records, start=1):
     leads[record.id], ok, note = read_record(record, reader=reader)
@@ -63,7 +64,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(prog='python -m ecgjax.predict', description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--data', required=True, help='folder with test.csv and test/<id>.png')
   parser.add_argument('--out', required=True, help='the submission.csv to write')
-  parser.add_argument('--weights', default=digitize.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
+  parser.add_argument('--weights', default=reading.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
   parser.add_argument('--overwrite', action='store_true', help='replace --out if it exists')
   args = parser.parse_args()
   try:

@@ -1,47 +1,23 @@
-"""One picture to calibrated leads: the single way that evaluate, predict and every later tool reads a page."""
+"""One picture to calibrated leads: the single way that evaluate, predict, digitize and serve read a page."""
 
 import functools
 import pathlib
-import warnings as python_warnings
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from ecgjax import assemble, checkpoint, decode, fuse, geometry, layout, model, rectify
+from ecgjax import assemble, decode, fuse, geometry, layout, paper, rectify
+from ecgjax import engine as engines
 from ecgjax.decode import Trace
+from ecgjax.io import pictures
+from ecgjax.recording import Recording
 
 WEIGHTS = pathlib.Path(__file__).with_name('weights') / 'trace.safetensors'
-MAX_MPX = 100
 EDGE_MV = 0.3  # nearer than that to a strip's edge a trace may go on beyond it, and the gap is bridged as if nothing had been there
+PULSE_OFF = 0.05  # share by which a pulse may be off its gain's height: by a flat page's grid it is 0.01
 POOR_STD_MV = 0.05  # a lead whose median standard deviation is above this needs a person's eye
-
-
-class Recording(NamedTuple):
-  """What was read of one picture.
-
-  Attributes:
-    leads: lead name -> (n,) mV; nan where nothing of the lead was seen.
-    std: lead name -> (n,) standard deviation in mV.
-    fs: samples per second.
-    quality: lead name -> 0..1, share of the lead's columns in which its own trace was seen.
-    layout: name of the page's layout.
-    status: 'ok' or 'review'.
-    warnings: sentences, empty where all is well.
-    lattice: (45, 57, 2) image x, y of the page's nodes.
-    trace: the rows as read, each for itself, for pictures.
-  """
-
-  leads: dict[str, np.ndarray]
-  std: dict[str, np.ndarray]
-  fs: float
-  quality: dict[str, float]
-  layout: str
-  status: str
-  warnings: tuple[str, ...]
-  lattice: np.ndarray
-  trace: Trace
 
 
 class Reader(NamedTuple):
@@ -51,25 +27,32 @@ class Reader(NamedTuple):
   page: layout.Layout
   frame: geometry.Frame
   meta: dict
+  engine: str = 'jax'
 
 
-def reader(path=WEIGHTS) -> Reader:
+def reader(path=WEIGHTS, *, engine: str = 'auto') -> Reader:
   """Loads weights and compiles nothing yet.
 
   Args:
     path: of a `.safetensors` file.
+    engine: of the network: 'jax', 'openvino' or 'auto', see `engine.chosen`.
 
   Returns:
     A Reader.
 
   Raises:
     ValueError: as `checkpoint.load_network`.
+    ImportError: if the engine is not installed.
   """
-  net, params, meta = checkpoint.load_network(path, model.network, part='strip')
+  engine = engines.chosen(engine)
+  scores, meta = engines.load(path, engine=engine)
   page = layout.make(meta['strip']['layout'])
   frame = geometry.frame(page, rate_hz=meta['strip']['rate_hz'], height_px=meta['strip']['height_px'])
-  read = make_trace(net.apply, page=page, frame=frame)
-  return Reader(functools.partial(read, jax.device_put(params)), page, frame, meta)
+  cut, decoded = make_cut(page=page, frame=frame), jax.jit(decode.soft_argmax)
+  return Reader(lambda image, lattice: decoded(scores(cut(image, lattice))), page, frame, meta, engine)
+
+
+cached = functools.cache(reader)  # the command line's and `digitize`'s own: loading and compiling once is enough
 
 
 SCALES = (1.0, 1.25, 1.6, 2.0, 3.0)  # image px per page px for which strips are cut: each is a program of its own
@@ -105,44 +88,22 @@ def make_cut(*, page: layout.Layout, frame: geometry.Frame) -> Callable[[np.ndar
   return nearest
 
 
-def read_image(path) -> np.ndarray:
-  """Decodes a picture.
-
-  Args:
-    path: of a PNG, JPEG or whatever else Pillow reads.
-
-  Returns:
-    (H, W, 3) uint8, turned as its EXIF says, transparency laid on white.
-
-  Raises:
-    ValueError: if it cannot be read, or is larger than MAX_MPX million px.
-  """
-  from PIL import Image, ImageOps
-
-  try:
-    with python_warnings.catch_warnings():
-      python_warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # MAX_MPX is our own, stricter word
-      with Image.open(path) as file:
-        if file.width * file.height > MAX_MPX * 1e6:
-          raise ValueError(f'{file.width} x {file.height} px; at most {MAX_MPX} million px are read')
-        picture = ImageOps.exif_transpose(file).convert('RGBA')
-  except Exception as error:  # a damaged file makes Pillow raise nearly anything: struct.error, IndexError, SyntaxError
-    raise ValueError(f'{path} cannot be read as a picture: {error}') from error
-  white = Image.new('RGBA', picture.size, 'white')
-  return np.asarray(Image.alpha_composite(white, picture).convert('RGB'))
-
-
 def digitize(
-  image: np.ndarray, *, reader: Reader, fs: float = 500.0, counts: Mapping[str, int] | None = None, lattice: np.ndarray | None = None
-) -> Recording:
+  image, *, reader: Reader | None = None, fs: float = 500.0, counts: Mapping[str, int] | None = None, lattice: np.ndarray | None = None,
+  corners: np.ndarray | None = None, speed_mm_s: float = paper.SPEED_MM_S, gain_mm_mv: float | None = None,
+) -> Recording:  # fmt: skip
   """Reads one page.
 
   Args:
-    image: (H, W, 3) uint8.
-    reader: loaded weights.
+    image: (H, W, 3) uint8, or the path of a file, whose first page is read.
+    reader: loaded weights; those that install with the package where it is None.
     fs: samples per second wanted.
     counts: samples wanted of each lead; as many as are printed where it is None.
     lattice: (45, 57, 2) image px of the page's nodes, where they are known; found where it is None.
+    corners: (4, 2) image x, y of the page's upper left, upper right, lower right and lower left corner, roughly, where the page is to be
+      looked for; the whole picture is searched where it is None.
+    speed_mm_s: paper speed, which a picture does not tell.
+    gain_mm_mv: of the print; where it is None the calibration pulses tell it, and it is 10 where they cannot.
 
   Returns:
     The recording.
@@ -151,33 +112,59 @@ def digitize(
     ValueError: if the page cannot be found in the picture (see `rectify.Found.reason`), no trace is seen on it, or more is wanted
       than it shows.
   """
-  notes = []
+  reader = cached(WEIGHTS) if reader is None else reader
+  image = image if isinstance(image, np.ndarray) else pictures.read(image)
+  notes, pulse_mv = [], float('nan')
   if lattice is None:
-    found = rectify.rectify(image)
-    lattice = found.lattice
+    found = rectify.rectify(image) if corners is None else rectify.within(image, corners)
+    lattice, pulse_mv = found.lattice, found.pulse_mv
     if found.status == 'fail':
       raise ValueError(found.reason)
     notes += [found.reason] if found.reason else []
+  gain, note = _gain(pulse_mv, gain_mm_mv)
+  notes += [note] if note else []
   trace = reader.trace(image, lattice)
-  segments = [reader.page.scored(lead) for lead in layout.LEADS]
-  counts = counts or {s.lead: s.count(fs) for s in segments}
-  better = _fused(trace, reader.page, reader.frame)
-  read = _assemble(better, tuple(segments), reader.page, reader.frame, float(fs), tuple(counts[s.lead] for s in segments))
-  leads, std = ({s.lead: np.asarray(v[i], np.float64) for s, v in zip(segments, read, strict=True)} for i in (0, 1))
-  std = {lead: calibrated(value, reader.meta.get('calibration')) for lead, value in std.items()}
   shown = jax.device_get(trace)
-  quality = {s.lead: _quality(shown, s, reader.frame) for s in segments}
+  quality = {lead: _quality(shown, reader.page.scored(lead), reader.frame) for lead in layout.LEADS}
   if not any(quality.values()):
     raise ValueError('no trace was seen on the page')
-  for lead in layout.LEADS:
-    if not quality[lead]:  # nothing was seen of it: absent, not 0 mV
-      leads[lead], std[lead] = np.full_like(leads[lead], np.nan), np.full_like(std[lead], np.nan)
+  printed = layout.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain)
+  counts = counts or {lead: printed.scored(lead).count(fs) for lead in layout.LEADS}
+  leads, std = _leads(trace, reader, fs=float(fs * reader.page.speed_mm_s / speed_mm_s), counts=counts)
+  for lead in layout.LEADS:  # what was not seen is absent, not 0 mV
+    scale = reader.page.gain_mm_mv / gain if quality[lead] else np.nan
+    leads[lead], std[lead] = scale * leads[lead], scale * std[lead]
   poor = [lead for lead in layout.LEADS if not (quality[lead] >= 0.9 and np.median(std[lead]) <= POOR_STD_MV)]
   notes += [f'uncertain in {", ".join(poor)}'] if poor else []
-  tall = [s.lead for s in segments if _at_edge(shown, s, reader.frame)]
-  notes += [f'{", ".join(tall)} may be cut off: beyond {reader.frame.millivolts(0):.1f} mV nothing is read'] if tall else []
-  status = 'review' if notes else 'ok'
-  return Recording(leads, std, float(fs), quality, reader.page.name, status, tuple(notes), lattice, shown)
+  tall = [lead for lead in layout.LEADS if _at_edge(shown, reader.page.scored(lead), reader.frame)]
+  top_mv = reader.frame.millivolts(0) * reader.page.gain_mm_mv / gain
+  notes += [f'{", ".join(tall)} may be cut off: beyond {top_mv:.1f} mV nothing is read'] if tall else []
+  starts_s = {lead: printed.scored(lead).start_s for lead in layout.LEADS}
+  return Recording(
+    leads, std, float(fs), starts_s, printed.seconds, quality, printed.name, speed_mm_s, gain, 'review' if notes else 'ok', tuple(notes),
+    lattice, shown,
+  )  # fmt: skip
+
+
+def _leads(trace: Trace, reader: Reader, *, fs: float, counts: Mapping[str, int]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """Returns lead -> mV and lead -> standard deviation, in the weights' own speed and gain."""
+  segments = tuple(reader.page.scored(lead) for lead in layout.LEADS)
+  better = _fused(trace, reader.page, reader.frame)
+  read = _assemble(better, segments, reader.page, reader.frame, fs, tuple(counts[lead] for lead in layout.LEADS))
+  table = reader.meta.get('calibration')
+  mv, std_mv = ({lead: np.asarray(pair[i], np.float64) for lead, pair in zip(layout.LEADS, read, strict=True)} for i in (0, 1))
+  return mv, {lead: calibrated(value, table) for lead, value in std_mv.items()}
+
+
+def _gain(pulse_mv: float, given: float | None) -> tuple[float, str]:
+  """Returns the gain in mm/mV and what is to be said of it: `pulse_mv` is the pulses' height if it were 10."""
+  told = next((g for g in layout.GAINS_MM_MV if abs(pulse_mv * paper.GAIN_MM_MV / g - paper.PULSE_MV) <= PULSE_OFF), None)
+  height = f'the calibration pulses are {pulse_mv * paper.GAIN_MM_MV:.1f} mm high by the grid'
+  if given is not None:
+    return given, '' if np.isnan(pulse_mv) or told == given else f'{height}: the gain is not {given:g} mm/mV'
+  if told in (None, paper.GAIN_MM_MV):
+    return paper.GAIN_MM_MV, '' if np.isnan(pulse_mv) or told else f'{height}: the gain is not {paper.GAIN_MM_MV:g} mm/mV'
+  return told, f'{height}: read with a gain of {told:g} mm/mV'
 
 
 def calibrated(std_mv: np.ndarray, table: Mapping[str, list[float]] | None) -> np.ndarray:

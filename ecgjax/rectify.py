@@ -9,15 +9,14 @@ import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ecgjax import flatten, geometry, landmarks, layout, paper, settle, starts, upright
-from ecgjax.plane import FINEST, Lost, projected
+from ecgjax.plane import FINEST, Lost, homography, projected, sane
 
 READ = '3x4+II'  # the layout whose landmarks are looked for
 SURE, POSSIBLE = 0.62, 0.5  # landmark scores: above the first a page is found, below the second it is not
-PULSE_SEEN, PULSE_OFF_MV = 0.5, 0.05  # how clear a pulse's top must be to be measured, and what it may be off: by a flat page's grid 0.01
+PULSE_SEEN = 0.5  # how clear a pulse's top must be to be measured
 LACKING = 0.03  # share of the trace area that may lie outside the picture: a corner cut off holds no traces
 SECOND_PAGE = 'a page was found, but the picture bears a grid beside it, too: perhaps a second page'
 EXACT_PX = 0.5  # a picture of the page's own size that lies so well is the digital original: no need to sample it anew
@@ -59,7 +58,7 @@ def rectify(image: np.ndarray) -> Found:
   """
   if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
     raise ValueError(f'the picture is {getattr(image, "dtype", type(image))} {np.shape(image)}; it must be uint8 (H, W, 3)')
-  if max(image.shape[:2]) < FINEST * paper.WIDTH_PX:
+  if max(image.shape[:2]) < FINEST * paper.WIDTH_PX or min(image.shape[:2]) < FINEST * paper.HEIGHT_PX / 2:
     size = f'{image.shape[1]} x {image.shape[0]} px'
     return _nothing(image, f'the picture is {size}; a page in it has too few to be read (need about {FINEST * paper.WIDTH_PX:.0f})')
   best = None
@@ -72,6 +71,30 @@ def rectify(image: np.ndarray) -> Found:
     if best.score >= SURE and np.median(best.confidence) >= settle.SEEN:  # what may still be wrong with it, no other start can mend
       break
   return best or _nothing(image, 'no page was found: nothing in the picture bears a grid')
+
+
+def within(image: np.ndarray, corners: np.ndarray) -> Found:
+  """Finds the page where a person has pointed to it.
+
+  Args:
+    image: (H, W, 3) uint8.
+    corners: (4, 2) image x, y of the page's upper left, upper right, lower right and lower left corner, right within some per cent.
+
+  Returns:
+    Where it lies.
+
+  Raises:
+    ValueError: if the corners do not show a page from the front.
+  """
+  page = np.array([[0, 0], [paper.WIDTH_PX, 0], [paper.WIDTH_PX, paper.HEIGHT_PX], [0, paper.HEIGHT_PX]], float)
+  plane = homography(page, np.asarray(corners, float))
+  if not sane(plane, image.shape):
+    given = np.asarray(corners).tolist()
+    raise ValueError(f'the corners {given} show no page from the front: give upper left, upper right, lower right, lower left')
+  try:
+    return lock(image, plane)
+  except Lost:
+    return _nothing(image, 'no page was found within the corners')
 
 
 def _nothing(image: np.ndarray, reason: str) -> Found:
@@ -92,17 +115,17 @@ def lock(image: np.ndarray, plane: np.ndarray) -> Found:
   Raises:
     plane.Lost: if it is nowhere near.
   """
-  templates = jnp.asarray(landmarks.templates()[READ])
-  plane, moved, score = upright.righted(image, plane, templates, enough=SURE)
+  what = landmarks.sought(READ)
+  plane, moved, score = upright.righted(image, plane, what, enough=SURE)
   if score < POSSIBLE:
     lattice = np.asarray(flatten.lattice(plane, moved), np.float32)
     return Found(lattice, np.zeros(lattice.shape[:2]), READ, score, np.nan, 'fail', _no_page(score))
-  plane, moved, shown, judged = settle.settled(image, plane, moved, templates)
+  plane, moved, shown, judged = settle.settled(image, plane, moved, what)
   lattice = np.asarray(flatten.lattice(plane, moved), np.float32)
   if image.shape[:2] == (paper.HEIGHT_PX, paper.WIDTH_PX) and np.sqrt(((lattice - geometry.page_lattice()) ** 2).mean()) < EXACT_PX:
     lattice = geometry.page_lattice()
-  pulse_mv = _pulse_mv(shown)
-  return Found(lattice, np.asarray(judged.confidence), READ, float(judged.score), pulse_mv, *_verdict(image, judged, lattice, pulse_mv))
+  verdict = _verdict(image, judged, lattice)
+  return Found(lattice, np.asarray(judged.confidence), READ, float(judged.score), _pulse_mv(shown), *verdict)
 
 
 def _pulse_mv(shown: flatten.Flat) -> float:
@@ -117,7 +140,7 @@ def _no_page(score: float) -> str:
   return f'no page of layout {READ} was found: pulses, separators and lead names are not where they belong (score {score:.2f})'
 
 
-def _verdict(image: np.ndarray, judged: settle.Judgement, lattice: np.ndarray, pulse_mv: float) -> tuple[str, str]:
+def _verdict(image: np.ndarray, judged: settle.Judgement, lattice: np.ndarray) -> tuple[str, str]:
   steps = [np.diff(lattice, axis=axis) for axis in (0, 1)]
   turns = steps[1][:-1, :, 0] * steps[0][:, :-1, 1] - steps[1][:-1, :, 1] * steps[0][:, :-1, 0]
   traces = lattice[geometry.trace_area()]
@@ -133,8 +156,6 @@ def _verdict(image: np.ndarray, judged: settle.Judgement, lattice: np.ndarray, p
     return 'review', 'the page was found by its print alone: its grid is hardly seen, so time and height may be off by 1 per cent'
   if (lost := settle.unseen(judged.confidence)) > settle.TORN:
     return 'review', f'the page was found, but {100 * lost:.0f} % of it bears no grid that fits: there it may lie whole squares off'
-  if abs(pulse_mv - paper.PULSE_MV) > PULSE_OFF_MV:
-    return 'review', f'the calibration pulses are {pulse_mv:.2f} mV high by the grid: the gain is not {paper.GAIN_MM_MV:g} mm/mV'
   if judged.score < SURE:
     return 'review', f'the page was found, but its landmarks are hard to see (score {judged.score:.2f})'
   if starts.another(image, lattice):

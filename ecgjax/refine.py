@@ -40,26 +40,40 @@ def refined(flat: flatten.Flat, moved: jax.Array, *, step_px: float, stiff: floa
   Returns:
     The better `moved`.
   """
-  tones = heard(flat)
+  every = sums(flat)
+  tones = joined(every)
   lines_px = MINOR_PX * lines(flat, tones)
   fit = functools.partial(surface.fit, step_px=step_px, stiff=stiff, calm=CALM)
   part = lockin.angles(tones, _off_px(tones) + lines_px, pitch_px=MINOR_PX, step_px=step_px)
   both = fit([part, *beside])
   part, board = part.trusted(both.coefficients), jnp.asarray(_board())
-  halves = [part._replace(goal=_off_px(heard(flat._replace(use=flat.use * half))) + lines_px) for half in (board, 1 - board)]
+  black = sums(flat._replace(use=flat.use * board))
+  white = jax.tree.map(jnp.subtract, every, black)
+  halves = [part._replace(goal=_off_px(joined(half)) + lines_px) for half in (black, white)]
   say = [half.told(fit([half], rounds=1).coefficients) for half in halves]
   gain = reliability(tones, say, [half.goal for half in halves], step_px=step_px)
   return surface.displace(moved, both._replace(coefficients=gain * both.coefficients))
 
 
 def heard(flat: flatten.Flat) -> Tones:
-  """Returns the tones of a flat page's 1 mm grid, smoothed so far that few are wrong.
+  """Returns the tones of a flat page's 1 mm grid, smoothed so far that few are wrong."""
+  return joined(sums(flat))
+
+
+def sums(flat: flatten.Flat) -> tuple[lockin.Sums, lockin.Sums]:
+  """Returns what the first and the second harmonic of a flat page's 1 mm grid are told by."""
+  if flat.lines.shape == flat.ink.shape:
+    raise ValueError('px of 2 page px are too wide for the second harmonic of the 1 mm grid: lay the picture flat with step_px=1')
+  first, second = (lockin.smoothed(flat, pitch_px=MINOR_PX, window=WINDOW, harmonic=n) for n in (1, 2))
+  return first, second
+
+
+def joined(both: tuple[lockin.Sums, lockin.Sums]) -> Tones:
+  """Returns the tones of two harmonics together.
 
   Thin lines have a second harmonic nearly as strong as the first, whose angle is twice as exact: it counts four times what it is sure of.
   """
-  if flat.lines.shape == flat.ink.shape:
-    raise ValueError('px of 2 page px are too wide for the second harmonic of the 1 mm grid: lay the picture flat with step_px=1')
-  first, second = (lockin.demodulate(flat, pitch_px=MINOR_PX, window=WINDOW, harmonic=n) for n in (1, 2))
+  first, second = (lockin.told(one, pitch_px=MINOR_PX) for one in both)
   sure = first.sure + 4 * second.sure
   apart = jnp.angle(second.z * jnp.conj(first.z) ** 2) / 2
   return first._replace(z=first.z * jnp.exp(4j * second.sure / (sure + 1e-12) * apart), sure=sure)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import flatten, geometry, lockin, paper, refine, settle, starts, surface, upright
+from ecgjax import flatten, geometry, landmarks, lockin, paper, refine, settle, starts, surface, upright
 from ecgjax.paper import MAJOR_PX
 from ecgjax.plane import Lost
 
@@ -96,15 +96,15 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
 
 
 def _judge(flat, twin) -> settle.Judgement:
-  return jax.device_get(settle.judge(flat, twin[None]))
+  return jax.device_get(settle.judge(flat, landmarks.spectra(twin[None])))
 
 
 def _found(image: np.ndarray, twin: jax.Array) -> tuple[np.ndarray, jax.Array]:
   """The plane map of the start whose page shows the twin's ink best, and its `moved`."""
-  best = None, None, 0.0
+  best, what = (None, None, 0.0), landmarks.spectra(twin[None])
   for start in starts.by_grid(image):
     try:
-      best = max(best, upright.righted(image, start, twin[None], enough=ALIKE), key=lambda each: each[2])
+      best = max(best, upright.righted(image, start, what, enough=ALIKE), key=lambda each: each[2])
     except Lost:
       continue
     if best[2] >= ALIKE:
@@ -159,7 +159,7 @@ def _mesh() -> list[np.ndarray]:
 def _twin(clean, lattice):
   """(850, 1100) ink of the original, and its grid."""
   size = jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX], jnp.float32)
-  flat = flatten.lay_flat(clean, lattice, size, scale=1.0)
+  flat = flatten.lay_flat(clean, lattice, size)
   return flatten.prepare(flat).ink, (1 - flat[..., :3].min(-1)) * (flat[..., :3].max(-1) > 0.7)
 
 

@@ -27,7 +27,7 @@ OFF_PX = (0.3, 0.5, 0.7, 1.0, 1.3, 1.7, 2.3, 4.0), (0.03, 0.08, 0.1, 0.17, 0.25,
 SEEN = 0.95  # median confidence of nodes below which the grid does not bear a lattice out: then some are a whole line off
 # share of the trace area that may show no grid: of good registered pages a torn one has 0.11, the one that was accepted and wrong 0.2
 TORN = 0.15
-SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)  # image px per page px for which pictures are laid flat
+DENSE = 1.2  # px per px of the flat picture that a picture keeps before it is laid flat: px between px are then told by their neighbours
 
 
 def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> Callable[[jax.Array], flatten.Flat]:
@@ -42,20 +42,21 @@ def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> 
     `moved` (45, 57, 2) page px -> how the picture looks flat.
   """
   seen = geometry.image_scale(np.asarray(bend.apply_plane(plane, geometry.page_lattice())))
-  smaller = max(1, round(seen * flatten.STEP_PX) if coarse else int(seen))
-  image = _reduced(image, smaller)
-  to_image = np.diag([1 / smaller, 1 / smaller, 1.0]) @ plane
-  scale = min(SCALES, key=lambda s: abs(np.log(s * smaller / max(seen, 1e-3))))
-  size, padded, to_image = jnp.array(image.shape[1::-1], jnp.float32), geometry.padded(image), jnp.asarray(to_image, jnp.float32)
   step_px = flatten.STEP_PX if coarse else 1
-  return lambda moved: _flatten(padded, to_image, moved, size, scale=scale, step_px=step_px)
+  image, factors = _reduced(image, DENSE / step_px / max(seen, 1e-3))
+  to_image = np.diag([*factors, 1.0]) @ plane
+  size, padded, to_image = jnp.array(image.shape[1::-1], jnp.float32), geometry.padded(image), jnp.asarray(to_image, jnp.float32)
+  return lambda moved: _flatten(padded, to_image, moved, size, step_px=step_px)
 
 
-def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
-  """The mean of every `factor` x `factor` px; px coordinates are divided by it."""
+def _reduced(image: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+  """Makes a picture smaller, if `factor` is below 0.9; also returns by what its px coordinates x, y are to be multiplied."""
   from PIL import Image
 
-  return image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
+  if factor > 0.9:
+    return image, np.ones(2)
+  size = [max(1, round(n * factor)) for n in image.shape[1::-1]]
+  return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.HAMMING)), np.array(size) / image.shape[1::-1]
 
 
 def straightened(flat: Callable[[jax.Array], flatten.Flat], moved: jax.Array) -> tuple[jax.Array, flatten.Flat]:
@@ -78,14 +79,14 @@ def straightened(flat: Callable[[jax.Array], flatten.Flat], moved: jax.Array) ->
   return moved, shown
 
 
-def settled(image: np.ndarray, plane: np.ndarray, moved: jax.Array, templates: jax.Array):
+def settled(image: np.ndarray, plane: np.ndarray, moved: jax.Array, what: landmarks.Sought):
   """Puts every grid line in its place, of a page whose lines lie within half a 5 mm square of theirs.
 
   Args:
     image: (H, W, 3) uint8.
     plane: (3, 3) page px -> image px.
     moved: (45, 57, 2) page px.
-    templates: (N, 850, 1100) landmarks: if they lie whole lines off in the end, all is done once more from there.
+    what: landmarks: if they lie whole lines off in the end, all is done once more from there.
 
   Returns:
     The better plane map and `moved`, how the picture then lies flat, and the Judgement.
@@ -99,16 +100,16 @@ def settled(image: np.ndarray, plane: np.ndarray, moved: jax.Array, templates: j
     for step_px, stiff in refine.RUNGS:
       moved = refine.refined(flat(moved), moved, step_px=step_px, stiff=stiff)
     shown = flat(moved)
-    judged: Judgement = jax.device_get(judge(shown, templates))
+    judged: Judgement = jax.device_get(judge(shown, what))
     if last or np.abs(judged.shift_px).max() < MINOR_PX / 2:
       break
     plane, moved = reframed(plane, moved, turn=0, shift_px=np.asarray(judged.shift_px))
   return plane, moved, shown, judged
 
 
-@functools.partial(jax.jit, static_argnames=('scale', 'step_px'))
-def _flatten(image, plane, moved, size, *, scale: float, step_px: int):
-  return flatten.prepare(flatten.lay_flat(image, flatten.lattice(plane, moved), size, scale=scale, step_px=step_px))
+@functools.partial(jax.jit, static_argnames='step_px')
+def _flatten(image, plane, moved, size, *, step_px: int):
+  return flatten.prepare(flatten.lay_flat(image, flatten.lattice(plane, moved), size, step_px=step_px))
 
 
 @jax.jit
@@ -141,12 +142,12 @@ class Judgement(NamedTuple):
 
 
 @jax.jit
-def judge(flat: flatten.Flat, templates: jax.Array) -> Judgement:
-  """Judges a page laid flat by landmarks (N, 850, 1100) and grid."""
+def judge(flat: flatten.Flat, what: landmarks.Sought) -> Judgement:
+  """Judges a page laid flat by its landmarks and its grid."""
   tones = refine.heard(flat)
   doubt_px = lockin.doubt_px(tones, lockin.slip(tones, lockin.demodulate(flat, pitch_px=MAJOR_PX)))
   off_px = jnp.exp(jnp.interp(jnp.log(doubt_px), *(jnp.log(jnp.array(a)) for a in OFF_PX)))
-  return Judgement(*landmarks.match(flat.ink, templates), 1 / (1 + off_px**2))
+  return Judgement(*landmarks.match(flat.ink, what), 1 / (1 + off_px**2))
 
 
 def unseen(confidence: geometry.Array) -> float:

@@ -95,7 +95,7 @@ def _simulated(c, draw: Callable):
 
   def one(key, item):
     at_source, at_page = jax.random.split(key)
-    return draw(at_page, data.record(at_source, item['pack'], simulated_share=share))
+    return draw(at_page, data.record(at_source, item['pack'], simulated_share=share, tall_share=c.data.tall_share))
 
   return data.stream(pack, batch_size=c.batch_size, seed=c.seed), one
 

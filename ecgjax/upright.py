@@ -10,13 +10,13 @@ from ecgjax.plane import reframed
 from ecgjax.settle import flattener, straightened
 
 
-def righted(image: np.ndarray, plane: np.ndarray, templates: jax.Array, *, enough: float) -> tuple[np.ndarray, jax.Array, float]:
+def righted(image: np.ndarray, plane: np.ndarray, what: landmarks.Sought, *, enough: float) -> tuple[np.ndarray, jax.Array, float]:
   """Straightens a page that lies anywhere in any turn, and finds its turn and place.
 
   Args:
     image: (H, W, 3) uint8.
     plane: (3, 3) page px -> image px, right in scale and direction within some per cent, but for quarter turns and the place.
-    templates: (N, 850, 1100) landmarks.
+    what: landmarks.
     enough: score of the landmarks with which the other quarter turns need not be tried.
 
   Returns:
@@ -34,12 +34,12 @@ def righted(image: np.ndarray, plane: np.ndarray, templates: jax.Array, *, enoug
     framed, shown = _straight(image, *framed)
     start = reframed(*framed, turn=-quarter, shift_px=np.zeros(2))
     for half, ink in enumerate((shown.ink, shown.ink[::-1, ::-1])):
-      found = _match(ink, templates)
+      found = _match(ink, what)
       if found.score > best[0]:
         best = float(found.score), reframed(*framed, turn=2 * half, shift_px=np.asarray(found.shift_px))
     if best[0] >= enough:
       break
-  return _placed(image, *best[1], templates)
+  return _placed(image, *best[1], what)
 
 
 def _straight(image, plane: np.ndarray, moved: jax.Array):
@@ -47,11 +47,11 @@ def _straight(image, plane: np.ndarray, moved: jax.Array):
   return (plane, moved), shown
 
 
-def _placed(image, plane: np.ndarray, moved: jax.Array, templates: jax.Array) -> tuple[np.ndarray, jax.Array, float]:
+def _placed(image, plane: np.ndarray, moved: jax.Array, what: landmarks.Sought) -> tuple[np.ndarray, jax.Array, float]:
   """Straightens what came into the frame, and puts its landmarks in their places."""
   for _ in range(2):
     moved, shown = straightened(flattener(image, plane, coarse=True), moved)
-    found = _match(shown.ink, templates)
+    found = _match(shown.ink, what)
     plane, moved = reframed(plane, moved, turn=0, shift_px=np.asarray(found.shift_px))
     if np.abs(np.asarray(found.shift_px)).max() < MAJOR_PX:
       break

@@ -73,8 +73,8 @@ VARIANTS = {
 
 # What a training page may be, and how often. The picture is smaller than a phone's, so that a step costs less: about 1 px a page px.
 MIXED_FRAME_PX = (1900, 2500)
-MIXED = {'0001': 3, '0003': 2, '0004': 2, '0005': 3, '0006': 3, '0009': 2, '0010': 3, '0011': 2, '0012': 2, '0015': 3,
-  'fax': 1, 'thermal': 4}
+MIXED = {'0001': 3, '0003': 2, '0004': 3, '0005': 2, '0006': 2, '0009': 2, '0010': 3, '0011': 2, '0012': 4, '0015': 5,
+  'fax': 2, 'thermal': 3}
 
 
 def draw_look(key: jax.Array, look: jax.Array | int) -> looks.Style:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import degrade, geometry, packs, pagenet, paper, render, variants
+from ecgjax import degrade, packs, pagenet, paper, render, sampling, variants
 from ecgjax.fields import uniform
 from ecgjax.layout import Layout
 
@@ -128,9 +128,9 @@ def view(key: jax.Array, image: jax.Array, page_px: jax.Array, *, size_px: int) 
     return size / 2 + image.shape[1] * moved[..., :2] / moved[..., 2:]
 
   shrink = image.shape[1] / size_px
-  seen = geometry.sample(image, points(size_px), shrink=(shrink, shrink))
+  seen = sampling.sample(image, points(size_px), shrink=(shrink, shrink))
   cells = points(size_px // pagenet.STRIDE)
-  shown = geometry.sample(page_px, cells)
+  shown = sampling.sample(page_px, cells)
   edge = jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX])
   on = ((cells > 2) & (cells < size - 2) & (shown > 0) & (shown < edge)).all(-1)
   return Views(jnp.clip(seen, 0, 1), to_units(shown), on, turn)

@@ -7,8 +7,10 @@ Each time is the median of the repeats after one run that compiles. Wall times a
 import argparse
 import json
 import os
+import pathlib
 import platform
 import resource
+import runpy
 import time
 from collections.abc import Callable
 
@@ -20,6 +22,7 @@ from ecgjax import data, degrade, geometry, layout, losses, model, packs, paper,
 
 FRAME_PX = (paper.HEIGHT_PX, paper.WIDTH_PX)
 RATE_HZ = packs.RATE_HZ
+CONFIG = pathlib.Path(__file__).resolve().parents[1] / 'configs' / 'unet.py'
 
 
 def timed(call: Callable, *, repeats: int) -> tuple[float, float]:
@@ -86,12 +89,13 @@ def whole_pages(names: list[str], *, repeats: int, batch: int) -> list[dict]:
 def step_share(*, repeats: int, batch: int) -> dict[str, float]:
   """Times a whole training step on mixed pages, and the drawing of its pages alone, in the small setting of configs/unet.py."""
   page = layout.make()
-  frame = geometry.frame(page, rate_hz=500, height_px=640)
-  net = model.network(widths=(32, 48, 64, 96), cell=(4, 8), dtype='float32')
-  tx = update.optimiser(peak_lr=1e-3, warmup_steps=10, decay_steps=100, weight_decay=1e-4, clip_norm=1.0, muon_rms=0.2)
+  small = runpy.run_path(str(CONFIG))['get_config']('small')
+  frame = geometry.frame(page, rate_hz=small.strip.rate_hz, height_px=small.strip.height_px)
+  net = model.network(**small.model)
+  tx = update.optimiser(**small.optim)
   cpu = jax.default_backend() == 'cpu'
   mv, names = simval.simulator(RATE_HZ)(jax.random.key(0)), variants.parse('mixed')
-  one = lambda key, item: data.example(key, item['mv'], layout=page, frame=frame, window_px=512, names=names)
+  one = lambda key, item: data.example(key, item['mv'], layout=page, frame=frame, window_px=small.strip.window_px, names=names)
   draw = update.make_draw(one, devices=1, together=1 if cpu else batch)
   items = {'mv': jnp.broadcast_to(mv, (2 if cpu else batch, *mv.shape))}
   params = net.init(jax.random.key(0))

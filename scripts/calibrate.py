@@ -1,8 +1,8 @@
 """Makes weights say how far off they are: python scripts/calibrate.py --weights FILE --signals PACK [--pages 8] [--write] [--picture PNG]
 
 On the first pages of each variant of sim:val, read along their true lattices: which rms error samples had, by the deviation of the decoder.
-On two more pages of each: prints for each range of deviations as they are then stated what their rms error was. --write enters the table in
-the weights' header, where `digitize.reader` finds it.
+On eight more pages of each: prints for each range of deviations as they are then stated what their rms error was. --write enters the table in
+the weights' header, where `reading.reader` finds it.
 """
 
 import argparse
@@ -10,20 +10,20 @@ import argparse
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from ecgjax import checkpoint, digitize, log, simval, variants
+from ecgjax import checkpoint, log, reading, simval, variants
 
 BINS = np.concatenate([np.linspace(0, 0.9, 13), [0.94, 0.97, 0.985, 0.993, 0.997, 0.999, 1.0]])  # quantiles of the deviation
 EDGES_UV = np.array([0, 3, 4, 5, 7, 10, 14, 20, 30, 45, 70, 100, 150, 250])
-CHECKED = 2  # further pages of each variant
+CHECKED = 8  # further pages of each variant
 
 
-def samples(reader: digitize.Reader, records, numbers: range) -> tuple[np.ndarray, np.ndarray]:
+def samples(reader: reading.Reader, records, numbers: range) -> tuple[np.ndarray, np.ndarray]:
   """Returns stated standard deviation and error, in mV, of every sample of these pages of every variant."""
   std, off = [], []
   for name in variants.VARIANTS:
     for number in numbers:
       case = simval.case(records[number], name, number)
-      found = digitize.digitize(case.image, reader=reader, fs=simval.RATE_HZ, lattice=case.lattice)
+      found = reading.digitize(case.image, reader=reader, fs=simval.RATE_HZ, lattice=case.lattice)
       for lead, true in case.leads.items():
         there = np.isfinite(found.leads[lead])
         std.append(found.std[lead][there])
@@ -32,7 +32,7 @@ def samples(reader: digitize.Reader, records, numbers: range) -> tuple[np.ndarra
 
 
 def table(std_mv: np.ndarray, off_mv: np.ndarray) -> dict[str, list[float]]:
-  """Returns what `digitize.calibrated` reads: rms error by deviation, made monotonic."""
+  """Returns what `reading.calibrated` reads: rms error by deviation, made monotonic."""
   edges = np.quantile(std_mv, BINS)
   member = np.clip(np.searchsorted(edges, std_mv, side='right') - 1, 0, len(edges) - 2)
   count = np.bincount(member, minlength=len(edges) - 1)
@@ -72,11 +72,11 @@ def main() -> None:
   args = parser.parse_args()
   params, meta = checkpoint.load_weights(args.weights)
   plain = {name: value for name, value in meta.items() if name != 'calibration'}
-  reader = digitize.reader(args.weights)._replace(meta=plain)
+  reader = reading.reader(args.weights)._replace(meta=plain)
   records = simval.recordings(args.signals, count=args.pages + CHECKED)
   found = table(*samples(reader, records, range(args.pages)))
   std, off = samples(reader, records, range(args.pages, args.pages + CHECKED))
-  rows = reliability(digitize.calibrated(std, found), off)
+  rows = reliability(reading.calibrated(std, found), off)
   print(f'{"stated uV":>10}{"error uV":>10}{"ratio":>7}{"samples":>10}')
   for stated, error, count in rows:
     print(f'{stated:>10.1f}{error:>10.1f}{error / stated:>7.2f}{count:>10.0f}')

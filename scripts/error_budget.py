@@ -20,16 +20,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import assemble, checkpoint, decode, digitize, geometry, layout, losses, metrics, model, rectify, simval, truth, variants
+from ecgjax import assemble, checkpoint, decode, geometry, layout, losses, metrics, model, reading, rectify, simval, truth, variants
 from ecgjax.decode import Trace
 from ecgjax.model import Scores
 
 STEPS = ('found', 'lattice', 'mode', 'visible', 'original', 'labels')
 
 
-def readings(reader: digitize.Reader, apply: Callable) -> Callable[[simval.Case, np.ndarray], dict[str, Trace]]:
+def readings(reader: reading.Reader, apply: Callable) -> Callable[[simval.Case, np.ndarray], dict[str, Trace]]:
   """Returns (page, its original (1700, 2200, 3) uint8) -> what is read at each of STEPS."""
-  cut = digitize.make_cut(page=reader.page, frame=reader.frame)
+  cut = reading.make_cut(page=reader.page, frame=reader.frame)
   plain = jax.jit(decode.soft_argmax)
   sigma_px = reader.meta['config']['loss']['sigma_px']
 
@@ -37,7 +37,7 @@ def readings(reader: digitize.Reader, apply: Callable) -> Callable[[simval.Case,
   def around(scores: Scores, rows_px: jax.Array) -> Trace:
     heights = jnp.arange(scores.rows.shape[-2])[:, None] + 0.5
     near = jnp.where(jnp.abs(heights - rows_px[:, None]) <= decode.WINDOW_PX, scores.rows, -1e9)
-    return decode.soft_argmax(scores._replace(rows=near), passes=0)._replace(visible=decode.soft_argmax(scores, passes=0).visible)
+    return decode.soft_argmax(scores._replace(rows=near), path=False)._replace(visible=decode.soft_argmax(scores, path=False).visible)
 
   @jax.jit
   def labelled(rows_px: jax.Array, printed: jax.Array) -> Trace:
@@ -89,9 +89,9 @@ def main() -> None:
   parser.add_argument('--pages', type=int, default=4, help='of each variant')
   parser.add_argument('--variants', default=','.join(variants.VARIANTS), help='names with commas between')
   parser.add_argument('--effects', action='store_true', help='what each effect of the damage costs')
-  parser.add_argument('--weights', default=digitize.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
+  parser.add_argument('--weights', default=reading.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
   args = parser.parse_args()
-  reader = digitize.reader(args.weights)
+  reader = reading.reader(args.weights)
   net, params, _ = checkpoint.load_network(args.weights, model.network, part='strip')
   read = readings(reader, jax.jit(lambda strips: net.apply(params, strips)))
   segments = [reader.page.scored(lead) for lead in layout.LEADS]

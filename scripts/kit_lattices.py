@@ -12,7 +12,8 @@ import pathlib
 import numpy as np
 from scipy import ndimage, signal
 
-from ecgjax import digitize, folder, geometry, paper
+from ecgjax import folder, geometry, paper
+from ecgjax.io import pictures
 
 HEADER_PX = 150  # the wrinkled pages have none
 COARSE, ANGLES_DEG = 8, np.arange(-6, 6.01, 0.5)
@@ -111,7 +112,7 @@ def main() -> None:
     for path in (record.csv, *record.images.values()):
       if not (here / path.name).exists():
         (here / path.name).symlink_to(path)
-    affine, miss = fit(*(digitize.read_image(record.images[v]) for v in ('0015', '0001')))
+    affine, miss = fit(*(pictures.read(record.images[v]) for v in ('0015', '0001')))
     lattice = geometry.page_lattice() @ affine[:, :2].T + affine[:, 2]
     np.save(here / f'{record.id}-0015.lattice.npy', lattice.astype(np.float32))
     print(f'{record.id}  median miss of {PATCHES} patches {miss:.2f} px', flush=True)

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from ecgjax import digitize, layout, looks, render, truth
+from ecgjax import layout, looks, render, truth
+from ecgjax.io import pictures
 
 PART = (560, 560, 1260, 800)  # left, top, right, bottom in page px: two bars, names and sharp peaks
 
@@ -53,7 +54,7 @@ def main():
   parser.add_argument('--fs', type=int, required=True)
   parser.add_argument('--out', required=True)
   args = parser.parse_args()
-  page, mv, real = layout.make(), read_truth(args.truth), digitize.read_image(args.page)
+  page, mv, real = layout.make(), read_truth(args.truth), pictures.read(args.page)
   drawn = render.page(jax.random.key(0), jnp.asarray(mv), layout=page, style=looks.competition(), rate_hz=args.fs).image
   ours = np.asarray(jnp.round(255 * jnp.clip(drawn, 0, 1))).astype(np.uint8)
   rows, columns = flat_parts(mv, page, args.fs)

@@ -49,3 +49,12 @@ def test_a_damaged_window_shows_its_trace_at_its_rows():
   off = np.concatenate(found)
   # grid lines and stains pull single columns; a shift of the lattice would move the middle of them all
   assert off.size > 1500 and abs(np.median(off)) < 0.05 and np.median(np.abs(off)) < 0.35
+
+
+def test_a_tall_share_of_records_is_as_tall_as_said_and_the_others_are_as_they_were():
+  pack = jnp.asarray(np.random.default_rng(0).integers(-100, 100, (8, 5000)), jnp.int16)  # 0.5 mV, before its gain of at most 1.5
+  draw = jax.jit(jax.vmap(functools.partial(data.record, simulated_share=0.0, tall_share=0.3), (0, None)))
+  keys = jax.random.split(jax.random.key(0), 200)
+  tall_mv = np.abs(np.asarray(draw(keys, pack))).max((1, 2))
+  tall = tall_mv > 2.4
+  assert 0.2 < tall.mean() < 0.4 and (tall_mv[tall] < 6.6).all() and tall_mv[tall].max() > 6 and (tall_mv[~tall] < 1.6).all()

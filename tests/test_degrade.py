@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import bend, capture, degrade, geometry, wear
+from ecgjax import bend, capture, degrade, geometry, sampling, wear
 
 QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}  # compiling takes longer than running
 EFFECTS = {effect.__name__: effect for effect in (*degrade.PAPER, *degrade.CAMERA)}
@@ -41,7 +41,7 @@ def shot():
   """A part of a picture, 1.3 image px a page px."""
   y, x = np.mgrid[0:160, 0:200].astype(np.float32) + 0.5
   page_px = np.stack([X0_PX + x / 1.3, 40 + y / 1.3], axis=-1)
-  image = jnp.clip(geometry.sample(jnp.asarray(strip()), jnp.asarray(page_px - [X0_PX, 0])), 0, 1)
+  image = jnp.clip(sampling.sample(jnp.asarray(strip()), jnp.asarray(page_px - [X0_PX, 0])), 0, 1)
   return capture.Shot(image, jnp.asarray(page_px), jnp.ones((160, 200)), jnp.asarray(y[:, 0] / 160), jnp.asarray(x[0] / 200))
 
 

@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from scipy import ndimage
 from scipy.interpolate import CubicHermiteSpline
 
-from ecgjax import geometry, layout, paper
+from ecgjax import geometry, layout, paper, sampling
 
 FRAME = geometry.frame(layout.make(), rate_hz=250, height_px=640)
 SMALL = geometry.Frame(rate_hz=50, height_px=64, width_px=512)
 WINDOW = 64  # columns cut at once where the whole strip would be slow
 
 
-sample = jax.jit(geometry.sample, static_argnames='shrink')
+sample = jax.jit(sampling.sample, static_argnames='shrink')
 
 
 @pytest.fixture(scope='module')
@@ -29,6 +30,15 @@ def ramp_page():
 @functools.partial(jax.jit, static_argnames=('page', 'frame', 'count'))
 def window(image, lattice, first, *, page, frame, count):
   return geometry.cut(image, lattice, layout=page, frame=frame, window=(first, count))
+
+
+def test_between_four_px_is_what_scipy_says_and_beyond_the_border_is_the_border():
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+  at = rng.uniform(-5, 45, (500, 2))
+  judge = [ndimage.map_coordinates(image[..., c] / 255, at.T[::-1] - 0.5, order=1, mode='nearest') for c in range(3)]
+  np.testing.assert_allclose(sampling.linear(image, jnp.asarray(at)), np.stack(judge, -1), atol=2e-5)
+  np.testing.assert_allclose(sampling.linear(jnp.asarray(image / 255), jnp.asarray(at)), np.stack(judge, -1), atol=2e-5)
 
 
 def test_nodes_are_the_major_lines_and_the_border():

@@ -1,6 +1,5 @@
 """The network and its losses: shapes, symmetries, and targets in closed form."""
 
-import importlib.util
 import pathlib
 import re
 import runpy
@@ -150,15 +149,12 @@ def parameters_by_hand(widths, cell):
 @pytest.mark.parametrize('variant', ['small', 'full'])
 def test_the_config_says_how_many_parameters_its_network_has(variant):
   path = pathlib.Path(__file__).parents[1] / 'configs/unet.py'
-  spec = importlib.util.spec_from_file_location('unet_config', path)
-  assert spec and spec.loader
-  config = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(config)
-  c = config.get_config(variant).model
+  config = runpy.run_path(str(path))
+  c = config['get_config'](variant).model
   shapes = jax.eval_shape(model.network(**c).init, jax.random.key(0))
   count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
   assert count == parameters_by_hand(tuple(c.widths), tuple(c.cell))
-  said = re.search(rf'unet.py:{variant} .* ([0-9.]+) M parameters', config.__doc__)
+  said = re.search(rf'unet.py:{variant} .* ([0-9.]+) M parameters', config['__doc__'])
   assert said and count / 1e6 == pytest.approx(float(said[1]), rel=0.02)
 
 

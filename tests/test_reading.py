@@ -4,14 +4,14 @@ import argparse
 import csv
 import io
 import json
-import struct
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
+from scipy import ndimage
 
-from ecgjax import decode, digitize, evaluate, geometry, layout, log, metrics, paper, plot, predict, rectify, truth
+from ecgjax import chart, decode, evaluate, geometry, layout, log, metrics, paper, plot, predict, reading, rectify, truth
 
 FS = 250
 PAGE = layout.make()
@@ -26,7 +26,7 @@ def reader(hidden=()):
   mv, printed = truth.at(jnp.asarray(MV, jnp.float32), FRAME.times_s(), layout=PAGE, rate_hz=FS)
   visible = jnp.asarray(printed, jnp.float32).at[jnp.array(hidden, int)].set(0.0)
   trace = decode.Trace(FRAME.rows_px(mv), jnp.full(mv.shape, 0.3), visible)
-  return digitize.Reader(lambda image, lattice: trace, PAGE, FRAME, {'model': {}})
+  return reading.Reader(lambda image, lattice: trace, PAGE, FRAME, {'model': {}})
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def data_dir(tmp_path, runs):
 
 
 def test_what_is_on_the_page_comes_out_as_leads(runs):
-  found = digitize.digitize(WHITE, reader=reader(), fs=FS)
+  found = reading.digitize(WHITE, reader=reader(), fs=FS)
   assert metrics.reference_ratio(runs, found.leads, fs=FS, cap=metrics.CAP_OPEN) > 1e4
   # a column may lie after a lead's last sample, where nothing is printed
   assert found.status == 'ok' and not found.warnings and min(found.quality.values()) > 0.999
@@ -78,11 +78,11 @@ def test_what_is_on_the_page_comes_out_as_leads(runs):
 
 
 def test_a_lead_that_was_not_seen_is_absent_and_asks_for_a_review():
-  found = digitize.digitize(WHITE, reader=reader(hidden=(3,)), fs=FS)
+  found = reading.digitize(WHITE, reader=reader(hidden=(3,)), fs=FS)
   assert np.isnan(found.leads['II']).all() and np.isfinite(found.leads['V5']).all()
   assert found.status == 'review' and found.warnings == ('uncertain in II',)
   with pytest.raises(ValueError, match='no trace was seen'):
-    digitize.digitize(WHITE, reader=reader(hidden=(0, 1, 2, 3)), fs=FS)
+    reading.digitize(WHITE, reader=reader(hidden=(0, 1, 2, 3)), fs=FS)
 
 
 CUT = 'V4 may be cut off: beyond 4.1 mV nothing is read'
@@ -93,8 +93,77 @@ def test_a_trace_that_nears_the_edge_of_what_is_read_asks_for_a_review(peak_mv, 
   column = round(FRAME.columns_px(PAGE.scored('V4').start_s + 1.0))
   trace = reader().trace(WHITE, geometry.page_lattice())
   rows_px = trace.rows_px.at[0, column].set(FRAME.rows_px(peak_mv)).at[1, 0].set(1.0)  # before the first lead nothing counts
-  found = digitize.digitize(WHITE, reader=reader()._replace(trace=lambda image, lattice: trace._replace(rows_px=rows_px)), fs=FS)
+  found = reading.digitize(WHITE, reader=reader()._replace(trace=lambda image, lattice: trace._replace(rows_px=rows_px)), fs=FS)
   assert found.warnings == warnings and found.status == ('review' if warnings else 'ok')
+
+
+def page_of_pulses(monkeypatch, pulse_mv):
+  found = rectify.rectify(WHITE)._replace(pulse_mv=pulse_mv)  # of the fixture above
+  monkeypatch.setattr(rectify, 'rectify', lambda image: found)
+
+
+@pytest.mark.parametrize(('pulse_mv', 'given', 'gain', 'warning'), [
+  (1.01, None, 10, ''), (float('nan'), None, 10, ''), (0.5, None, 5, 'read with a gain of 5'), (1.97, None, 20, 'read with a gain of 20'),
+  (0.75, None, 10, 'gain is not 10'), (0.5, 5.0, 5, ''), (1.0, 5.0, 5, 'gain is not 5'), (float('nan'), 20.0, 20, ''),
+])  # fmt: skip
+def test_the_gain_that_pulses_or_a_person_tell_scales_every_sample(monkeypatch, pulse_mv, given, gain, warning):
+  plain = reading.digitize(WHITE, reader=reader(), fs=FS)
+  page_of_pulses(monkeypatch, pulse_mv)
+  found = reading.digitize(WHITE, reader=reader(), fs=FS, gain_mm_mv=given)
+  assert found.gain_mm_mv == gain and bool(found.warnings) == bool(warning) and warning in ''.join(found.warnings)
+  for lead in layout.LEADS:
+    np.testing.assert_allclose(found.leads[lead], plain.leads[lead] * 10 / gain, rtol=1e-12)
+    np.testing.assert_allclose(found.std[lead], plain.std[lead] * 10 / gain, rtol=1e-12)
+
+
+def test_at_50_mm_a_second_the_same_page_shows_half_the_seconds():
+  slow = reading.digitize(WHITE, reader=reader(), fs=FS)
+  fast = reading.digitize(WHITE, reader=reader(), fs=2 * FS, speed_mm_s=50.0)
+  assert (slow.seconds, fast.seconds) == (10, 5) and fast.start_s['V1'] == 2.5
+  for lead in layout.LEADS:  # the same samples of the same columns, said to be half as long apart
+    np.testing.assert_allclose(fast.leads[lead], slow.leads[lead][: len(fast.leads[lead])], atol=1e-9)
+    assert abs(len(fast.leads[lead]) - len(slow.leads[lead])) <= 1
+
+
+def test_the_table_holds_each_lead_where_it_was_printed_and_nothing_elsewhere():
+  found = reading.digitize(WHITE, reader=reader(hidden=(3,)), fs=FS)  # the row of lead II
+  table = found.table()
+  assert table.shape == (10 * FS, 12) and np.isnan(table[:, layout.LEADS.index('II')]).all()
+  for column, lead in zip(table.T, layout.LEADS, strict=True):
+    if lead != 'II':
+      first = int(PAGE.scored(lead).start_s * FS)
+      np.testing.assert_array_equal(np.flatnonzero(~np.isnan(column)), first + np.arange(int(2.5 * FS)))
+      np.testing.assert_allclose(column[first + 5 : first + 600], MV[layout.LEADS.index(lead), first + 5 : first + 600], atol=0.01)
+  frame = found.to_dataframe()
+  assert list(frame.columns) == list(layout.LEADS) and frame.index[1] == 1 / FS and frame['V6'].count() == 625
+
+
+def test_a_recording_is_saved_by_its_suffix_and_says_what_it_can_be_saved_as(tmp_path):
+  found = reading.digitize(WHITE, reader=reader(), fs=FS)
+  assert found.save(tmp_path / 'a.csv').read_text().startswith('I,II,III')
+  assert found.to_wfdb(tmp_path / 'a.hea').is_file() and (tmp_path / 'a.dat').is_file()
+  with pytest.raises(ValueError, match='choose a suffix of .csv'):
+    found.save(tmp_path / 'a.xls')
+  facts = json.loads(json.dumps(found.facts(), allow_nan=False))
+  assert facts['status'] == 'ok' and np.shape(facts['lattice_px']) == (45, 57, 2) and len(facts['std_mv']['II']) == 10 * FS
+
+
+def test_the_overlay_lies_where_the_page_was_printed(printed):
+  mv = np.repeat(MV, 2, axis=1).astype(np.float32)  # 500 Hz, in steps: what is drawn must be what is laid over it
+  page = printed(0, mv)
+  leads = {lead: mv[n, round(s.start_s * 500) : round(s.stop_s * 500)] for n, lead in enumerate(layout.LEADS) for s in [PAGE.scored(lead)]}
+  std = {lead: np.full(len(v), 0.01) for lead, v in leads.items()}
+  shown = chart.on_picture(page, leads, std, fs=500, page=PAGE, lattice=geometry.page_lattice()).astype(int)
+  drawn = (shown[..., 2] - shown[..., 0]) > 150
+  ink = ndimage.binary_dilation(page.max(-1) < 120, iterations=2)
+  assert drawn.sum() > 10_000 and (drawn & ink).sum() > 0.99 * drawn.sum()
+
+
+def test_the_chart_holds_every_lead_of_the_layout(tmp_path):
+  figure = reading.digitize(WHITE, reader=reader(), fs=FS).plot()
+  assert [text.get_text() for text in figure.axes[0].texts][: len(PAGE.segments)] == [s.lead for s in PAGE.segments]
+  lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
+  assert len(lines) == len(PAGE.segments) and all(np.isfinite(line.get_ydata()).all() for line in lines)
 
 
 def test_a_page_that_is_not_found_is_not_read_and_one_that_is_hard_to_see_is_for_review(monkeypatch):
@@ -102,48 +171,10 @@ def test_a_page_that_is_not_found_is_not_read_and_one_that_is_hard_to_see_is_for
   outcome = lambda status, reason: rectify.Found(lattice, np.ones(lattice.shape[:2]), '3x4+II', 0.5, 1.0, status, reason)
   monkeypatch.setattr(rectify, 'rectify', lambda image: outcome('fail', 'no page was found'))
   with pytest.raises(ValueError, match='no page was found'):
-    digitize.digitize(WHITE, reader=reader())
+    reading.digitize(WHITE, reader=reader())
   monkeypatch.setattr(rectify, 'rectify', lambda image: outcome('review', 'hard to see'))
-  found = digitize.digitize(WHITE, reader=reader())
+  found = reading.digitize(WHITE, reader=reader())
   assert found.status == 'review' and found.warnings == ('hard to see',)
-
-
-def test_a_picture_is_turned_by_its_exif_and_laid_on_white(tmp_path):
-  picture = Image.new('RGBA', (4, 2), (255, 0, 0, 0))
-  exif = Image.Exif()
-  exif[274] = 6  # turn by 90 degrees
-  picture.save(tmp_path / 'turned.png', exif=exif)
-  np.testing.assert_array_equal(digitize.read_image(tmp_path / 'turned.png'), np.full((4, 2, 3), 255))
-
-
-def jpeg():
-  buffer = io.BytesIO()
-  Image.new('RGB', (64, 64)).save(buffer, 'JPEG')
-  return buffer.getvalue()
-
-
-@pytest.mark.parametrize('content', [b'', b'a text file', jpeg()[:300]], ids=['empty', 'text', 'cut'])
-def test_a_damaged_picture_is_a_value_error_that_names_it(tmp_path, content):
-  (tmp_path / 'page.png').write_bytes(content)
-  with pytest.raises(ValueError, match='page.png cannot be read as a picture'):
-    digitize.read_image(tmp_path / 'page.png')
-
-
-def test_whatever_pillow_raises_becomes_a_value_error(tmp_path, monkeypatch):
-  (tmp_path / 'page.png').write_bytes(jpeg())
-
-  def broken(_):
-    raise struct.error('unpack requires a buffer of 4 bytes')  # as from an EXIF block that is cut short
-
-  monkeypatch.setattr(ImageOps, 'exif_transpose', broken)
-  with pytest.raises(ValueError, match='cannot be read as a picture: unpack requires'):
-    digitize.read_image(tmp_path / 'page.png')
-
-
-def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
-  Image.new('1', (11_000, 10_000)).save(tmp_path / 'bomb.png')
-  with pytest.raises(ValueError, match='11000 x 10000 px; at most 100 million px'):
-    digitize.read_image(tmp_path / 'bomb.png')
 
 
 def options(data_dir, **more):
@@ -153,7 +184,7 @@ def options(data_dir, **more):
 
 
 def test_predict_goes_on_past_bad_pictures_and_lists_them(data_dir, tmp_path, monkeypatch, capsys, runs):
-  monkeypatch.setattr(digitize, 'reader', lambda path: reader())
+  monkeypatch.setattr(reading, 'reader', lambda path: reader())
   out = tmp_path / 'submission.csv'
   assert predict.run(options(data_dir, out=out)) == 1
   printed = capsys.readouterr()
@@ -170,13 +201,13 @@ def test_predict_goes_on_past_bad_pictures_and_lists_them(data_dir, tmp_path, mo
 
 
 def test_predict_says_which_leads_it_filled_with_zeros(data_dir, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(digitize, 'reader', lambda path: reader(hidden=(3,)))
+  monkeypatch.setattr(reading, 'reader', lambda path: reader(hidden=(3,)))
   assert predict.run(options(data_dir, out=tmp_path / 's.csv')) == 1
   assert 'x: zeros for II, of which nothing was seen' in capsys.readouterr().err
 
 
 def test_evaluate_counts_what_it_cannot_read_and_lists_what_it_cannot_score(data_dir, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(digitize, 'reader', lambda path: reader())
+  monkeypatch.setattr(reading, 'reader', lambda path: reader())
   (data_dir / 'train/a/a-0005.jpg').write_bytes(b'no picture')
   truth_csv = data_dir / 'train/b/b.csv'
   truth_csv.write_text(truth_csv.read_text().replace('aVF', 'aVX', 1))
@@ -195,7 +226,7 @@ def test_evaluate_counts_what_it_cannot_read_and_lists_what_it_cannot_score(data
 
 
 def test_a_folder_without_the_variant_asked_for_is_one_sentence(data_dir, monkeypatch):
-  monkeypatch.setattr(digitize, 'reader', lambda path: reader())
+  monkeypatch.setattr(reading, 'reader', lambda path: reader())
   with pytest.raises(ValueError, match='holds no picture of the variants asked for'):
     evaluate.run(options(data_dir, variant=['0003']))
 
@@ -203,7 +234,7 @@ def test_a_folder_without_the_variant_asked_for_is_one_sentence(data_dir, monkey
 def test_the_page_score_is_the_metrics_own(data_dir, runs):
   (job, _) = evaluate.folder_jobs(str(data_dir), wanted=['0001'])
   page = evaluate.evaluate_page(job, reader=reader())
-  assert page.report.ratio_open == pytest.approx(metrics.reference_ratio(runs, digitize.digitize(
+  assert page.report.ratio_open == pytest.approx(metrics.reference_ratio(runs, reading.digitize(
     WHITE, reader=reader(), fs=FS).leads, fs=FS, cap=metrics.CAP_OPEN), rel=1e-3)  # fmt: skip
 
 
@@ -238,20 +269,20 @@ def test_an_overlay_draws_what_was_seen_and_nothing_else():
 
 def test_calibration_states_the_error_that_was_measured_between_its_deviations_by_logarithm():
   table = {'std_mv': [0.015, 0.03, 0.06], 'off_mv': [0.0025, 0.01, 0.08]}
-  got = digitize.calibrated(np.array([0.01, 0.02, 0.04, 0.09]), table)
+  got = reading.calibrated(np.array([0.01, 0.02, 0.04, 0.09]), table)
   share = np.log2(4 / 3)  # 2 lies there between 1.5 and 3, 4 between 3 and 6
   np.testing.assert_allclose(got, [0.0025, 0.0025 * 4**share, 0.01 * 8**share, 0.08])
 
 
 def test_the_shipped_reader_states_measured_errors():
-  table = digitize.reader().meta['calibration']
+  table = reading.reader().meta['calibration']
   assert len(table['std_mv']) == len(table['off_mv']) > 5 and (np.diff(table['std_mv']) > 0).all() and (np.diff(table['off_mv']) >= 0).all()
 
 
 def test_a_reader_with_a_calibration_reads_the_same_leads_and_states_its_errors():
   plain = reader()
   table = {'std_mv': [1e-4, 1.0], 'off_mv': [0.007, 0.007]}
-  told = digitize.digitize(WHITE, reader=plain._replace(meta={'calibration': table}))
-  for lead, mv in digitize.digitize(WHITE, reader=plain).leads.items():
+  told = reading.digitize(WHITE, reader=plain._replace(meta={'calibration': table}))
+  for lead, mv in reading.digitize(WHITE, reader=plain).leads.items():
     np.testing.assert_array_equal(told.leads[lead], mv)
     np.testing.assert_allclose(told.std[lead], 0.007)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ecgjax import flatten, geometry, layout, lockin, looks, paper, refine, render, surface
 
@@ -25,7 +26,7 @@ def test_what_one_neighbourhood_says_of_a_page_in_its_place_is_hardly_off_snappe
   """Lines snapped to px centres jitter by up to 0.5 px; a wave of constant pitch makes that 0.16 px, aliases of thin lines another 0.1."""
   style = looks.competition()._replace(snap=jnp.float32(snapped))
   drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(), style=style, rate_hz=500)
-  flat = flatten.prepare(flatten.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), scale=1.0, step_px=1))
+  flat = flatten.prepare(flatten.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), step_px=1))
   tones = refine.heard(flat)
   assert rms_off_px(tones) < 0.04
 
@@ -46,6 +47,32 @@ def test_the_second_harmonic_takes_a_quarter_off_the_noise(page):
 def test_the_second_harmonic_is_not_looked_for_where_it_folds_back(page):
   with pytest.raises(ValueError, match='step_px=1'):
     refine.heard(flatten.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2)))))
+
+
+@pytest.mark.parametrize('sigma_px', [1.2, 2.5, 6.0, 7.9, 8.1, 16.0, 40.0])
+def test_a_blur_is_a_gaussian_by_whatever_way_it_is_made(sigma_px):
+  noise = np.random.default_rng(0).random(flatten.SIZE).astype(np.float32)
+  judge = ndimage.gaussian_filter(noise, sigma_px / flatten.STEP_PX, mode='constant', truncate=6)
+  off = np.asarray(flatten.blur(jnp.asarray(noise), sigma_px)) - judge
+  assert np.abs(off).max() < 0.004 * judge.max()  # its tails end at 3.5 sigma
+  inner = off[200:-200, 200:-200]
+  assert np.abs(inner - inner.mean()).max() < 0.2 * judge[200:-200, 200:-200].std()
+
+
+@pytest.mark.parametrize('axis', [0, 1])
+def test_what_is_widened_is_the_highest_around(axis):
+  noise = np.random.default_rng(0).random((30, 20)).astype(np.float32)
+  judge = ndimage.maximum_filter1d(noise, 5, axis=axis, mode='constant')
+  np.testing.assert_array_equal(flatten.widened(jnp.asarray(noise), 5, axis=axis), judge)
+
+
+def test_the_sums_of_two_halves_are_those_of_the_page(page):
+  flat = flatten.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2))))
+  board = jnp.asarray(refine._board())
+  some = lambda use: lockin.smoothed(flat._replace(use=flat.use * use), pitch_px=paper.MINOR_PX, window=2.5, harmonic=1)
+  for whole, black, white in zip(some(jnp.ones_like(board)), some(board), some(1 - board), strict=True):
+    np.testing.assert_allclose(black + white, whole, atol=1e-4 * float(jnp.abs(whole).max()))
+    assert float(jnp.abs(black - white).max()) > 0.01 * float(jnp.abs(whole).max())
 
 
 def test_fine_and_coarse_px_show_the_same_ink_and_the_same_use(page):

@@ -14,20 +14,25 @@ from ecgjax import layout
 PACKAGE = pathlib.Path(layout.__file__).parent
 # Each module may import those to its left only.
 ORDER = [
-  'paper', 'layout', 'glyphs', 'strokes', 'rhythm', 'waves', 'noise', 'signals', 'packs', 'truth', 'looks', 'render', 'geometry',
-  'fields', 'bend', 'wear', 'folds', 'capture', 'codec', 'degrade', 'plane', 'surface', 'flatten', 'lockin', 'landmarks', 'refine',
-  'settle', 'upright', 'spectrum', 'variants', 'model', 'pagenet', 'views', 'pose', 'decode', 'losses', 'metrics', 'assemble',
-  'fuse', 'records', 'data', 'update', 'mesh', 'checkpoint', 'log', 'plot', 'simval', 'starts', 'rectify', 'register', 'digitize',
-  'evaluators', 'tasks', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict',
+  'paper', 'layout', 'io.pictures', 'io.signals', 'io.dicom', 'glyphs', 'strokes', 'rhythm', 'waves', 'noise', 'signals', 'packs',
+  'truth', 'looks', 'render', 'sampling', 'geometry', 'fields', 'bend', 'wear', 'folds', 'capture', 'codec', 'degrade', 'plane', 'surface',
+  'flatten', 'lockin', 'landmarks', 'refine', 'settle', 'upright', 'spectrum', 'variants', 'model', 'export', 'pagenet', 'views',
+  'pose', 'decode', 'losses', 'metrics', 'assemble', 'fuse', 'records', 'data', 'update', 'mesh', 'checkpoint', 'engine', 'log',
+  'plot', 'simval', 'starts', 'rectify', 'register', 'chart', 'recording', 'reading', 'evaluators', 'tasks', 'train', 'submit',
+  'folder', 'samples', 'evaluate', 'predict', 'cli', 'worker', 'progress', 'batch', 'doctor',
 ]  # fmt: skip
 # a default that may be given without its name
-POSITIONAL_DEFAULTS = {'layout.make': {'name'}, 'digitize.reader': {'path'}, 'samples.main': {'argv'}}
+POSITIONAL_DEFAULTS = {'layout.make': {'name'}, 'reading.reader': {'path'}, 'samples.main': {'argv'}, 'cli.main': {'argv'}}
 LINES, FUNCTION_LINES = 240, 70
 modules = pytest.mark.parametrize('name', ORDER)
 
 
+def where(name):
+  return PACKAGE / f'{name.replace(".", "/")}.py'
+
+
 def tree(name):
-  return ast.parse((PACKAGE / f'{name}.py').read_text())
+  return ast.parse(where(name).read_text())
 
 
 def is_command(node):
@@ -53,7 +58,8 @@ def returns_a_value(function):
 
 
 def test_the_order_names_every_module_once():
-  assert sorted(ORDER) == sorted(p.stem for p in PACKAGE.glob('*.py') if p.stem not in ('__init__', '__main__'))
+  found = ('.'.join(p.relative_to(PACKAGE).with_suffix('').parts) for p in PACKAGE.rglob('*.py'))
+  assert sorted(ORDER) == sorted(name for name in found if name.split('.')[-1] not in ('__init__', '__main__'))
 
 
 @modules
@@ -62,8 +68,10 @@ def test_imports_go_downwards(name):
   for node in itertools.chain.from_iterable(ast.walk(part) for part in tree(name).body if not is_command(part)):
     if isinstance(node, ast.ImportFrom) and node.module == 'ecgjax':
       imported |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom) and node.module == 'ecgjax.io':
+      imported |= {f'io.{alias.name}' for alias in node.names}
     elif isinstance(node, ast.ImportFrom) and (node.module or '').startswith('ecgjax.'):
-      imported.add((node.module or '').split('.')[1])
+      imported.add((node.module or '').removeprefix('ecgjax.'))
     elif isinstance(node, ast.Import):
       imported |= {alias.name.split('.')[1] for alias in node.names if alias.name.startswith('ecgjax.')}
     assert not (isinstance(node, ast.ImportFrom) and node.level), f'{name} line {node.lineno}: relative import'
@@ -111,7 +119,7 @@ def test_a_random_key_comes_first_and_is_called_key(name):
 
 @modules
 def test_a_module_is_a_few_pages_at_most(name):
-  count = len((PACKAGE / f'{name}.py').read_text().splitlines())
+  count = len(where(name).read_text().splitlines())
   assert count <= LINES, f'{name}.py has {count} lines; find its second subject'
 
 
@@ -125,7 +133,7 @@ def test_a_function_is_a_page_at_most(name):
 
 @modules
 def test_no_banners_no_todo_and_no_code_behind_a_comment(name):
-  for i, line in enumerate((PACKAGE / f'{name}.py').read_text().splitlines(), start=1):
+  for i, line in enumerate(where(name).read_text().splitlines(), start=1):
     comment = line.strip().removeprefix('#').strip() if line.strip().startswith('#') else ''
     assert not any(3 * mark in comment for mark in '-=#*'), f'{name}.py:{i}: a banner'
     assert not any(word in comment for word in ('TODO', 'FIXME', 'XXX')), f'{name}.py:{i}: a promise'

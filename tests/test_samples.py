@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ecgjax import digitize, evaluate, folder, geometry, layout, samples, simval, variants
+from ecgjax import evaluate, folder, geometry, layout, samples, simval, variants
+from ecgjax.io import pictures
 
 MV = np.stack([np.sin(2 * np.pi * (1 + 0.1 * n) * np.arange(5000) / 500 + n) for n in range(12)]).astype(np.float32)
 
@@ -38,7 +39,7 @@ def test_every_variant_asked_for_is_written_with_its_true_lattice(small):
 def test_the_lattice_beside_a_far_page_finds_its_grid(small):
   # the page's outline is white paper on a darker table: all four corners of the margin lie on the sheet, none 100 px further out
   record = folder.list_train(small)[0]
-  image = digitize.read_image(record.images['small']).astype(float)
+  image = pictures.read(record.images['small']).astype(float)
   lattice = np.load(record.images['small'].with_suffix('.lattice.npy'))
   rows = lattice[:, 5:-5]
   down = np.abs(np.diff(image.mean(-1), axis=0))

@@ -1,11 +1,11 @@
 """Training as a person runs it: one process learns and leaves its files, resumes to the bit, and says what is wrong."""
 
-import importlib.util
 import json
 import math
 import os
 import pathlib
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -129,13 +129,10 @@ def test_a_run_that_is_told_to_stop_saves_and_goes_on_to_the_same_end(finished, 
 
 
 ON_DEVICES = """
-import importlib.util, pathlib, sys
+import pathlib, runpy, sys
 from ml_collections import ConfigDict
 from ecgjax import train
-spec = importlib.util.spec_from_file_location('config', 'configs/unet.py')
-config = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(config)
-c = config.get_config('debug')
+c = runpy.run_path('configs/unet.py')['get_config']('debug')
 c.batch_size, c.evals, c.total_steps = 8, ConfigDict(), 3
 train.train(c, pathlib.Path(sys.argv[1]))
 """
@@ -197,11 +194,7 @@ def test_a_checkpoint_of_another_model_ends_with_one_sentence(tmp_path):
 
 
 def config(variant, name='unet'):
-  spec = importlib.util.spec_from_file_location(f'{name}_config', ROOT / f'configs/{name}.py')
-  assert spec and spec.loader
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(variant)
+  return runpy.run_path(str(ROOT / f'configs/{name}.py'))['get_config'](variant)
 
 
 SETTINGS = [(v, name) for name in ('unet', 'finetune') for v in ('', 'full', 'small', 'debug')]

@@ -1,0 +1,158 @@
+"""`ecgjax digitize`: files to signals, page by page, in child processes, so that no page can hang, exhaust or crash the batch."""
+
+import argparse
+import collections
+import concurrent.futures
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ecgjax import worker
+from ecgjax.cli import FORMATS
+
+SUFFIXES = {'.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.gif', '.webp', '.jp2', '.pdf', '.heic', '.heif', '.dcm', '.dicom'}
+AHEAD = 4  # pages handed out for each job, so that none waits and a folder of any size needs little memory
+
+
+class File(NamedTuple):
+  """A file to be read and the path, without suffix, of what is written for it."""
+
+  path: str
+  stem: pathlib.Path
+
+
+def listed(inputs: list[str], out: pathlib.Path, *, recursive: bool) -> list[File]:
+  """Lists the files to be read and gives each a name of its own.
+
+  Args:
+    inputs: files, folders, or '-' for stdin.
+    out: folder of what is written; of a folder's files, their folders are kept below it.
+    recursive: whether folders within folders are searched.
+
+  Returns:
+    The files. Where two differ by their suffix alone, the suffix stays in the name.
+
+  Raises:
+    ValueError: if an input does not exist, or there is no picture.
+  """
+  found: list[tuple[str, pathlib.Path]] = []
+  for text in inputs:
+    path = pathlib.Path(text)
+    if text == '-':
+      found.append(('-', pathlib.Path('stdin')))
+    elif path.is_dir():
+      inside = sorted(path.rglob('*') if recursive else path.iterdir())
+      found += [(str(p), p.relative_to(path)) for p in inside if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != '.']
+    elif path.exists():
+      found.append((text, pathlib.Path(path.name)))
+    else:
+      raise ValueError(f'{text} does not exist')
+  if not found:
+    raise ValueError(f'no pictures in {", ".join(inputs)} (suffixes {", ".join(sorted(SUFFIXES))}{"" if recursive else "; --recursive?"})')
+  bare = collections.Counter(name.with_suffix('') for _, name in found)
+  files = [File(path, out / (name.with_suffix('') if bare[name.with_suffix('')] == 1 else name)) for path, name in found]
+  twice = [str(stem) for stem, n in collections.Counter(file.stem for file in files).items() if n > 1]
+  if twice:
+    raise ValueError(f'two inputs would both be written as {twice[0]}; give them other names, or read them with two commands')
+  return files
+
+
+def options(args: argparse.Namespace) -> worker.Options:
+  """Returns what the command line says of how pages are read.
+
+  Raises:
+    ValueError: for a value that cannot be.
+  """
+  formats = tuple(args.format.split(','))
+  if unknown := [name for name in formats if name not in FORMATS]:
+    raise ValueError(f'--format {unknown[0]} is not one of {", ".join(FORMATS)}')
+  if not (1 <= args.jobs <= 256 and args.timeout > 0 and 50 <= args.fs <= 10_000):
+    raise ValueError('--jobs must be 1 to 256, --timeout above 0, --fs 50 to 10000')
+  corners = None
+  if args.corners:
+    try:
+      corners = tuple(tuple(float(x) for x in text.split(',')) for text in args.corners)
+    except ValueError:
+      corners = ()
+    if [len(point) for point in corners] != [2] * 4:
+      raise ValueError(f'--corners {" ".join(args.corners)}: four points X,Y are needed')
+  return worker.Options(
+    formats, args.overlay, args.fs, args.layout, args.speed, args.gain, corners, args.skip_existing, args.overwrite, args.strict,
+    args.weights, args.engine,
+  )  # fmt: skip
+
+
+def results(files: list[File], wanted: worker.Options, *, jobs: int, limit_s: float) -> Iterator[tuple[worker.Outcome, int]]:
+  """Reads all pages of all files.
+
+  Args:
+    files: to be read.
+    wanted: how.
+    jobs: child processes.
+    limit_s: for one page; its process is killed after it, and another takes its place.
+
+  Yields:
+    Each page's result as it is there, and how many more pages its file turned out to have.
+
+  Raises:
+    ValueError: if no page at all can be read so (see `worker.check`).
+  """
+  import multiprocessing
+
+  import pebble
+
+  tasks = collections.deque((file, 0) for file in files)
+  running: dict[Any, tuple[File, int, float]] = {}
+  context = multiprocessing.get_context('spawn')
+  with pebble.ProcessPool(max_workers=jobs, context=context, initializer=worker.prepare, initargs=[jobs, context.Value('i', 0)]) as pool:
+    try:
+      if wrong := pool.schedule(worker.check, args=[wanted]).result():
+        raise ValueError(wrong)
+      while tasks or running:
+        while tasks and len(running) < AHEAD * jobs:
+          file, number = tasks.popleft()
+          data = sys.stdin.buffer.read() if file.path == '-' else None
+          job = pool.schedule(worker.page, args=[file.path, str(file.stem), number, wanted, data], timeout=limit_s)
+          running[job] = file, number, time.perf_counter()
+        done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+        for job in done:
+          file, number, start = running.pop(job)
+          try:
+            result = job.result()
+          except concurrent.futures.TimeoutError:
+            result = worker.failed(file.path, number, f'given up after {limit_s:g} s', seconds=limit_s)
+          except Exception as error:  # the process died: memory, a decoder's crash
+            lost = f'the process that read it ended ({type(error).__name__}: {error})'
+            result = worker.failed(file.path, number, lost, seconds=time.perf_counter() - start)
+          more = result.pages - 1 if number == 0 else 0
+          tasks.extendleft((file, n) for n in range(more, 0, -1))
+          yield result, more
+    except BaseException:
+      pool.stop()
+      raise
+
+
+def run(args: argparse.Namespace) -> int:
+  """Does what `ecgjax digitize` asks for; returns the exit code."""
+  wanted = options(args)
+  files = listed(args.inputs, pathlib.Path(args.out), recursive=args.recursive)
+  if wanted.corners and len(files) > 1:
+    raise ValueError('--corners belong to one picture; give one file')
+  for folder in {file.stem.parent for file in files}:
+    folder.mkdir(parents=True, exist_ok=True)
+  from ecgjax import progress
+
+  outcomes = []
+  with progress.shown(len(files)) as step:
+    for result, more in results(files, wanted, jobs=args.jobs, limit_s=args.timeout):
+      outcomes.append(result)
+      step(result, more)
+      if args.json:
+        print(json.dumps(result._asdict()), flush=True)
+  if not args.json:
+    print(progress.summary(outcomes))
+  status = collections.Counter(result.status for result in outcomes)
+  return 3 if status['fail'] == len(outcomes) else int(status['fail'] + status['review'] > 0)

@@ -1,0 +1,79 @@
+"""The command `ecgjax`: what can be typed. Imports nothing heavy, so that --help answers at once; the commands' modules do the work."""
+
+import argparse
+import importlib
+import os
+import sys
+
+import ecgjax
+
+NOTICE = "Research software, not a medical device: do not base any decision about a person's health on what it reads."
+FORMATS = ('csv', 'wfdb', 'edf', 'parquet', 'dicom')
+EXITS = 'Exit codes: 0 all pages ok, 1 some failed or need a review, 2 wrong usage, 3 none could be read, 130 interrupted.'
+
+
+def parser() -> argparse.ArgumentParser:
+  """Returns the parser of the whole command line."""
+  whole = argparse.ArgumentParser(prog='ecgjax', description=f'Pictures of paper ECGs to calibrated 12-lead signals in mV. {NOTICE}')
+  whole.add_argument('--version', action='version', version=f'ecgjax {ecgjax.__version__}')
+  commands = whole.add_subparsers(dest='command', required=True, metavar='COMMAND')
+  _digitize(commands.add_parser(
+    'digitize', help='read pictures and write signals', description=f'Reads every page of every file and writes its signals. {NOTICE}',
+    epilog=EXITS,
+  ))  # fmt: skip
+  commands.add_parser('doctor', help='check this installation', description='Prints versions, devices, engines, checksums and a self-test.')
+  _export(commands.add_parser('export', help='write the trace network for other programs'))
+  return whole
+
+
+def _export(p: argparse.ArgumentParser) -> None:
+  p.add_argument('-o', '--out', required=True, metavar='FILE', help='file to write')
+  p.add_argument('--format', choices=('onnx', 'stablehlo'), default='onnx')
+  p.add_argument('--weights', metavar='FILE', help='trace weights, a .safetensors file (default: those shipped)')
+  p.add_argument('--overwrite', action='store_true', help='replace the file if it is there')
+
+
+def _digitize(p: argparse.ArgumentParser) -> None:
+  p.add_argument('inputs', nargs='+', metavar='FILE|FOLDER', help='pictures: PNG, JPEG, TIFF, PDF, HEIC, DICOM ...; - is stdin')
+  p.add_argument('-o', '--out', required=True, metavar='DIR', help='folder for <name>.csv and <name>.json; made where there is none')
+  p.add_argument('--format', default='csv', metavar='LIST', help=f'one or more of {",".join(FORMATS)} (default: csv)')
+  p.add_argument('--overlay', action='store_true', help='also write <name>.overlay.jpg: the traces drawn back on the picture')
+  p.add_argument('--fs', type=float, default=500.0, metavar='HZ', help='samples per second (default: 500)')
+  p.add_argument('--layout', default='auto', help="the page's arrangement; the shipped weights read 3x4+II (default: auto)")
+  p.add_argument('--speed', type=float, default=25.0, metavar='MM/S', help='paper speed (default: 25; a picture does not tell it)')
+  p.add_argument('--gain', type=float, metavar='MM/MV', help='5, 10 or 20 (default: by the calibration pulses, else 10)')
+  p.add_argument('--corners', nargs=4, metavar='X,Y', help="page's corners in picture px: upper left, upper right, lower right, lower left")
+  p.add_argument('--recursive', action='store_true', help='search folders within folders, too')
+  p.add_argument('--skip-existing', action='store_true', help='pass over pages whose .json is there')
+  p.add_argument('--overwrite', action='store_true', help='replace files that are there')
+  p.add_argument('--jobs', type=int, default=1, metavar='N', help='pages read at once, the cores shared out among them (default: 1)')
+  p.add_argument('--timeout', type=float, default=300.0, metavar='S', help='give up a page after so many seconds (default: 300)')
+  p.add_argument('--strict', action='store_true', help='write nothing for pages that need a review')
+  p.add_argument('--json', action='store_true', help='print one line of JSON a page on stdout instead of the summary')
+  p.add_argument('--weights', metavar='FILE', help='trace weights, a .safetensors file (default: those shipped)')
+  p.add_argument('--engine', choices=('auto', 'jax', 'openvino'), default='auto', help='of the network (default: openvino where installed)')
+
+
+COMMANDS = {'digitize': ('batch', 'run'), 'doctor': ('doctor', 'run'), 'export': ('doctor', 'export')}  # module and function
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command line.
+
+  Args:
+    argv: the words after the command's name; sys.argv's where it is None.
+
+  Returns:
+    The exit code.
+  """
+  args = parser().parse_args(argv)
+  try:
+    module, function = COMMANDS[args.command]
+    return getattr(importlib.import_module(f'ecgjax.{module}'), function)(args)
+  except (ValueError, OSError, ImportError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(130)  # what still runs are daemons of no interest: waiting for them is what the interrupt was about

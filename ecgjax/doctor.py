@@ -1,0 +1,96 @@
+"""`ecgjax doctor` and `ecgjax export`: whether all is in order on this machine, and the network for other programs."""
+
+import argparse
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+import time
+
+from ecgjax import worker
+
+EXTRAS = {
+  'cpu': ('openvino', 'onnx'), 'files': ('pypdfium2', 'pillow-heif', 'pydicom', 'wfdb', 'edfio', 'pyarrow', 'pandas', 'matplotlib'),
+  'serve': ('fastapi', 'uvicorn', 'python-multipart'),
+}  # fmt: skip
+SOUND_DB = 20.0  # of the drawn page of the self-test, which reads at 25 to 30
+
+
+def run(args: argparse.Namespace) -> int:
+  """Prints versions, devices, engines, checksums of the weights and a self-test; returns 0 if all is in order, else 1."""
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(worker.programs_folder()))
+  import jax
+
+  import ecgjax
+  from ecgjax import engine, reading, starts
+
+  print(f'ecgjax {ecgjax.__version__}, Python {platform.python_version()}, {platform.platform()}')
+  for name in ('jax', 'flax', 'numpy', 'pillow'):
+    print(f'  {name} {importlib.metadata.version(name)}')
+  for extra, names in EXTRAS.items():
+    missing = [name for name in names if not _installed(name)]
+    print(f'  [{extra}] ' + (f"lacks {', '.join(missing)}: pip install 'ecgjax[{extra}]'" if missing else 'installed'))
+  print(f'devices: {", ".join(str(device) for device in jax.devices())}; {len(os.sched_getaffinity(0))} cores')
+  for path in (reading.WEIGHTS, starts.WEIGHTS):
+    print(f'weights: {path} sha256 {hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()}')
+  sound = True
+  for name in ('jax', 'openvino'):
+    try:
+      sound &= _tested(engine.chosen(name))
+    except ImportError as error:
+      print(f'engine {name}: {error}')
+  return 0 if sound else 1
+
+
+def _installed(name: str) -> bool:
+  try:
+    return bool(importlib.metadata.version(name))
+  except importlib.metadata.PackageNotFoundError:
+    return False
+
+
+def _tested(engine: str) -> bool:
+  """Draws a page, reads it and says how well; returns whether it was read as it should be."""
+  import jax
+
+  from ecgjax import metrics, reading, simval, variants
+
+  mv = simval.simulator(simval.RATE_HZ)(jax.random.key(0))
+  image, _ = simval.take(jax.random.key(1), mv, variants.get('0001'), rate_hz=simval.RATE_HZ)
+  true, image = simval.printed_leads(jax.device_get(mv)), jax.device_get(image)
+  reader, seconds = reading.reader(engine=engine), []
+  for _ in range(2):
+    start = time.perf_counter()
+    found = reading.digitize(image, reader=reader)
+    seconds.append(time.perf_counter() - start)
+  db = metrics.image_report(true, reading.finite(found.leads), fs=simval.RATE_HZ).db_open
+  sound = found.status == 'ok' and db >= SOUND_DB
+  print(
+    f'engine {engine}: a drawn page was read at {db:.1f} dB, status {found.status}, in {seconds[0]:.1f} s, then {seconds[1]:.1f} s'
+    + ('' if sound else f'; NOT AS IT SHOULD BE (ok, at least {SOUND_DB:g} dB)')
+  )
+  return sound
+
+
+def export(args: argparse.Namespace) -> int:
+  """Writes the trace network as ONNX or StableHLO; returns 0."""
+  from ecgjax import checkpoint, geometry, layout, model, reading
+  from ecgjax import export as exporter
+  from ecgjax.io import signals
+
+  path = pathlib.Path(args.out)
+  if path.exists() and not args.overwrite:
+    raise ValueError(f'{path} is there; choose another --out or add --overwrite')
+  net, params, meta = checkpoint.load_network(args.weights or reading.WEIGHTS, model.network, part='strip')
+  page = layout.make(meta['strip']['layout'])
+  frame = geometry.frame(page, rate_hz=meta['strip']['rate_hz'], height_px=meta['strip']['height_px'])
+  shape = len(page.zeros_px), frame.height_px, frame.width_px
+  if args.format == 'onnx':
+    data = exporter.onnx_bytes(params, cell=tuple(meta['model']['cell']), shape=shape)
+  else:
+    data = exporter.stablehlo_bytes(net, params, shape=shape)
+  signals.whole(path, lambda part: part.write_bytes(data))
+  print(f'{path}: {len(data):,} bytes, strips {shape} + 5 channels to rows, hidden, classes')
+  return 0

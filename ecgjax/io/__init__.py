@@ -1,0 +1,1 @@
+"""Files in, files out: pictures of every format to pixels, recordings to every format."""

@@ -1,0 +1,83 @@
+"""A recording as a DICOM 12-lead ECG (or General ECG) waveform object, PS3.3 A.34."""
+
+import datetime
+
+import numpy as np
+
+from ecgjax.io.signals import ABSENT, microvolts, whole
+from ecgjax.layout import LEADS
+
+TWELVE_LEAD, GENERAL = '1.2.840.10008.5.1.4.1.1.9.1.1', '1.2.840.10008.5.1.4.1.1.9.1.2'
+TWELVE_LEAD_HZ, TWELVE_LEAD_SAMPLES = (200, 1000), 16384  # what A.34.3.4 lets the first hold
+# MDC codes of the leads, PS3.16 CID 3001
+MDC = {
+  'I': ('2:1', 'Lead I'), 'II': ('2:2', 'Lead II'), 'III': ('2:61', 'Lead III'), 'aVR': ('2:62', 'aVR, augmented voltage, right'),
+  'aVL': ('2:63', 'aVL, augmented voltage, left'), 'aVF': ('2:64', 'aVF, augmented voltage, foot'),
+  **{f'V{n}': (f'2:{n + 2}', f'Lead V{n}') for n in range(1, 7)},
+}  # fmt: skip
+
+
+def write_dicom(path, mv: np.ndarray, *, fs: float) -> None:
+  """Writes a waveform object without a patient: 16 bits, 1 uV a step, absent samples as its padding value.
+
+  Args:
+    path: to write.
+    mv: (T, 12) mV in the order of layout.LEADS, nan where nothing was printed.
+    fs: Hz.
+
+  Raises:
+    ValueError: if a value is beyond signals.MAX_MV.
+  """
+  from pydicom.dataset import Dataset, FileMetaDataset
+  from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+  fits = TWELVE_LEAD_HZ[0] <= fs <= TWELVE_LEAD_HZ[1] and len(mv) <= TWELVE_LEAD_SAMPLES
+  file, now = Dataset(), datetime.datetime.now()
+  file.file_meta = FileMetaDataset()
+  file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+  file.SOPClassUID = TWELVE_LEAD if fits else GENERAL
+  file.SOPInstanceUID, file.StudyInstanceUID, file.SeriesInstanceUID = generate_uid(), generate_uid(), generate_uid()
+  file.Modality, file.Manufacturer, file.ManufacturerModelName = 'ECG', '', 'ecgjax'
+  file.PatientName = file.PatientID = file.PatientBirthDate = file.PatientSex = ''
+  file.StudyDate = file.StudyTime = file.ReferringPhysicianName = file.StudyID = file.AccessionNumber = ''
+  file.SeriesNumber, file.InstanceNumber = 1, 1
+  file.ContentDate, file.ContentTime = now.strftime('%Y%m%d'), now.strftime('%H%M%S')
+  file.AcquisitionDateTime = ''  # when it was recorded, the samples do not tell
+  file.InstitutionName = ''
+  file.ImageComments = 'Digitised from a picture of paper. Research software, not a medical device.'
+  file.WaveformSequence = [_waveform(microvolts(mv), fs=fs)]
+  file.AcquisitionContextSequence = []
+  whole(path, lambda part: file.save_as(part, enforce_file_format=True))
+
+
+def _waveform(steps: np.ndarray, *, fs: float):
+  from pydicom.dataset import Dataset
+
+  wave = Dataset()
+  wave.MultiplexGroupTimeOffset, wave.WaveformOriginality = 0, 'DERIVED'
+  wave.NumberOfWaveformChannels, wave.NumberOfWaveformSamples, wave.SamplingFrequency = len(LEADS), len(steps), fs
+  wave.ChannelDefinitionSequence = [_channel(lead) for lead in LEADS]
+  wave.WaveformBitsAllocated, wave.WaveformSampleInterpretation = 16, 'SS'
+  wave.add_new('WaveformPaddingValue', 'OW', np.int16(ABSENT).tobytes())
+  wave.add_new('WaveformData', 'OW', steps.astype('<i2').tobytes())
+  return wave
+
+
+def _channel(lead: str):
+  from pydicom.dataset import Dataset
+
+  channel = Dataset()
+  channel.ChannelLabel = lead
+  channel.ChannelSourceSequence = [_code(*MDC[lead], scheme='MDC')]
+  channel.ChannelSensitivity, channel.ChannelSensitivityCorrectionFactor = 1.0, 1.0
+  channel.ChannelSensitivityUnitsSequence = [_code('uV', 'microvolt', scheme='UCUM')]
+  channel.ChannelBaseline, channel.ChannelSampleSkew, channel.WaveformBitsStored = 0.0, 0.0, 16
+  return channel
+
+
+def _code(value: str, meaning: str, *, scheme: str):
+  from pydicom.dataset import Dataset
+
+  code = Dataset()
+  code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
+  return code

@@ -1,0 +1,130 @@
+"""What was read of one page, and the ways it leaves the program."""
+
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ecgjax import chart
+from ecgjax import layout as layouts
+from ecgjax.decode import Trace
+from ecgjax.io import dicom, signals
+from ecgjax.layout import LEADS
+
+FORMATS = {
+  'csv': ('.csv', signals.write_csv),
+  'wfdb': ('.hea', signals.write_wfdb),
+  'edf': ('.edf', signals.write_edf),
+  'parquet': ('.parquet', signals.write_parquet),
+  'dicom': ('.dcm', dicom.write_dicom),
+}
+NOTICE = 'Research software, not a medical device.'
+
+
+class Recording(NamedTuple):
+  """What was read of one picture.
+
+  Attributes:
+    leads: lead name -> (n,) mV; nan where nothing of the lead was seen.
+    std: lead name -> (n,) standard deviation in mV.
+    fs: samples per second.
+    start_s: lead name -> second of the page's time at which its first sample stands.
+    seconds: of the page's time.
+    quality: lead name -> 0..1, see `quality`.
+    layout: name of the page's layout.
+    speed_mm_s: paper speed that times were read by.
+    gain_mm_mv: gain that amplitudes were read by.
+    status: 'ok' or 'review'.
+    warnings: sentences, empty where all is well.
+    lattice: (45, 57, 2) image x, y of the page's nodes.
+    trace: the rows as read, each for itself, for pictures.
+  """
+
+  leads: dict[str, np.ndarray]
+  std: dict[str, np.ndarray]
+  fs: float
+  start_s: dict[str, float]
+  seconds: float
+  quality: dict[str, float]
+  layout: str
+  speed_mm_s: float
+  gain_mm_mv: float
+  status: str
+  warnings: tuple[str, ...]
+  lattice: np.ndarray
+  trace: Trace
+
+  def table(self) -> np.ndarray:
+    """Returns (T, 12) mV in the order of layout.LEADS over the page's whole time, nan where a lead was not printed or not seen."""
+    mv = np.full((round(self.seconds * self.fs), len(LEADS)), np.nan)
+    for column, lead in zip(mv.T, LEADS, strict=True):
+      first = int(self.start_s[lead] * self.fs + 1e-6)  # as the competition's csv files cut them: down to a whole sample
+      column[first : first + len(self.leads[lead])] = self.leads[lead][: len(column) - first]
+    return mv
+
+  def to_dataframe(self):
+    """Returns a pandas DataFrame of `table`, its index the time in s, its columns the leads."""
+    import pandas
+
+    mv = self.table()
+    return pandas.DataFrame(mv, columns=list(LEADS), index=pandas.Index(np.arange(len(mv)) / self.fs, name='time_s'))
+
+  def save(self, path, *, format: str = '') -> pathlib.Path:
+    """Writes the leads to a file.
+
+    Args:
+      path: of the file; its suffix is that of the format.
+      format: key of FORMATS; told by the suffix where it is empty.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: for an unknown format or suffix, or values that the format cannot hold.
+      ImportError: if the format needs a library that is not installed (`pip install 'ecgjax[files]'`).
+    """
+    path = pathlib.Path(path)
+    known = {suffix: name for name, (suffix, _) in FORMATS.items()}
+    name = format or known.get(path.suffix.lower(), '')
+    if name not in FORMATS or path.suffix.lower() != FORMATS[name][0]:
+      raise ValueError(f'{path.name} as {format or "?"}: choose a suffix of {", ".join(f"{s} ({n})" for s, n in known.items())}')
+    FORMATS[name][1](path, self.table(), fs=self.fs)
+    return path
+
+  def to_wfdb(self, path) -> pathlib.Path:
+    """Writes a WFDB record to `path` (.hea) and a .dat beside it; returns the path."""
+    return self.save(path, format='wfdb')
+
+  def facts(self) -> dict[str, Any]:
+    """Returns everything but the samples, as JSON has it: nan is null, mV have 4 decimals, px 2."""
+    return {
+      'status': self.status, 'warnings': list(self.warnings), 'quality': {k: round(v, 3) for k, v in self.quality.items()},
+      'fs_hz': self.fs, 'seconds': self.seconds, 'layout': self.layout, 'speed_mm_s': self.speed_mm_s, 'gain_mm_mv': self.gain_mm_mv,
+      'start_s': self.start_s, 'samples': {k: len(v) for k, v in self.leads.items()},
+      'std_mv': {k: [round(float(x), 4) if np.isfinite(x) else None for x in v] for k, v in self.std.items()},
+      'lattice_px': np.round(np.asarray(self.lattice, np.float64), 2).tolist(), 'notice': NOTICE,
+    }  # fmt: skip
+
+  @property
+  def page(self) -> layouts.Layout:
+    return layouts.make(self.layout, speed_mm_s=self.speed_mm_s, gain_mm_mv=self.gain_mm_mv)
+
+  def plot(self):
+    """Returns a matplotlib Figure: the leads as printed on 25 mm/s, 10 mm/mV paper, pale bands of two standard deviations behind."""
+    return chart.figure(self.leads, self.std, fs=self.fs, page=self.page)
+
+  def overlay(self, image: np.ndarray) -> np.ndarray:
+    """Returns (h, w, 3) uint8, the (H, W, 3) picture that was read with the leads drawn back on it, see `chart.on_picture`."""
+    return chart.on_picture(image, self.leads, self.std, fs=self.fs, page=self.page, lattice=self.lattice)
+
+
+def write_json(path, facts: dict[str, Any]) -> None:
+  """Writes facts as JSON, whole or not at all.
+
+  Args:
+    path: to write.
+    facts: as `Recording.facts`, perhaps with more.
+  """
+  lines = (f' {json.dumps(name)}: {json.dumps(value, allow_nan=False)}' for name, value in facts.items())  # a line each: to be looked at
+  signals.whole(path, lambda part: part.write_text('{\n' + ',\n'.join(lines) + '\n}\n'))

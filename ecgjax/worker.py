@@ -1,0 +1,171 @@
+"""What a child process does with one page: decode, read, write. It returns a `Outcome`, whatever befalls it."""
+
+import hashlib
+import importlib.util
+import os
+import pathlib
+import platform
+import time
+from typing import NamedTuple
+
+MEMORY_BYTES = 8 << 30  # of a child; a page needs 2 GiB
+
+
+class Options(NamedTuple):
+  """How pages are read and what is written; see `ecgjax digitize --help`."""
+
+  formats: tuple[str, ...] = ('csv',)
+  overlay: bool = False
+  fs: float = 500.0
+  layout: str = 'auto'
+  speed_mm_s: float = 25.0
+  gain_mm_mv: float | None = None
+  corners: tuple[tuple[float, ...], ...] | None = None
+  skip_existing: bool = False
+  overwrite: bool = False
+  strict: bool = False
+  weights: str | None = None
+  engine: str = 'auto'
+
+
+class Outcome(NamedTuple):
+  """What became of one page.
+
+  Attributes:
+    file: as it was given.
+    page: its number in the file, from 1.
+    pages: of the file, as far as is known.
+    status: ok, review, fail or skipped.
+    reasons: why it is not ok.
+    quality: lead name -> 0..1.
+    written: paths.
+    seconds: that it took.
+  """
+
+  file: str
+  page: int
+  pages: int
+  status: str
+  reasons: tuple[str, ...]
+  quality: dict[str, float]
+  written: tuple[str, ...]
+  seconds: float
+
+
+def failed(file: str, number: int, reason: str, *, seconds: float, pages: int = 1) -> Outcome:
+  """Returns the Outcome of a page, `number` from 0, that could not be read."""
+  return Outcome(file, number + 1, pages, 'fail', (reason,), {}, (), round(seconds, 3))
+
+
+def check(wanted: Options) -> str:
+  """Returns what is wrong with the options for every page, '' if nothing is; in a child, because it needs what a page needs."""
+  try:
+    from ecgjax import layout, reading
+
+    read = reading.cached(wanted.weights or reading.WEIGHTS, engine=wanted.engine).page.name
+    if wanted.layout not in ('auto', read):
+      return f'--layout {wanted.layout}: these weights read {read}; give --weights of others, trained for it'
+    layout.make(read, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=wanted.gain_mm_mv or layout.paper.GAIN_MM_MV)
+  except (ValueError, OSError, ImportError) as error:
+    return str(error)
+  needs = {'wfdb': 'wfdb', 'edf': 'edfio', 'parquet': 'pyarrow', 'dicom': 'pydicom'}
+  missing = [name for name in wanted.formats if name in needs and importlib.util.find_spec(needs[name]) is None]
+  return f"--format {missing[0]} needs {needs[missing[0]]}: pip install 'ecgjax[files]'" if missing else ''
+
+
+def programs_folder() -> pathlib.Path:
+  """Returns where compiled programs are kept from one run to the next: below XDG_CACHE_HOME, one folder for each kind of CPU."""
+  home = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+  try:
+    flags = next(line for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines() if line.startswith(('flags', 'Features')))
+  except (OSError, StopIteration):
+    flags = platform.processor()
+  return home / 'ecgjax' / hashlib.sha256(f'{platform.machine()} {flags}'.encode()).hexdigest()[:12]
+
+
+def prepare(jobs: int, counter) -> None:
+  """Gives a child process its share of cores and memory and the programs of earlier runs, before anything heavy is imported."""
+  import resource
+
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(programs_folder()))
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+  with counter.get_lock():
+    mine, counter.value = counter.value, counter.value + 1
+  if hasattr(os, 'sched_setaffinity') and jobs > 1:
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core for i, core in enumerate(cores) if i % jobs == mine % jobs} or {cores[mine % len(cores)]})
+  resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+def page(path: str, stem: str, number: int, wanted: Options, data: bytes | None) -> Outcome:
+  """Reads one page of a file and writes its signals.
+
+  Args:
+    path: of the file, for messages where `data` is given.
+    stem: path, without suffix, of what is written; a file of several pages adds -p001, -p002 ...
+    number: of the page, from 0.
+    wanted: how.
+    data: the file's bytes; read from `path` where it is None.
+
+  Returns:
+    What became of it; nothing is raised.
+  """
+  start, pages = time.perf_counter(), 1
+  try:
+    from ecgjax.io import pictures
+
+    data = pathlib.Path(path).read_bytes() if data is None else data
+    source = pictures.open_bytes(data)
+    pages = source.pages
+    target = f'{stem}-p{number + 1:03d}' if pages > 1 else stem
+    outputs = paths(target, wanted)
+    there = [p for p in outputs.values() if p.exists()]
+    if there and wanted.skip_existing and outputs['json'] in there:
+      return Outcome(path, number + 1, pages, 'skipped', (f'{outputs["json"]} is there',), {}, (), 0.0)
+    if there and not wanted.overwrite:
+      raise ValueError(f'{there[0]} is there; --overwrite replaces it, --skip-existing passes over it')
+    return _read(source.read(number), path, data, number, pages, outputs, wanted, start)
+  except Exception as error:  # a page must not end the batch
+    told = str(error) if isinstance(error, ValueError | OSError) and str(error) else f'{type(error).__name__}: {error}'
+    return failed(path, number, told, seconds=time.perf_counter() - start, pages=pages)
+
+
+def paths(target: str, wanted: Options) -> dict[str, pathlib.Path]:
+  """Returns what is written for a page: format -> path, 'json' and, if wanted, 'overlay' among them."""
+  from ecgjax.io.signals import record_name
+  from ecgjax.recording import FORMATS
+
+  made = {name: pathlib.Path(target + FORMATS[name][0]) for name in wanted.formats}
+  if 'wfdb' in made:  # it allows fewer characters in a name than a file system
+    made['wfdb'] = made['wfdb'].with_name(record_name(pathlib.Path(target).name) + '.hea')
+  made |= {'overlay': pathlib.Path(target + '.overlay.jpg')} if wanted.overlay else {}
+  return made | {'json': pathlib.Path(target + '.json')}  # last: where it is, all is
+
+
+def _read(image, path, data, number, pages, outputs, wanted: Options, start: float) -> Outcome:
+  import numpy as np
+
+  from ecgjax import __version__, reading, recording
+  from ecgjax.io import signals
+
+  corners = None if wanted.corners is None else np.array(wanted.corners)
+  reader = reading.cached(wanted.weights or reading.WEIGHTS, engine=wanted.engine)
+  found = reading.digitize(
+    image, reader=reader, fs=wanted.fs, corners=corners, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=wanted.gain_mm_mv
+  )
+  quality = {lead: round(value, 3) for lead, value in found.quality.items()}
+  if wanted.strict and found.status != 'ok':
+    reasons = ('not written (--strict)', *found.warnings)
+    return Outcome(path, number + 1, pages, 'fail', reasons, quality, (), round(time.perf_counter() - start, 3))
+  for name in wanted.formats:
+    found.save(outputs[name], format=name)
+  if wanted.overlay:
+    from PIL import Image
+
+    shown = Image.fromarray(found.overlay(image))
+    signals.whole(outputs['overlay'], lambda part: shown.save(part, quality=88))
+  source = {'file': os.path.basename(path), 'sha256': hashlib.sha256(data).hexdigest(), 'page': number + 1, 'pages': pages}
+  made = {'ecgjax': __version__, 'weights': reader.meta.get('name', ''), 'engine': reader.engine}
+  recording.write_json(outputs['json'], {'source': source, **found.facts(), 'made_by': made})
+  seconds = round(time.perf_counter() - start, 3)
+  return Outcome(path, number + 1, pages, found.status, found.warnings, quality, tuple(str(p) for p in outputs.values()), seconds)

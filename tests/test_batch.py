@@ -1,0 +1,196 @@
+"""`ecgjax digitize`: which files, under which names, what becomes of each page, and that none can stop the rest."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ecgjax import batch, cli, geometry, layout, progress, reading, rectify, worker
+
+PAGE = layout.make()
+FRAME = geometry.frame(PAGE, rate_hz=500, height_px=640)
+WHITE = np.full((1700, 2200, 3), 255, np.uint8)
+
+
+def parsed(*words):
+  return cli.parser().parse_args(['digitize', *map(str, words), '-o', 'out'])
+
+
+@pytest.fixture
+def folder(tmp_path):
+  home = tmp_path / 'in'
+  (home / 'ward').mkdir(parents=True)
+  for name in ('a.png', 'a.jpg', 'b.PDF', 'notes.txt', '.hidden.png', 'ward/c.d.tif'):
+    (home / name).write_bytes(b'x')
+  return home
+
+
+def test_a_folder_is_listed_in_order_without_what_is_no_picture_and_every_file_has_a_name_of_its_own(folder, tmp_path):
+  out = tmp_path / 'out'
+  flat = batch.listed([str(folder)], out, recursive=False)
+  assert [(os.path.basename(f.path), f.stem.relative_to(out).as_posix()) for f in flat] == [
+    ('a.jpg', 'a.jpg'), ('a.png', 'a.png'), ('b.PDF', 'b'),
+  ]  # fmt: skip
+  deep = batch.listed([str(folder)], out, recursive=True)
+  assert [f.stem.relative_to(out).as_posix() for f in deep] == ['a.jpg', 'a.png', 'b', 'ward/c.d']
+  assert batch.listed(['-'], out, recursive=False) == [batch.File('-', out / 'stdin')]
+
+
+def test_what_cannot_be_listed_is_refused(folder, tmp_path):
+  with pytest.raises(ValueError, match='nowhere.png does not exist'):
+    batch.listed([str(tmp_path / 'nowhere.png')], tmp_path, recursive=False)
+  (tmp_path / 'bare').mkdir()
+  with pytest.raises(ValueError, match='no pictures in'):
+    batch.listed([str(tmp_path / 'bare')], tmp_path, recursive=False)
+  with pytest.raises(ValueError, match='both be written as'):
+    batch.listed([str(folder / 'b.PDF'), str(folder)], tmp_path, recursive=False)
+
+
+@pytest.mark.parametrize(('words', 'reason'), [
+  (['--format', 'csv,xls'], 'xls is not one of csv'), (['--jobs', '0'], '--jobs'), (['--timeout', '0'], '--timeout'),
+  (['--fs', '9'], '--fs'), (['--corners', '1,2', '3,4', '5,6', '7'], 'four points'),
+  (['--corners', '1,2', '3,4', '5,6', 'x,y'], 'four points'),
+])  # fmt: skip
+def test_an_option_that_cannot_be_is_refused_by_its_name(words, reason):
+  with pytest.raises(ValueError, match=reason):
+    batch.options(parsed('a.png', *words))
+
+
+@pytest.fixture
+def found(monkeypatch):
+  """A worker that finds the page of any picture at once and reads flat lines from it."""
+  from ecgjax import decode
+
+  lattice = geometry.page_lattice()
+  monkeypatch.setattr(rectify, 'rectify', lambda image: rectify.Found(lattice, np.ones((45, 57)), '3x4+II', 1.0, 1.0, 'ok', ''))
+  rows = np.full((4, FRAME.width_px), FRAME.rows_px(0.5), np.float32)
+  trace = decode.Trace(rows, np.full_like(rows, 0.3), np.ones_like(rows))
+  plain = reading.Reader(lambda image, lattice: trace, PAGE, FRAME, {})
+  monkeypatch.setattr(reading, 'cached', lambda path, engine: plain)
+  return plain
+
+
+def put(path, pages=1):
+  pictures = [Image.fromarray(WHITE[::10, ::10]) for _ in range(pages)]
+  pictures[0].save(path, **({'save_all': True, 'append_images': pictures[1:]} if pages > 1 else {}))
+  return str(path)
+
+
+def test_a_page_leaves_its_signals_and_its_facts_and_nothing_is_overwritten_unasked(tmp_path, found):
+  file, stem = put(tmp_path / 'a.png'), str(tmp_path / 'a')
+  wanted = worker.Options(formats=('csv', 'wfdb'), overlay=True)
+  done = worker.page(file, stem, 0, wanted, None)
+  assert (done.status, done.reasons, done.page, done.pages) == ('ok', (), 1, 1)
+  assert sorted(os.path.basename(p) for p in done.written) == ['a.csv', 'a.hea', 'a.json', 'a.overlay.jpg']
+  facts = json.loads((tmp_path / 'a.json').read_text())
+  assert facts['source']['file'] == 'a.png' and len(facts['source']['sha256']) == 64 and facts['made_by']['engine'] == 'jax'
+  table = (tmp_path / 'a.csv').read_text().splitlines()
+  assert table[0] == 'I,II,III,aVR,aVL,aVF,V1,V2,V3,V4,V5,V6' and len(table) == 5001
+  assert [table[1].split(',')[n] for n in (0, 1, 3)] == ['0.5000', '0.5000', '']
+  before = (tmp_path / 'a.csv').stat().st_mtime_ns
+  again = worker.page(file, stem, 0, wanted, None)
+  assert again.status == 'fail' and '--overwrite' in again.reasons[0] and (tmp_path / 'a.csv').stat().st_mtime_ns == before
+  assert worker.page(file, stem, 0, wanted._replace(skip_existing=True), None).status == 'skipped'
+  assert worker.page(file, stem, 0, wanted._replace(overwrite=True), None).status == 'ok'
+  assert (tmp_path / 'a.csv').stat().st_mtime_ns > before
+
+
+def test_each_page_of_a_file_has_a_name_and_a_number(tmp_path, found):
+  file = put(tmp_path / 'a.tif', pages=2)
+  done = [worker.page(file, str(tmp_path / 'a'), n, worker.Options(), None) for n in (0, 1)]
+  assert [(d.page, d.pages, os.path.basename(d.written[0])) for d in done] == [(1, 2, 'a-p001.csv'), (2, 2, 'a-p002.csv')]
+
+
+def test_strict_writes_nothing_that_needs_a_review(tmp_path, found, monkeypatch):
+  doubtful = rectify.rectify(WHITE)._replace(status='review', reason='hard to see')
+  monkeypatch.setattr(rectify, 'rectify', lambda image: doubtful)
+  file = put(tmp_path / 'a.png')
+  done = worker.page(file, str(tmp_path / 'a'), 0, worker.Options(strict=True), None)
+  assert done.status == 'fail' and 'hard to see' in done.reasons and not list(tmp_path.glob('*.csv'))
+  done = worker.page(file, str(tmp_path / 'a'), 0, worker.Options(), None)
+  assert done.status == 'review' and done.reasons == ('hard to see',) and list(tmp_path.glob('*.csv'))
+
+
+def test_whatever_befalls_a_page_is_its_outcome(tmp_path, found, monkeypatch):
+  (tmp_path / 'text.png').write_text('no picture')
+  assert 'no picture of a known kind' in worker.page(str(tmp_path / 'text.png'), str(tmp_path / 't'), 0, worker.Options(), None).reasons[0]
+  file = put(tmp_path / 'a.png')
+  for error, told in ((MemoryError(), 'MemoryError'), (KeyError('x'), "KeyError: 'x'"), (ValueError('no page'), 'no page')):
+
+    def broken(image, error=error):
+      raise error
+
+    monkeypatch.setattr(rectify, 'rectify', broken)
+    done = worker.page(file, str(tmp_path / 'a'), 0, worker.Options(), None)
+    assert done.status == 'fail' and told in done.reasons[0] and not list(tmp_path.glob('a.csv'))
+
+
+def run(*words, stdin=None):
+  done = subprocess.run([sys.executable, '-m', 'ecgjax', *map(str, words)], capture_output=True, timeout=200, input=stdin)
+  return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_a_batch_of_bad_files_says_why_of_each_and_exits_with_3(tmp_path):
+  (tmp_path / 'empty.pdf').write_bytes(b'')
+  (tmp_path / 'text.png').write_text('no picture')
+  Image.new('RGB', (1, 1)).save(tmp_path / 'dot.png')
+  Image.new('RGB', (60_000, 1)).save(tmp_path / 'thread.png')
+  code, out, _ = run('digitize', tmp_path, '-o', tmp_path / 'out', '--json', '--engine', 'jax')
+  told = {os.path.basename(line['file']): line for line in map(json.loads, out.splitlines())}
+  assert code == 3 and {line['status'] for line in told.values()} == {'fail'}
+  reasons = {name: line['reasons'][0] for name, line in told.items()}
+  assert 'empty' in reasons['empty.pdf'] and 'known kind' in reasons['text.png']
+  assert '1 x 1 px' in reasons['dot.png'] and '60000 x 1 px' in reasons['thread.png']
+  assert not list((tmp_path / 'out').iterdir())
+
+
+def test_wrong_usage_exits_with_2_and_one_line(tmp_path):
+  code, out, err = run('digitize', put(tmp_path / 'a.png'), '-o', tmp_path / 'out', '--layout', '6x2')
+  assert code == 2 and out == '' and 'these weights read 3x4+II' in err and 'Traceback' not in err
+  assert run('digitize', tmp_path / 'none.png', '-o', tmp_path)[0] == 2
+
+
+def test_a_page_that_hangs_is_given_up_and_one_that_is_killed_is_reported_and_the_batch_goes_on(tmp_path):
+  hang, text = tmp_path / 'hang.png', tmp_path / 'text.png'
+  os.mkfifo(hang)  # opening it waits for a writer that never comes
+  text.write_text('no picture')
+  files = [batch.File(str(hang), tmp_path / 'h'), batch.File(str(text), tmp_path / 't')]
+  outcomes = [outcome for outcome, _ in batch.results(files, worker.Options(engine='jax'), jobs=1, limit_s=2.0)]
+  assert 'given up after 2 s' in outcomes[0].reasons[0] and 'known kind' in outcomes[1].reasons[0]
+
+  def kill():
+    writer = os.open(hang, os.O_WRONLY)  # waits until the child opens it to read
+    for child in multiprocessing.active_children():
+      os.kill(child.pid or 0, signal.SIGKILL)
+    os.close(writer)
+
+  killer = threading.Thread(target=kill)
+  killer.start()
+  outcomes = [outcome for outcome, _ in batch.results(files, worker.Options(engine='jax'), jobs=1, limit_s=60.0)]
+  killer.join()
+  assert 'the process that read it ended' in outcomes[0].reasons[0] and 'known kind' in outcomes[1].reasons[0]
+
+
+def test_the_summary_counts_and_lists_what_is_not_ok():
+  outcome = lambda name, status, *reasons: worker.Outcome(name, 1, 1, status, reasons, {}, (), 2.0)
+  some = [outcome('a', 'ok'), outcome('b', 'review', 'hard to see'), outcome('c', 'fail', 'no page'), outcome('d', 'skipped')]
+  assert progress.summary(some).splitlines() == [
+    'review  b: hard to see', 'fail    c: no page', '4 pages: 1 ok, 1 review, 1 fail, 1 skipped, 2.0 s a page',
+  ]  # fmt: skip
+
+
+def test_help_and_version_load_nothing_heavy():
+  code = (
+    'import sys; from ecgjax import cli\n'
+    'try: cli.main(["digitize", "--help"])\n'
+    'except SystemExit: print(sorted({"jax", "numpy", "PIL"} & set(sys.modules)))'
+  )
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+  assert done.stdout.splitlines()[-1] == '[]' and 'not a medical device' in ' '.join(done.stdout.split())
