@@ -3,8 +3,10 @@
 import argparse
 import collections
 import concurrent.futures
+import functools
 import json
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -55,6 +57,8 @@ def listed(inputs: list[str], out: pathlib.Path, *, recursive: bool) -> list[Fil
   bare = collections.Counter(name.with_suffix('') for _, name in found)
   files = [File(path, out / (name.with_suffix('') if bare[name.with_suffix('')] == 1 else name)) for path, name in found]
   twice = [str(stem) for stem, n in collections.Counter(file.stem for file in files).items() if n > 1]
+  stems = {str(file.stem) for file in files}
+  twice += [stem for stem in stems if re.sub(r'-p\d{3,}$', '', stem) in stems - {stem}]  # as a page of the other would be
   if twice:
     raise ValueError(f'two inputs would both be written as {twice[0]}; give them other names, or read them with two commands')
   return files
@@ -74,11 +78,11 @@ def options(args: argparse.Namespace) -> worker.Options:
   corners = None
   if args.corners:
     try:
-      corners = tuple(tuple(float(x) for x in text.split(',')) for text in args.corners)
+      corners = tuple(float(x) for x in args.corners.split(','))
     except ValueError:
       corners = ()
-    if [len(point) for point in corners] != [2] * 4:
-      raise ValueError(f'--corners {" ".join(args.corners)}: four points X,Y are needed')
+    if len(corners) != 8:
+      raise ValueError(f'--corners={args.corners}: four points are needed, X,Y,X,Y,X,Y,X,Y')
   return worker.Options(
     formats, args.overlay, args.fs, args.layout, args.speed, args.gain, corners, args.skip_existing, args.overwrite, args.strict,
     args.weights, args.engine,
@@ -104,22 +108,24 @@ def results(files: list[File], wanted: worker.Options, *, jobs: int, limit_s: fl
 
   import pebble
 
+  stdin = functools.cache(lambda: sys.stdin.buffer.read())  # once, for all of its pages
   tasks = collections.deque((file, 0) for file in files)
   running: dict[Any, tuple[File, int, float]] = {}
   context = multiprocessing.get_context('spawn')
-  with pebble.ProcessPool(max_workers=jobs, context=context, initializer=worker.prepare, initargs=[jobs, context.Value('i', 0)]) as pool:
+  with pebble.ProcessPool(max_workers=jobs, context=context, initializer=worker.prepare, initargs=[context.Array('i', jobs)]) as pool:
     try:
-      if wrong := pool.schedule(worker.check, args=[wanted]).result():
+      if wrong := _checked(pool, wanted):
         raise ValueError(wrong)
       while tasks or running:
         while tasks and len(running) < AHEAD * jobs:
           file, number = tasks.popleft()
-          data = sys.stdin.buffer.read() if file.path == '-' else None
+          data = stdin() if file.path == '-' else None
           job = pool.schedule(worker.page, args=[file.path, str(file.stem), number, wanted, data], timeout=limit_s)
           running[job] = file, number, time.perf_counter()
         done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
         for job in done:
           file, number, start = running.pop(job)
+          data = stdin() if file.path == '-' else None
           try:
             result = job.result()
           except concurrent.futures.TimeoutError:
@@ -127,6 +133,8 @@ def results(files: list[File], wanted: worker.Options, *, jobs: int, limit_s: fl
           except Exception as error:  # the process died: memory, a decoder's crash
             lost = f'the process that read it ended ({type(error).__name__}: {error})'
             result = worker.failed(file.path, number, lost, seconds=time.perf_counter() - start)
+          if number == 0 and job.exception():  # it could not even say how many pages there are
+            result = result._replace(pages=_counted(pool, file.path, data, limit_s=limit_s))
           more = result.pages - 1 if number == 0 else 0
           tasks.extendleft((file, n) for n in range(more, 0, -1))
           yield result, more
@@ -135,10 +143,27 @@ def results(files: list[File], wanted: worker.Options, *, jobs: int, limit_s: fl
       raise
 
 
+def _checked(pool, wanted: worker.Options) -> str:
+  try:
+    return pool.schedule(worker.check, args=[wanted]).result()
+  except Exception as error:  # pebble's own, of a pool that could start nothing
+    return f'no child process could be started ({type(error).__name__}: {error})'
+
+
+def _counted(pool, path: str, data: bytes | None, *, limit_s: float) -> int:
+  try:
+    return pool.schedule(worker.count, args=[path, data], timeout=limit_s).result()
+  except Exception:  # nor can it be counted: what is known of it is that it failed
+    return 1
+
+
 def run(args: argparse.Namespace) -> int:
   """Does what `ecgjax digitize` asks for; returns the exit code."""
   wanted = options(args)
   files = listed(args.inputs, pathlib.Path(args.out), recursive=args.recursive)
+  records = collections.Counter(worker.record(file.stem) for file in files) if 'wfdb' in wanted.formats else {}
+  if alike := [str(record) for record, n in records.items() if n > 1]:
+    raise ValueError(f'two inputs would both be the WFDB record {alike[0]}, whose name may hold letters, digits, - and _; rename one')
   if wanted.corners and len(files) > 1:
     raise ValueError('--corners belong to one picture; give one file')
   for folder in {file.stem.parent for file in files}:

@@ -10,6 +10,7 @@ from ecgjax.layout import LEADS, Layout
 
 SURE_RGB, UNSURE_RGB = (0, 80, 230), (225, 70, 0)
 UNSURE_MV = 0.1  # samples of a larger standard deviation are drawn in UNSURE_RGB
+HEADROOM_MV = 2.0  # of a chart above its first and below its last zero line
 LONG_PX = 2200  # of an overlay: larger pictures are made smaller
 Leads = Mapping[str, np.ndarray]
 
@@ -28,8 +29,9 @@ def figure(leads: Leads, std: Leads, *, fs: float, page: Layout):
   """
   from matplotlib.figure import Figure
 
-  made = Figure(figsize=(paper.WIDTH_PX / paper.DPI, paper.HEIGHT_PX / paper.DPI), dpi=100)
-  axes = made.add_axes((0, 0, 1, 1), xlim=(0, paper.WIDTH_PX), ylim=(paper.HEIGHT_PX, 0))
+  top, bottom = min(page.zeros_px) - HEADROOM_MV * page.px_per_mv, max(page.zeros_px) + HEADROOM_MV * page.px_per_mv
+  made = Figure(figsize=(paper.WIDTH_PX / paper.DPI, (bottom - top) / paper.DPI), dpi=100)
+  axes = made.add_axes((0, 0, 1, 1), xlim=(0, paper.WIDTH_PX), ylim=(bottom, top))
   rows, cols = geometry.nodes_px()
   for lines, draw in ((rows, axes.axhline), (cols, axes.axvline)):
     for at in lines:
@@ -43,8 +45,8 @@ def figure(leads: Leads, std: Leads, *, fs: float, page: Layout):
     low, high = (zero - (mv + k * off) * page.px_per_mv for k in (-2, 2))
     axes.fill_between(x, low, high, color='#0050e6', alpha=0.2, linewidth=0)
     axes.plot(x, zero - mv * page.px_per_mv, color='black', linewidth=0.8)
-    axes.text(paper.START_X_PX + segment.start_s * page.px_per_s + 8, zero - 70, segment.lead, fontsize=9)
-  axes.text(paper.START_X_PX, paper.HEIGHT_PX - 20, f'{page.speed_mm_s:g} mm/s  {page.gain_mm_mv:g} mm/mV', fontsize=8)
+    axes.text(paper.START_X_PX + segment.start_s * page.px_per_s + 8, zero - 70, segment.label, fontsize=9)
+  axes.text(paper.START_X_PX, bottom - 12, f'{page.speed_mm_s:g} mm/s  {page.gain_mm_mv:g} mm/mV', fontsize=8)
   axes.set_axis_off()
   return made
 

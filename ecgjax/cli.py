@@ -42,7 +42,8 @@ def _digitize(p: argparse.ArgumentParser) -> None:
   p.add_argument('--layout', default='auto', help="the page's arrangement; the shipped weights read 3x4+II (default: auto)")
   p.add_argument('--speed', type=float, default=25.0, metavar='MM/S', help='paper speed (default: 25; a picture does not tell it)')
   p.add_argument('--gain', type=float, metavar='MM/MV', help='5, 10 or 20 (default: by the calibration pulses, else 10)')
-  p.add_argument('--corners', nargs=4, metavar='X,Y', help="page's corners in picture px: upper left, upper right, lower right, lower left")
+  p.add_argument('--corners', metavar='X,Y,X,Y,X,Y,X,Y', help="--corners=...: the page's corners in picture px: upper left, upper right, "
+                 'lower right, lower left')  # fmt: skip
   p.add_argument('--recursive', action='store_true', help='search folders within folders, too')
   p.add_argument('--skip-existing', action='store_true', help='pass over pages whose .json is there')
   p.add_argument('--overwrite', action='store_true', help='replace files that are there')

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
   for extra, names in EXTRAS.items():
     missing = [name for name in names if not _installed(name)]
     print(f'  [{extra}] ' + (f"lacks {', '.join(missing)}: pip install 'ecgjax[{extra}]'" if missing else 'installed'))
-  print(f'devices: {", ".join(str(device) for device in jax.devices())}; {len(os.sched_getaffinity(0))} cores')
+  print(f'devices: {", ".join(str(device) for device in jax.devices())}; {os.cpu_count()} cores')
   for path in (reading.WEIGHTS, starts.WEIGHTS):
     print(f'weights: {path} sha256 {hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()}')
   sound = True
@@ -41,6 +41,9 @@ def run(args: argparse.Namespace) -> int:
       sound &= _tested(engine.chosen(name))
     except ImportError as error:
       print(f'engine {name}: {error}')
+    except Exception as error:  # whatever is broken here is what this command is to tell
+      print(f'engine {name}: NOT AS IT SHOULD BE: {type(error).__name__}: {error}')
+      sound = False
   return 0 if sound else 1
 
 

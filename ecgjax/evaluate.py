@@ -162,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = folder_jobs(args.data, wanted=args.variant)
   if not jobs:
     raise ValueError(f'{args.data} holds no picture of the variants asked for')
-  reader = reading.reader(args.weights)
+  reader = reading.reader(args.weights, engine='jax')
   pictures = pathlib.Path(args.pictures) if args.pictures else None
   if pictures:
     pictures.mkdir(parents=True, exist_ok=True)

@@ -109,11 +109,12 @@ def digitize(
     The recording.
 
   Raises:
-    ValueError: if the page cannot be found in the picture (see `rectify.Found.reason`), no trace is seen on it, or more is wanted
-      than it shows.
+    ValueError: for an unknown speed or gain; if the page cannot be found in the picture (see `rectify.Found.reason`), no trace is seen
+      on it, or more is wanted than it shows.
   """
   reader = cached(WEIGHTS) if reader is None else reader
   image = image if isinstance(image, np.ndarray) else pictures.read(image)
+  layout.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=paper.GAIN_MM_MV if gain_mm_mv is None else gain_mm_mv)  # or refuse
   notes, pulse_mv = [], float('nan')
   if lattice is None:
     found = rectify.rectify(image) if corners is None else rectify.within(image, corners)

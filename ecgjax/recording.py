@@ -111,7 +111,7 @@ class Recording(NamedTuple):
     return layouts.make(self.layout, speed_mm_s=self.speed_mm_s, gain_mm_mv=self.gain_mm_mv)
 
   def plot(self):
-    """Returns a matplotlib Figure: the leads as printed on 25 mm/s, 10 mm/mV paper, pale bands of two standard deviations behind."""
+    """Returns a matplotlib Figure: the leads on paper of the page's own speed and gain, pale bands of two standard deviations behind."""
     return chart.figure(self.leads, self.std, fs=self.fs, page=self.page)
 
   def overlay(self, image: np.ndarray) -> np.ndarray:

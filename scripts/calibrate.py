@@ -1,8 +1,8 @@
 """Makes weights say how far off they are: python scripts/calibrate.py --weights FILE --signals PACK [--pages 8] [--write] [--picture PNG]
 
 On the first pages of each variant of sim:val, read along their true lattices: which rms error samples had, by the deviation of the decoder.
-On eight more pages of each: prints for each range of deviations as they are then stated what their rms error was. --write enters the table in
-the weights' header, where `reading.reader` finds it.
+On eight more pages of each: prints for each range of deviations as they are then stated what their rms error was. --write enters the
+table in the weights' header, where `reading.reader` finds it.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def main() -> None:
   args = parser.parse_args()
   params, meta = checkpoint.load_weights(args.weights)
   plain = {name: value for name, value in meta.items() if name != 'calibration'}
-  reader = reading.reader(args.weights)._replace(meta=plain)
+  reader = reading.reader(args.weights, engine='jax')._replace(meta=plain)
   records = simval.recordings(args.signals, count=args.pages + CHECKED)
   found = table(*samples(reader, records, range(args.pages)))
   std, off = samples(reader, records, range(args.pages, args.pages + CHECKED))

@@ -9,6 +9,7 @@ import sys
 import threading
 
 import numpy as np
+import pypdfium2
 import pytest
 from PIL import Image
 
@@ -51,12 +52,18 @@ def test_what_cannot_be_listed_is_refused(folder, tmp_path):
     batch.listed([str(tmp_path / 'bare')], tmp_path, recursive=False)
   with pytest.raises(ValueError, match='both be written as'):
     batch.listed([str(folder / 'b.PDF'), str(folder)], tmp_path, recursive=False)
+  (folder / 'b-p001.png').write_bytes(b'x')
+  with pytest.raises(ValueError, match='b-p001; give them other names'):
+    batch.listed([str(folder)], tmp_path, recursive=False)
+  (tmp_path / 'bare' / 'a b.png').write_bytes(b'x')
+  (tmp_path / 'bare' / 'a_b.png').write_bytes(b'x')
+  with pytest.raises(ValueError, match='both be the WFDB record'):
+    batch.run(cli.parser().parse_args(['digitize', str(tmp_path / 'bare'), '-o', str(tmp_path / 'out'), '--format', 'wfdb']))
 
 
 @pytest.mark.parametrize(('words', 'reason'), [
   (['--format', 'csv,xls'], 'xls is not one of csv'), (['--jobs', '0'], '--jobs'), (['--timeout', '0'], '--timeout'),
-  (['--fs', '9'], '--fs'), (['--corners', '1,2', '3,4', '5,6', '7'], 'four points'),
-  (['--corners', '1,2', '3,4', '5,6', 'x,y'], 'four points'),
+  (['--fs', '9'], '--fs'), (['--corners=1,2,3,4,5,6,7'], 'four points'), (['--corners=1,2,3,4,5,6,x,y'], 'four points'),
 ])  # fmt: skip
 def test_an_option_that_cannot_be_is_refused_by_its_name(words, reason):
   with pytest.raises(ValueError, match=reason):
@@ -88,7 +95,8 @@ def test_a_page_leaves_its_signals_and_its_facts_and_nothing_is_overwritten_unas
   wanted = worker.Options(formats=('csv', 'wfdb'), overlay=True)
   done = worker.page(file, stem, 0, wanted, None)
   assert (done.status, done.reasons, done.page, done.pages) == ('ok', (), 1, 1)
-  assert sorted(os.path.basename(p) for p in done.written) == ['a.csv', 'a.hea', 'a.json', 'a.overlay.jpg']
+  assert sorted(os.path.basename(p) for p in done.written) == ['a.csv', 'a.dat', 'a.hea', 'a.json', 'a.overlay.jpg']
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['a.csv', 'a.dat', 'a.hea', 'a.json', 'a.overlay.jpg', 'a.png']
   facts = json.loads((tmp_path / 'a.json').read_text())
   assert facts['source']['file'] == 'a.png' and len(facts['source']['sha256']) == 64 and facts['made_by']['engine'] == 'jax'
   table = (tmp_path / 'a.csv').read_text().splitlines()
@@ -100,6 +108,21 @@ def test_a_page_leaves_its_signals_and_its_facts_and_nothing_is_overwritten_unas
   assert worker.page(file, stem, 0, wanted._replace(skip_existing=True), None).status == 'skipped'
   assert worker.page(file, stem, 0, wanted._replace(overwrite=True), None).status == 'ok'
   assert (tmp_path / 'a.csv').stat().st_mtime_ns > before
+  (tmp_path / 'a.json').unlink()  # then nothing says that what is left is ours
+  assert 'a.csv is there' in worker.page(file, stem, 0, wanted._replace(skip_existing=True), None).reasons[0]
+
+
+def test_the_picture_itself_is_never_replaced(tmp_path, found):
+  file = put(tmp_path / 'a.png').replace('.png', '.dcm')
+  os.rename(tmp_path / 'a.png', file)  # what it is, its bytes say
+  done = worker.page(file, str(tmp_path / 'a'), 0, worker.Options(formats=('dicom',), overwrite=True), None)
+  assert done.status == 'fail' and 'itself would be replaced' in done.reasons[0]
+
+
+def test_nothing_is_written_where_one_of_the_formats_cannot_be(tmp_path, found):
+  file = put(tmp_path / 'a.png')
+  done = worker.page(file, str(tmp_path / 'a'), 0, worker.Options(formats=('csv', 'dicom'), fs=1025.0), None)
+  assert done.status == 'fail' and [p.name for p in tmp_path.iterdir()] == ['a.png']
 
 
 def test_each_page_of_a_file_has_a_name_and_a_number(tmp_path, found):
@@ -151,9 +174,23 @@ def test_a_batch_of_bad_files_says_why_of_each_and_exits_with_3(tmp_path):
   assert not list((tmp_path / 'out').iterdir())
 
 
+def test_every_page_of_a_file_on_stdin_is_tried(tmp_path):
+  document = pypdfium2.PdfDocument.new()
+  for _ in range(2):
+    document.new_page(400, 2)  # too flat to be read
+  document.save(tmp_path / 'two.pdf')
+  code, out, _ = run('digitize', '-', '-o', tmp_path / 'out', '--json', '--engine', 'jax', stdin=(tmp_path / 'two.pdf').read_bytes())
+  told = [json.loads(line) for line in out.splitlines()]
+  assert code == 3 and [(line['page'], line['pages']) for line in told] == [(1, 2), (2, 2)]
+  assert all('too few to be read' in line['reasons'][0] for line in told)
+
+
 def test_wrong_usage_exits_with_2_and_one_line(tmp_path):
   code, out, err = run('digitize', put(tmp_path / 'a.png'), '-o', tmp_path / 'out', '--layout', '6x2')
   assert code == 2 and out == '' and 'these weights read 3x4+II' in err and 'Traceback' not in err
+  for words, told in ((['--gain', '0'], 'gain_mm_mv=0'), (['--format', 'edf', '--fs', '333.4'], 'whole number')):
+    code, out, err = run('digitize', tmp_path / 'a.png', '-o', tmp_path / 'out', *words)
+    assert code == 2 and told in err and 'Traceback' not in err
   assert run('digitize', tmp_path / 'none.png', '-o', tmp_path)[0] == 2
 
 
@@ -161,7 +198,7 @@ def test_a_page_that_hangs_is_given_up_and_one_that_is_killed_is_reported_and_th
   hang, text = tmp_path / 'hang.png', tmp_path / 'text.png'
   os.mkfifo(hang)  # opening it waits for a writer that never comes
   text.write_text('no picture')
-  files = [batch.File(str(hang), tmp_path / 'h'), batch.File(str(text), tmp_path / 't')]
+  files = [batch.File(str(hang), tmp_path / 'h'), batch.File(str(text), tmp_path / 't')]  # even its pages cannot be counted
   outcomes = [outcome for outcome, _ in batch.results(files, worker.Options(engine='jax'), jobs=1, limit_s=2.0)]
   assert 'given up after 2 s' in outcomes[0].reasons[0] and 'known kind' in outcomes[1].reasons[0]
 

@@ -1,7 +1,9 @@
 """Files of every kind to pixels, and bytes that are not to be trusted."""
 
 import io
+import pathlib
 import struct
+import tempfile
 
 import numpy as np
 import pypdfium2
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from ecgjax.io import pictures
+from ecgjax.io.dicom import write_dicom
 
 # smooth, and unlike itself in any turn: what survives JPEG and drawing at another size
 X, Y = np.meshgrid(np.linspace(0, 1, 66), np.linspace(0, 1, 44))
@@ -114,6 +117,10 @@ def test_a_fax_in_coarse_mode_is_stretched_to_square_px():
   data = saved(Image.new('1', (204, 98), 1), 'TIFF', dpi=(204, 98), compression='group4')
   assert pictures.open_bytes(data).read(0).shape == (204, 204, 3)
   assert pictures.open_bytes(saved(Image.new('1', (204, 98), 1), 'TIFF', dpi=(204, 196 * 204 / 200))).read(0).shape == (98, 204, 3)
+  turned = Image.Exif()
+  turned[274] = 6
+  data = saved(Image.new('1', (204, 98), 1), 'TIFF', dpi=(204, 98), exif=turned)
+  assert pictures.open_bytes(data).read(0).shape == (204, 204, 3)
 
 
 def protected_pdf():
@@ -141,6 +148,13 @@ def long_pdf():
   return buffer.getvalue()
 
 
+def waveform():
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / 'a.dcm'
+    write_dicom(path, np.zeros((500, 12)), fs=500)
+    return path.read_bytes()
+
+
 BAD = {
   'empty': (lambda: b'', 'empty'),
   'a text': (lambda: b'a text file, by whatever name', 'no picture of a known kind'),
@@ -153,7 +167,8 @@ BAD = {
   'long pdf': (long_pdf, '501 pages'),
   'bomb': (lambda: saved(Image.new('1', (11_000, 10_000)), 'PNG'), '11000 x 10000 px; at most 100 million'),
   'dicom bomb': (lambda: dicom(GREY, interpretation='MONOCHROME2', Rows=60_000, Columns=60_000), '60000 x 60000 px'),
-  'dicom without a picture': (lambda: dicom(GREY[:0], interpretation='MONOCHROME2', PixelData=b''), 'damaged|no picture|px'),
+  'dicom without a picture': (waveform, 'no picture, but the signals themselves'),
+  'larger bomb': (lambda: saved(Image.new('1', (20_000, 10_000)), 'PNG'), 'at most 100 million'),
   'floating point': (lambda: saved(Image.fromarray(np.zeros((9, 9), np.float32)), 'TIFF'), 'mode F'),
 }
 

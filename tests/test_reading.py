@@ -184,7 +184,7 @@ def options(data_dir, **more):
 
 
 def test_predict_goes_on_past_bad_pictures_and_lists_them(data_dir, tmp_path, monkeypatch, capsys, runs):
-  monkeypatch.setattr(reading, 'reader', lambda path: reader())
+  monkeypatch.setattr(reading, 'reader', lambda path, engine='auto': reader())
   out = tmp_path / 'submission.csv'
   assert predict.run(options(data_dir, out=out)) == 1
   printed = capsys.readouterr()
@@ -201,13 +201,13 @@ def test_predict_goes_on_past_bad_pictures_and_lists_them(data_dir, tmp_path, mo
 
 
 def test_predict_says_which_leads_it_filled_with_zeros(data_dir, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(reading, 'reader', lambda path: reader(hidden=(3,)))
+  monkeypatch.setattr(reading, 'reader', lambda path, engine='auto': reader(hidden=(3,)))
   assert predict.run(options(data_dir, out=tmp_path / 's.csv')) == 1
   assert 'x: zeros for II, of which nothing was seen' in capsys.readouterr().err
 
 
 def test_evaluate_counts_what_it_cannot_read_and_lists_what_it_cannot_score(data_dir, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(reading, 'reader', lambda path: reader())
+  monkeypatch.setattr(reading, 'reader', lambda path, engine='auto': reader())
   (data_dir / 'train/a/a-0005.jpg').write_bytes(b'no picture')
   truth_csv = data_dir / 'train/b/b.csv'
   truth_csv.write_text(truth_csv.read_text().replace('aVF', 'aVX', 1))
@@ -226,7 +226,7 @@ def test_evaluate_counts_what_it_cannot_read_and_lists_what_it_cannot_score(data
 
 
 def test_a_folder_without_the_variant_asked_for_is_one_sentence(data_dir, monkeypatch):
-  monkeypatch.setattr(reading, 'reader', lambda path: reader())
+  monkeypatch.setattr(reading, 'reader', lambda path, engine='auto': reader())
   with pytest.raises(ValueError, match='holds no picture of the variants asked for'):
     evaluate.run(options(data_dir, variant=['0003']))
 
@@ -286,3 +286,17 @@ def test_a_reader_with_a_calibration_reads_the_same_leads_and_states_its_errors(
   for lead, mv in reading.digitize(WHITE, reader=plain).leads.items():
     np.testing.assert_array_equal(told.leads[lead], mv)
     np.testing.assert_allclose(told.std[lead], 0.007)
+
+
+def test_the_package_offers_its_verb_and_nothing_that_it_has_not():
+  import ecgjax
+
+  assert ecgjax.digitize is reading.digitize and ecgjax.reader is reading.reader and ecgjax.Recording.__module__ == 'ecgjax.recording'
+  with pytest.raises(AttributeError, match='digitise'):
+    ecgjax.digitise  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_path_is_read_as_its_pixels_are(tmp_path):
+  Image.fromarray(WHITE).save(tmp_path / 'page.png')
+  by_path, by_pixels = (reading.digitize(what, reader=reader(), fs=FS) for what in (str(tmp_path / 'page.png'), WHITE))
+  np.testing.assert_array_equal(by_path.leads['V5'], by_pixels.leads['V5'])

@@ -99,9 +99,11 @@ def test_a_name_that_wfdb_does_not_allow_is_refused_with_one_that_it_does(tmp_pa
     signals.write_wfdb(tmp_path / 'a page.1.hea', MV, fs=FS)
 
 
-def test_a_rate_beyond_what_a_12_lead_object_may_have_makes_a_general_one(tmp_path):
-  dicom.write_dicom(tmp_path / 'page.dcm', MV[:2050], fs=1025)
-  assert pydicom.dcmread(tmp_path / 'page.dcm').SOPClassUID.name == 'General ECG Waveform Storage'
+def test_a_rate_beyond_what_a_dicom_ecg_may_have_is_refused_and_an_odd_one_is_written_short_enough(tmp_path):
+  with pytest.raises(ValueError, match='200 to 1000 Hz'):
+    dicom.write_dicom(tmp_path / 'page.dcm', MV[:2050], fs=1025)
+  dicom.write_dicom(tmp_path / 'page.dcm', MV, fs=1000 / 3)
+  assert float(pydicom.dcmread(tmp_path / 'page.dcm').WaveformSequence[0].SamplingFrequency) == pytest.approx(1000 / 3, abs=1e-6)
 
 
 def test_a_writer_that_fails_leaves_the_old_file_whole(tmp_path):

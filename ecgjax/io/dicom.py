@@ -1,4 +1,4 @@
-"""A recording as a DICOM 12-lead ECG (or General ECG) waveform object, PS3.3 A.34."""
+"""A recording as a DICOM 12-lead ECG waveform object, PS3.3 A.34.3."""
 
 import datetime
 
@@ -7,8 +7,8 @@ import numpy as np
 from ecgjax.io.signals import ABSENT, microvolts, whole
 from ecgjax.layout import LEADS
 
-TWELVE_LEAD, GENERAL = '1.2.840.10008.5.1.4.1.1.9.1.1', '1.2.840.10008.5.1.4.1.1.9.1.2'
-TWELVE_LEAD_HZ, TWELVE_LEAD_SAMPLES = (200, 1000), 16384  # what A.34.3.4 lets the first hold
+TWELVE_LEAD = '1.2.840.10008.5.1.4.1.1.9.1.1'
+RATES_HZ, SAMPLES = (200, 1000), 16384  # what A.34.3.4 lets it hold
 # MDC codes of the leads, PS3.16 CID 3001
 MDC = {
   'I': ('2:1', 'Lead I'), 'II': ('2:2', 'Lead II'), 'III': ('2:61', 'Lead III'), 'aVR': ('2:62', 'aVR, augmented voltage, right'),
@@ -26,25 +26,26 @@ def write_dicom(path, mv: np.ndarray, *, fs: float) -> None:
     fs: Hz.
 
   Raises:
-    ValueError: if a value is beyond signals.MAX_MV.
+    ValueError: if a value is beyond signals.MAX_MV, or rate or length are not what the object may have.
   """
   from pydicom.dataset import Dataset, FileMetaDataset
   from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-  fits = TWELVE_LEAD_HZ[0] <= fs <= TWELVE_LEAD_HZ[1] and len(mv) <= TWELVE_LEAD_SAMPLES
+  if not (RATES_HZ[0] <= fs <= RATES_HZ[1] and len(mv) <= SAMPLES):
+    raise ValueError(f'{len(mv)} samples at {fs:g} Hz; a DICOM 12-lead ECG has at most {SAMPLES} at {RATES_HZ[0]} to {RATES_HZ[1]} Hz')
   file, now = Dataset(), datetime.datetime.now()
   file.file_meta = FileMetaDataset()
   file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-  file.SOPClassUID = TWELVE_LEAD if fits else GENERAL
+  file.SOPClassUID = TWELVE_LEAD
   file.SOPInstanceUID, file.StudyInstanceUID, file.SeriesInstanceUID = generate_uid(), generate_uid(), generate_uid()
   file.Modality, file.Manufacturer, file.ManufacturerModelName = 'ECG', '', 'ecgjax'
   file.PatientName = file.PatientID = file.PatientBirthDate = file.PatientSex = ''
   file.StudyDate = file.StudyTime = file.ReferringPhysicianName = file.StudyID = file.AccessionNumber = ''
   file.SeriesNumber, file.InstanceNumber = 1, 1
   file.ContentDate, file.ContentTime = now.strftime('%Y%m%d'), now.strftime('%H%M%S')
-  file.AcquisitionDateTime = ''  # when it was recorded, the samples do not tell
+  file.AcquisitionDateTime = now.strftime('%Y%m%d%H%M%S')  # it must not be empty; when the heart beat so, a picture does not tell
   file.InstitutionName = ''
-  file.ImageComments = 'Digitised from a picture of paper. Research software, not a medical device.'
+  file.ImageComments = 'Digitised from a picture of paper; dates are of that. Research software, not a medical device.'
   file.WaveformSequence = [_waveform(microvolts(mv), fs=fs)]
   file.AcquisitionContextSequence = []
   whole(path, lambda part: file.save_as(part, enforce_file_format=True))
@@ -55,7 +56,7 @@ def _waveform(steps: np.ndarray, *, fs: float):
 
   wave = Dataset()
   wave.MultiplexGroupTimeOffset, wave.WaveformOriginality = 0, 'DERIVED'
-  wave.NumberOfWaveformChannels, wave.NumberOfWaveformSamples, wave.SamplingFrequency = len(LEADS), len(steps), fs
+  wave.NumberOfWaveformChannels, wave.NumberOfWaveformSamples, wave.SamplingFrequency = len(LEADS), len(steps), f'{fs:.10g}'
   wave.ChannelDefinitionSequence = [_channel(lead) for lead in LEADS]
   wave.WaveformBitsAllocated, wave.WaveformSampleInterpretation = 16, 'SS'
   wave.add_new('WaveformPaddingValue', 'OW', np.int16(ABSENT).tobytes())

@@ -105,6 +105,8 @@ def _pillow(data: bytes) -> Source:
   Image.init()
   try:
     file = Image.open(io.BytesIO(data), formats=PILLOW)
+  except Image.DecompressionBombError as error:
+    raise Unreadable(f'{error}; at most {MAX_MPX} million px are read') from error
   except UnidentifiedImageError:
     raise Unreadable(f'it is no picture of a known kind ({KNOWN})') from None
 
@@ -145,6 +147,8 @@ def _square(picture):
   from PIL import Image
 
   across, down = (float(x) for x in picture.info.get('dpi', (1, 1)))
+  if picture.tag_v2.get(274, 1) >= 5:  # Pillow turns a TIFF when it loads it, but not its densities
+    across, down = down, across
   if not (across > 0 and down > 0 and OBLONG < max(across / down, down / across) <= 4):
     return picture
   size = round(picture.width * max(1, down / across)), round(picture.height * max(1, across / down))
@@ -207,7 +211,7 @@ def _dicom(data: bytes) -> Source:
 
 
 OPENERS = (
+  (lambda data: data[128:132] == b'DICM', _dicom),  # before PDF: it may hold one
   (lambda data: b'%PDF-' in data[:1024], _pdf),
-  (lambda data: data[128:132] == b'DICM', _dicom),
   (lambda data: data[4:8] == b'ftyp' and data[8:12] in (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1'), _heif),
 )

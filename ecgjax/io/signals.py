@@ -1,7 +1,7 @@
 """Recordings to files: tables of mV in every format that programs for ECGs read. A sample that was not printed is absent in each.
 
 Every writer takes (path, mv) with mv (T, 12) in the order of layout.LEADS, nan where nothing was printed, and `fs` in Hz; it writes
-beside the path and renames, so that a file is whole or not there. Steps are 1 uV.
+beside the path and renames, so that a file is whole or not there. Steps are 1 uV, in text and Parquet 0.1 uV.
 """
 
 import os
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ecgjax.io import record_name
 from ecgjax.layout import LEADS
 
 ABSENT = -32768  # of 16 bits, for formats that know no other "absent"
@@ -131,11 +132,6 @@ def microvolts(mv: np.ndarray) -> np.ndarray:
   if (beyond := np.nanmax(np.abs(mv), initial=0.0)) > MAX_MV:
     raise ValueError(f'a sample of {beyond:.1f} mV is beyond the {MAX_MV} mV that 16 bits hold; write csv or parquet')
   return np.where(np.isnan(mv), ABSENT, np.round(1000 * np.nan_to_num(mv))).astype(np.int16)
-
-
-def record_name(text: str) -> str:
-  """Returns the text as a WFDB record's name: letters, digits, - and _, others replaced by _."""
-  return ''.join(c if c.isascii() and (c.isalnum() or c in '-_') else '_' for c in text)
 
 
 def whole(path, write: Callable[[pathlib.Path], object]) -> None:
