@@ -16,6 +16,7 @@ from ecgjax.recording import Recording
 
 WEIGHTS = pathlib.Path(__file__).with_name('weights') / 'trace.safetensors'
 EDGE_MV = 0.3  # nearer than that to a strip's edge a trace may go on beyond it, and the gap is bridged as if nothing had been there
+CUT_OFF = 'may be cut off'
 PULSE_OFF = 0.05  # share by which a pulse may be off its gain's height: by a flat page's grid it is 0.01
 POOR_STD_MV = 0.05  # a lead whose median standard deviation is above this needs a person's eye
 
@@ -139,7 +140,7 @@ def digitize(
   notes += [f'uncertain in {", ".join(poor)}'] if poor else []
   tall = [lead for lead in layout.LEADS if _at_edge(shown, reader.page.scored(lead), reader.frame)]
   top_mv = reader.frame.millivolts(0) * reader.page.gain_mm_mv / gain
-  notes += [f'{", ".join(tall)} may be cut off: beyond {top_mv:.1f} mV nothing is read'] if tall else []
+  notes += [f'{", ".join(tall)} {CUT_OFF}: beyond {top_mv:.1f} mV nothing is read'] if tall else []
   starts_s = {lead: printed.scored(lead).start_s for lead in layout.LEADS}
   return Recording(
     leads, std, float(fs), starts_s, printed.seconds, quality, printed.name, speed_mm_s, gain, 'review' if notes else 'ok', tuple(notes),
