@@ -89,7 +89,10 @@ class Recording(NamedTuple):
     name = format or known.get(path.suffix.lower(), '')
     if name not in FORMATS or path.suffix.lower() != FORMATS[name][0]:
       raise ValueError(f'{path.name} as {format or "?"}: choose a suffix of {", ".join(f"{s} ({n})" for s, n in known.items())}')
-    FORMATS[name][1](path, self.table(), fs=self.fs)
+    try:
+      FORMATS[name][1](path, self.table(), fs=self.fs)
+    except ImportError as error:
+      raise ImportError(f"{name} needs {error.name}: pip install 'ecgjax[files]'") from error
     return path
 
   def to_wfdb(self, path) -> pathlib.Path:

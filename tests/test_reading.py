@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -138,12 +139,15 @@ def test_the_table_holds_each_lead_where_it_was_printed_and_nothing_elsewhere():
   assert list(frame.columns) == list(layout.LEADS) and frame.index[1] == 1 / FS and frame['V6'].count() == 625
 
 
-def test_a_recording_is_saved_by_its_suffix_and_says_what_it_can_be_saved_as(tmp_path):
+def test_a_recording_is_saved_by_its_suffix_and_says_what_it_can_be_saved_as(tmp_path, monkeypatch):
   found = reading.digitize(WHITE, reader=reader(), fs=FS)
   assert found.save(tmp_path / 'a.csv').read_text().startswith('I,II,III')
   assert found.to_wfdb(tmp_path / 'a.hea').is_file() and (tmp_path / 'a.dat').is_file()
   with pytest.raises(ValueError, match='choose a suffix of .csv'):
     found.save(tmp_path / 'a.xls')
+  monkeypatch.setitem(sys.modules, 'edfio', None)
+  with pytest.raises(ImportError, match=r"edf needs edfio: pip install 'ecgjax\[files\]'"):
+    found.save(tmp_path / 'a.edf')
   facts = json.loads(json.dumps(found.facts(), allow_nan=False))
   assert facts['status'] == 'ok' and np.shape(facts['lattice_px']) == (45, 57, 2) and len(facts['std_mv']['II']) == 10 * FS
 
