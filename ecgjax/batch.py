@@ -125,7 +125,6 @@ def results(files: list[File], wanted: worker.Options, *, jobs: int, limit_s: fl
         done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
         for job in done:
           file, number, start = running.pop(job)
-          data = stdin() if file.path == '-' else None
           try:
             result = job.result()
           except concurrent.futures.TimeoutError:
@@ -134,6 +133,7 @@ def results(files: list[File], wanted: worker.Options, *, jobs: int, limit_s: fl
             lost = f'the process that read it ended ({type(error).__name__}: {error})'
             result = worker.failed(file.path, number, lost, seconds=time.perf_counter() - start)
           if number == 0 and job.exception():  # it could not even say how many pages there are
+            data = stdin() if file.path == '-' else None
             result = result._replace(pages=_counted(pool, file.path, data, limit_s=limit_s))
           more = result.pages - 1 if number == 0 else 0
           tasks.extendleft((file, n) for n in range(more, 0, -1))

@@ -43,7 +43,7 @@ def load(path, *, engine: str) -> tuple[Callable[[jax.Array], model.Scores], dic
     engine: 'jax' or 'openvino'.
 
   Returns:
-    (strips (R, H, W, 5) -> Scores, of which OpenVINO leaves `classes` empty, and the file's meta).
+    (strips (R, H, W, 5) -> Scores, of which both leave `classes` empty, and the file's meta).
 
   Raises:
     ValueError: as `checkpoint.load_network`.

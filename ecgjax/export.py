@@ -4,7 +4,6 @@
 """
 
 import itertools
-from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -21,13 +20,13 @@ class Graph:
   def __init__(self):
     self.nodes, self.constants, self.count = [], [], itertools.count()
 
-  def add(self, kind: str, *inputs: str, outputs: Sequence[str] = (), **attributes) -> str:
-    """Adds a node and returns the name of its (first) output."""
+  def add(self, kind: str, *inputs: str, **attributes) -> str:
+    """Adds a node and returns the name of its output."""
     from onnx import helper
 
-    names = list(outputs) or [f'{kind}_{next(self.count)}']
-    self.nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
-    return names[0]
+    name = f'{kind}_{next(self.count)}'
+    self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+    return name
 
   def constant(self, value) -> str:
     """Adds a constant and returns its name."""

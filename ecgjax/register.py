@@ -64,10 +64,11 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
     ValueError: if they do not fit within ACCEPTED_PX, show different ink, or too little of the grid is seen.
   """
   twin, grid = _twin(clean, jnp.asarray(geometry.page_lattice()))
-  plane, moved = _found(image, twin)
+  what = landmarks.spectra(twin[None])
+  plane, moved = _found(image, what)
   flat = settle.flattener(image, plane)
   # where a print has lost most of its grid, no bending at all may be nearer to the truth than what noise made of it
-  moved = max((moved, jnp.zeros_like(moved)), key=lambda bent: float(_judge(flat(bent), twin).score))
+  moved = max((moved, jnp.zeros_like(moved)), key=lambda bent: float(_judge(flat(bent), what).score))
   for blur_px, step_px in STEPS:
     moved = _inked(flat(moved), moved, twin, grid, blur_px=blur_px, step_px=step_px)
   last, residual_px = flat(moved), np.inf
@@ -79,7 +80,7 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
     if left_px > WORSE * residual_px:  # bits of a grid that a print lost tell no truth, though all tell the same
       break
     moved, last, residual_px = better, shown, left_px
-  _, alike, confidence = _judge(last, twin)
+  _, alike, confidence = _judge(last, what)
   if not (residual_px <= ACCEPTED_PX and alike >= ALIKE):
     raise ValueError(
       f'the picture does not fit its original: {residual_px:.2f} px rms between their inks, whose correlation is {alike:.2f}; '
@@ -95,13 +96,13 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   return Registered(np.asarray(flatten.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32), residual_px)
 
 
-def _judge(flat, twin) -> settle.Judgement:
-  return jax.device_get(settle.judge(flat, landmarks.spectra(twin[None])))
+def _judge(flat, what: landmarks.Sought) -> settle.Judgement:
+  return jax.device_get(settle.judge(flat, what))
 
 
-def _found(image: np.ndarray, twin: jax.Array) -> tuple[np.ndarray, jax.Array]:
+def _found(image: np.ndarray, what: landmarks.Sought) -> tuple[np.ndarray, jax.Array]:
   """The plane map of the start whose page shows the twin's ink best, and its `moved`."""
-  best, what = (None, None, 0.0), landmarks.spectra(twin[None])
+  best = None, None, 0.0
   for start in starts.by_grid(image):
     try:
       best = max(best, upright.righted(image, start, what, enough=ALIKE), key=lambda each: each[2])
