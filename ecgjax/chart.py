@@ -10,7 +10,7 @@ from ecgjax.layout import LEADS, Layout
 
 SURE_RGB, UNSURE_RGB = (0, 80, 230), (225, 70, 0)
 UNSURE_MV = 0.1  # samples of a larger standard deviation are drawn in UNSURE_RGB
-HEADROOM_MV = 2.0  # of a chart above its first and below its last zero line
+HEADROOM_MV = 1.5  # of a chart above its first and below its last zero line, at least: a tall wave is not cut off
 LONG_PX = 2200  # of an overlay: larger pictures are made smaller
 Leads = Mapping[str, np.ndarray]
 
@@ -29,7 +29,9 @@ def figure(leads: Leads, std: Leads, *, fs: float, page: Layout):
   """
   from matplotlib.figure import Figure
 
-  top, bottom = min(page.zeros_px) - HEADROOM_MV * page.px_per_mv, max(page.zeros_px) + HEADROOM_MV * page.px_per_mv
+  reach_mv = [(s, s.sign * np.array([-HEADROOM_MV, HEADROOM_MV, *(leads[s.lead] - 0.3), *(leads[s.lead] + 0.3)])) for s in page.segments]
+  top = min(page.zeros_px[s.row] - np.nanmax(mv) * page.px_per_mv for s, mv in reach_mv)
+  bottom = max(page.zeros_px[s.row] - np.nanmin(mv) * page.px_per_mv for s, mv in reach_mv)
   made = Figure(figsize=(paper.WIDTH_PX / paper.DPI, (bottom - top) / paper.DPI), dpi=100)
   axes = made.add_axes((0, 0, 1, 1), xlim=(0, paper.WIDTH_PX), ylim=(bottom, top))
   rows, cols = geometry.nodes_px()

@@ -21,6 +21,8 @@ def parser() -> argparse.ArgumentParser:
     'digitize', help='read pictures and write signals', description=f'Reads every page of every file and writes its signals. {NOTICE}',
     epilog=EXITS,
   ))  # fmt: skip
+  _serve(commands.add_parser('serve', help='a local web page: look at what is read, correct it, keep it', description=(
+    f'Serves a page on this machine, and the same as a JSON API (/api/openapi.json). {NOTICE}')))
   commands.add_parser('doctor', help='check this installation', description='Prints versions, devices, engines, checksums and a self-test.')
   _export(commands.add_parser('export', help='write the trace network for other programs'))
   return whole
@@ -31,6 +33,16 @@ def _export(p: argparse.ArgumentParser) -> None:
   p.add_argument('--format', choices=('onnx', 'stablehlo'), default='onnx')
   p.add_argument('--weights', metavar='FILE', help='trace weights, a .safetensors file (default: those shipped)')
   p.add_argument('--overwrite', action='store_true', help='replace the file if it is there')
+
+
+def _serve(p: argparse.ArgumentParser) -> None:
+  p.add_argument('--host', default='127.0.0.1', help='address to listen at (default: 127.0.0.1, this machine alone)')
+  p.add_argument('--port', type=int, default=8765, help='0 takes a free one (default: 8765)')
+  p.add_argument('--token', metavar='TEXT', help='that requests must bring (default: a new one at each start)')
+  p.add_argument('--jobs', type=int, default=1, metavar='N', help='pages read at once, the cores shared out among them (default: 1)')
+  p.add_argument('--timeout', type=float, default=300.0, metavar='S', help='give up a page after so many seconds (default: 300)')
+  p.add_argument('--weights', metavar='FILE', help='trace weights, a .safetensors file (default: those shipped)')
+  p.add_argument('--engine', choices=('auto', 'jax', 'openvino'), default='auto', help='of the network (default: openvino where installed)')
 
 
 def _digitize(p: argparse.ArgumentParser) -> None:
@@ -55,7 +67,9 @@ def _digitize(p: argparse.ArgumentParser) -> None:
   p.add_argument('--engine', choices=('auto', 'jax', 'openvino'), default='auto', help='of the network (default: openvino where installed)')
 
 
-COMMANDS = {'digitize': ('batch', 'run'), 'doctor': ('doctor', 'run'), 'export': ('doctor', 'export')}  # module and function
+COMMANDS = {  # module and function
+  'digitize': ('batch', 'run'), 'serve': ('serve.app', 'run'), 'doctor': ('doctor', 'run'), 'export': ('doctor', 'export'),
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,11 +58,7 @@ class Recording(NamedTuple):
 
   def table(self) -> np.ndarray:
     """Returns (T, 12) mV in the order of layout.LEADS over the page's whole time, nan where a lead was not printed or not seen."""
-    mv = np.full((round(self.seconds * self.fs), len(LEADS)), np.nan)
-    for column, lead in zip(mv.T, LEADS, strict=True):
-      first = int(self.start_s[lead] * self.fs + 1e-6)  # as the competition's csv files cut them: down to a whole sample
-      column[first : first + len(self.leads[lead])] = self.leads[lead][: len(column) - first]
-    return mv
+    return table(self.leads, self.start_s, seconds=self.seconds, fs=self.fs)
 
   def to_dataframe(self):
     """Returns a pandas DataFrame of `table`, its index the time in s, its columns the leads."""
@@ -84,16 +81,7 @@ class Recording(NamedTuple):
       ValueError: for an unknown format or suffix, or values that the format cannot hold.
       ImportError: if the format needs a library that is not installed (`pip install 'ecgjax[files]'`).
     """
-    path = pathlib.Path(path)
-    known = {suffix: name for name, (suffix, _) in FORMATS.items()}
-    name = format or known.get(path.suffix.lower(), '')
-    if name not in FORMATS or path.suffix.lower() != FORMATS[name][0]:
-      raise ValueError(f'{path.name} as {format or "?"}: choose a suffix of {", ".join(f"{s} ({n})" for s, n in known.items())}')
-    try:
-      FORMATS[name][1](path, self.table(), fs=self.fs)
-    except ImportError as error:
-      raise ImportError(f"{name} needs {error.name}: pip install 'ecgjax[files]'") from error
-    return path
+    return write(path, self.table(), fs=self.fs, format=format)
 
   def to_wfdb(self, path) -> pathlib.Path:
     """Writes a WFDB record to `path` (.hea) and a .dat beside it; returns the path."""
@@ -120,6 +108,60 @@ class Recording(NamedTuple):
   def overlay(self, image: np.ndarray) -> np.ndarray:
     """Returns (h, w, 3) uint8, the (H, W, 3) picture that was read with the leads drawn back on it, see `chart.on_picture`."""
     return chart.on_picture(image, self.leads, self.std, fs=self.fs, page=self.page, lattice=self.lattice)
+
+
+def table(leads: Mapping[str, np.ndarray], start_s: Mapping[str, float], *, seconds: float, fs: float) -> np.ndarray:
+  """Puts leads side by side.
+
+  Args:
+    leads: lead name -> (n,) mV, nan where absent; a lead that is not named is absent.
+    start_s: lead name -> second of its first sample.
+    seconds: of the page's time.
+    fs: Hz.
+
+  Returns:
+    (T, 12) mV in the order of layout.LEADS, nan where there is nothing; samples after `seconds` are left out.
+
+  Raises:
+    ValueError: for an unknown lead, or one without a start.
+  """
+  for lead in leads:
+    if lead not in LEADS or start_s.get(lead, -1.0) < 0:
+      raise ValueError(f'lead {lead} with start_s {start_s.get(lead)}: one of {", ".join(LEADS)} and a second of at least 0 are needed')
+  mv = np.full((round(seconds * fs), len(LEADS)), np.nan)
+  for column, lead in zip(mv.T, LEADS, strict=True):
+    if lead in leads:
+      first = int(start_s[lead] * fs + 1e-6)  # as the competition's csv files cut them: down to a whole sample
+      column[first : first + len(leads[lead])] = leads[lead][: max(len(column) - first, 0)]
+  return mv
+
+
+def write(path, mv: np.ndarray, *, fs: float, format: str = '') -> pathlib.Path:
+  """Writes a table to a file; see `Recording.save`.
+
+  Args:
+    path: of the file.
+    mv: (T, 12) mV, nan where absent.
+    fs: Hz.
+    format: key of FORMATS; told by the suffix where it is empty.
+
+  Returns:
+    The path.
+
+  Raises:
+    ValueError: for an unknown format or suffix, or values that the format cannot hold.
+    ImportError: if the format needs a library that is not installed (`pip install 'ecgjax[files]'`).
+  """
+  path = pathlib.Path(path)
+  known = {suffix: name for name, (suffix, _) in FORMATS.items()}
+  name = format or known.get(path.suffix.lower(), '')
+  if name not in FORMATS or path.suffix.lower() != FORMATS[name][0]:
+    raise ValueError(f'{path.name} as {format or "?"}: choose a suffix of {", ".join(f"{s} ({n})" for s, n in known.items())}')
+  try:
+    FORMATS[name][1](path, mv, fs=fs)
+  except ImportError as error:
+    raise ImportError(f"{name} needs {error.name}: pip install 'ecgjax[files]'") from error
+  return path
 
 
 def write_json(path, facts: dict[str, Any]) -> None:

@@ -1,12 +1,18 @@
 """Fixtures that more than one test file uses."""
 
+import concurrent.futures
+import io
 import os
 import pathlib
+import socket
+import threading
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from ecgjax import samples, simval, variants
 
@@ -47,3 +53,61 @@ def sample(tmp_path_factory):
   out = tmp_path_factory.mktemp('sample') / 'data'
   samples.write_folder(out, records=3, tests=1, seed=1, rates_hz=(250,))
   return out
+
+
+class Site(NamedTuple):
+  """A server of the page whose network is a table: `asked` collects the corners that it was given, `png` is a page that it reads."""
+
+  url: str
+  token: str
+  image: np.ndarray
+  png: bytes
+  asked: list
+  max_bytes: int
+
+
+@pytest.fixture(scope='module')
+def site(page, beats_mv):
+  """`ecgjax serve` in this process: everything is real but the finding of the page and the network, which know what was printed."""
+  import uvicorn
+
+  from ecgjax import decode, geometry, layout, reading, rectify
+  from ecgjax.serve import api, app, desk
+
+  printed = layout.make()
+  frame = geometry.frame(printed, rate_hz=500, height_px=640)
+  rows = np.full((4, frame.width_px), frame.rows_px(0.0), np.float32)
+  for segment in printed.segments:
+    first, stop = round(500 * segment.start_s), round(500 * segment.stop_s)
+    mv = beats_mv[layout.LEADS.index(segment.lead), first:stop]
+    rows[segment.row, first + frame.margin_px : stop + frame.margin_px] = frame.rows_px(mv)
+  trace = decode.Trace(jnp.asarray(rows), jnp.full_like(rows, 0.3), jnp.ones_like(rows))
+  asked = []
+  found = rectify.Found(geometry.page_lattice(), np.ones((45, 57)), '3x4+II', 1.0, 1.0, 'ok', '')
+
+  def within(image, corners):
+    asked.append(corners)
+    return found
+
+  def anywhere(image):
+    return found if image.mean() > 20 else found._replace(status='fail', reason='no page was found')
+
+  class Threads:
+    def schedule(self, function, *, args, kwargs, timeout):
+      return threads.submit(function, *args, **kwargs)
+
+  png, token, max_bytes = io.BytesIO(), 'a-token', 8 << 20
+  Image.fromarray(page).save(png, 'PNG')
+  with pytest.MonkeyPatch.context() as patch, concurrent.futures.ThreadPoolExecutor(2) as threads:
+    patch.setattr(rectify, 'rectify', anywhere)
+    patch.setattr(rectify, 'within', within)
+    patch.setattr(reading, 'cached', lambda *_, **__: reading.Reader(lambda image, lattice: trace, printed, frame, {'name': 'a table'}))
+    made = api.make(Threads(), limit_s=60.0, asked=desk.Asked(), jobs=2)
+    config = uvicorn.Config(app.guarded(made, token=token, max_bytes=max_bytes, hosts=app.LOOPBACK), port=0, log_level='warning', ws='none')
+    server = uvicorn.Server(config)
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+      running = threading.Thread(target=server.run, kwargs={'sockets': [listener]})
+      running.start()
+      yield Site(f'http://127.0.0.1:{listener.getsockname()[1]}', token, page, png.getvalue(), asked, max_bytes)
+      server.should_exit = True
+      running.join()

@@ -1,0 +1,123 @@
+"""The JSON API and the files of the page, as a FastAPI application; the work is done by child processes."""
+
+import asyncio
+import concurrent.futures
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import fastapi
+from fastapi import Body, Depends, File, Form, HTTPException, Query, Request, Response, UploadFile, responses, staticfiles
+from fastapi.security import HTTPBearer
+from starlette.formparsers import MultiPartParser
+
+from ecgjax.serve import desk
+
+STATIC = pathlib.Path(__file__).with_name('static')
+MAX_BYTES = 100 << 20  # of a request
+WAITING = 8  # requests at work or in line, for each process
+ABOUT = 'Reads pictures of paper ECGs. Research software, not a medical device.'
+MultiPartParser.spool_max_size = MAX_BYTES  # a picture of a patient's ECG does not go to the disk
+
+
+def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int) -> fastapi.FastAPI:
+  """Makes the application.
+
+  Args:
+    pool: a pebble.ProcessPool whose children do what `desk` says.
+    limit_s: for one request; its process is killed after it.
+    asked: weights and engine; the rest comes with each request.
+    jobs: children.
+
+  Returns:
+    The application, which anybody may ask: see `app.guarded`.
+  """
+  secret = Depends(HTTPBearer(auto_error=False, description='what `ecgjax serve` shows after #'))  # said here, held by `app.guarded`
+  app = fastapi.FastAPI(
+    title='ecgjax', description=ABOUT, docs_url=None, redoc_url=None, openapi_url='/api/openapi.json', dependencies=[secret]
+  )
+  done = _runner(pool, limit_s=limit_s, most=WAITING * jobs)
+
+  @app.post('/api/picture', responses={200: {'content': {'image/jpeg': {}}}}, response_class=Response)
+  async def picture(request: Request, file: Annotated[UploadFile, File()], page: Annotated[int, Form(ge=1)] = 1):
+    """Answers a page of a file as a JPEG to look at; x-pages, x-width and x-height tell of the file and the original picture."""
+    shown = await done(request, desk.picture, await file.read(), page - 1)
+    headers = {'x-pages': str(shown.pages), 'x-width': str(shown.width_px), 'x-height': str(shown.height_px)}
+    return Response(shown.jpeg, media_type='image/jpeg', headers=headers)
+
+  @app.post('/api/digitize')
+  async def digitize(
+    request: Request, file: Annotated[UploadFile, File(description='picture, PDF, DICOM')], page: Annotated[int, Form(ge=1)] = 1,
+    fs: Annotated[float, Form(ge=50, le=10_000, description='Hz')] = 500.0,
+    layout: Annotated[str, Form(description='auto, or a name of /api/layouts')] = 'auto',
+    speed: Annotated[float, Form(description='mm/s')] = 25.0,
+    gain: Annotated[float | None, Form(description='mm/mV; by the calibration pulses where it is left out')] = None,
+    corners: Annotated[str | None, Form(description='JSON: four [x, y], upper left, upper right, lower right, lower left')] = None,
+    lattice: Annotated[str | None, Form(description='JSON: (45, 57, 2) picture px of the page, as an answer has it in lattice_px')] = None,
+  ) -> dict[str, Any]:  # fmt: skip
+    """Reads a page: status, warnings, quality, leads_mv (null where nothing was printed or seen) and std_mv, lattice_px, start_s, fs_hz."""
+    how = asked._replace(
+      number=page - 1, fs=fs, layout=layout, speed_mm_s=speed, gain_mm_mv=gain, corners=_points('corners', corners),
+      lattice=_points('lattice', lattice),
+    )  # fmt: skip
+    return await done(request, desk.digitize, await file.read(), how)
+
+  @app.get('/api/layouts')
+  async def layouts(request: Request) -> list[str]:
+    """Lists the layouts that the weights read."""
+    return await done(request, desk.layouts, asked)
+
+  @app.post('/api/save', response_class=Response, responses={200: {'content': {'application/octet-stream': {}}}})
+  async def save(
+    request: Request, leads_mv: Annotated[dict[str, list[float | None]], Body()], start_s: Annotated[dict[str, float], Body()],
+    seconds: Annotated[float, Body(gt=0, le=60)], fs_hz: Annotated[float, Body(ge=50, le=10_000)], format: Annotated[str, Query()],
+    name: Annotated[str, Query()] = 'ecg',
+  ):  # fmt: skip
+    """Writes leads as an answer of /api/digitize has them, perhaps corrected, as csv, wfdb (a zip), edf, parquet or dicom."""
+    name, data = await done(request, desk.save, leads_mv, start_s, name, format, seconds=seconds, fs=fs_hz)
+    return Response(data, media_type='application/octet-stream', headers={'content-disposition': f'attachment; filename="{name}"'})
+
+  @app.get('/', include_in_schema=False)
+  async def start():
+    return responses.FileResponse(STATIC / 'index.html')
+
+  app.mount('/static', staticfiles.StaticFiles(directory=STATIC))
+  return app
+
+
+def _runner(pool, *, limit_s: float, most: int) -> Callable:
+  """Returns the way (request, function, its arguments) -> its result, done by a child; what goes wrong is raised as HTTP knows it."""
+  at_work = 0
+
+  async def done(request: Request, function, *args, **options) -> Any:
+    nonlocal at_work
+    if at_work >= most:
+      raise HTTPException(503, 'too many requests are waiting; try again')
+    future = pool.schedule(function, args=args, kwargs=options, timeout=limit_s)
+    at_work += 1
+    try:
+      while not future.done():
+        await asyncio.wait([asyncio.wrap_future(future)], timeout=0.5)
+        if not future.done() and await request.is_disconnected():
+          future.cancel()  # kills the process: nobody waits for what it would find
+      return future.result()
+    except concurrent.futures.TimeoutError as error:
+      raise HTTPException(504, f'given up after {limit_s:g} s') from error
+    except concurrent.futures.CancelledError as error:
+      raise HTTPException(499, 'the request was withdrawn') from error
+    except (ValueError, ImportError) as error:
+      raise HTTPException(422, str(error)) from error
+    except Exception as error:  # the process died: memory, a decoder's crash
+      raise HTTPException(500, f'the process that read it ended ({type(error).__name__}: {error})') from error
+    finally:
+      at_work -= 1
+
+  return done
+
+
+def _points(name: str, text: str | None):
+  try:
+    return None if text is None else json.loads(text)
+  except ValueError as error:
+    raise HTTPException(422, f'{name} is no JSON: {error}') from error

@@ -1,0 +1,112 @@
+"""`ecgjax serve`: who may ask the page and its API, how much and for how long. Nothing is kept, nothing is sent anywhere."""
+
+import argparse
+import contextlib
+import hmac
+import json
+import multiprocessing
+import secrets
+import socket
+import sys
+
+from ecgjax import worker
+from ecgjax.cli import NOTICE
+from ecgjax.serve import desk
+
+LOOPBACK = ('127.0.0.1', 'localhost', '::1')
+HEADERS = {
+  'content-security-policy': "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', 'cache-control': 'no-store',
+  'cross-origin-opener-policy': 'same-origin', 'cross-origin-resource-policy': 'same-origin',
+}  # fmt: skip
+
+
+def guarded(app, *, token: str, max_bytes: int, hosts: tuple[str, ...]):
+  """Wraps an ASGI application: /api needs the token, bodies have an end, and every answer the headers above.
+
+  Args:
+    app: to be wrapped.
+    token: that a program sends as `Authorization: Bearer TOKEN`.
+    max_bytes: of a request's body, counted as it arrives.
+    hosts: names by which the page may be asked for, so that no foreign name can be pointed at it; empty for any.
+
+  Returns:
+    An ASGI application.
+  """
+  extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+  async def refuse(send, status: int, reason: str):
+    await send({'type': 'http.response.start', 'status': status, 'headers': [(b'content-type', b'application/json'), *extra]})
+    await send({'type': 'http.response.body', 'body': json.dumps({'detail': reason}).encode()})
+
+  async def guard(scope, receive, send):
+    if scope['type'] != 'http':
+      return await app(scope, receive, send)
+    given = {name: value.decode('latin-1') for name, value in scope['headers']}
+    host = given.get(b'host', '').rsplit(':', 1)[0].strip('[]')
+    if hosts and host not in hosts:
+      return await refuse(send, 421, f'this is not {host}: ask for {hosts[0]}')
+    secret = f'Bearer {token}'.encode()
+    if scope['path'].startswith('/api') and not hmac.compare_digest(given.get(b'authorization', '').encode(), secret):
+      return await refuse(send, 401, 'the token is missing or wrong: send "Authorization: Bearer TOKEN", what `ecgjax serve` shows after #')
+    taken, started = 0, False
+
+    async def counted():
+      nonlocal taken
+      message = await receive()
+      taken += len(message.get('body', b''))
+      return message if taken <= max_bytes else {'type': 'http.disconnect'}
+
+    async def headed(message):
+      nonlocal started
+      if taken > max_bytes and not started:
+        return  # the application complains of half a body; what is wrong with it is said below
+      if message['type'] == 'http.response.start':
+        started, message = True, {**message, 'headers': [*message['headers'], *extra]}
+      await send(message)
+
+    try:
+      await app(scope, counted, headed)
+    except Exception:
+      if taken <= max_bytes:
+        raise
+    if taken > max_bytes and not started:
+      await refuse(send, 413, f'the request is larger than {max_bytes >> 20} MiB')
+
+  return guard
+
+
+def run(args: argparse.Namespace) -> int:
+  """Does what `ecgjax serve` asks for until it is interrupted; returns the exit code."""
+  try:
+    import python_multipart  # noqa: F401  # FastAPI misses it only when it makes the forms
+    import uvicorn
+
+    from ecgjax.serve import api
+  except ImportError as error:
+    raise ImportError(f"serve needs {error.name}: pip install 'ecgjax[serve]'") from error
+  import pebble
+
+  token = args.token or secrets.token_urlsafe(24)
+  context = multiprocessing.get_context('spawn')
+  with pebble.ProcessPool(args.jobs, context=context, initializer=worker.prepare, initargs=[context.Array('i', args.jobs)]) as pool:
+    try:
+      listener = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ':' in args.host else socket.AF_INET)
+      asked = desk.Asked(weights=args.weights, engine=args.engine)
+      app = api.make(pool, limit_s=args.timeout, asked=asked, jobs=args.jobs)
+      hosts = (args.host, *LOOPBACK) if args.host in LOOPBACK else ()
+      config = uvicorn.Config(guarded(app, token=token, max_bytes=api.MAX_BYTES, hosts=hosts), log_level='warning', ws='none')
+      server = uvicorn.Server(config)
+      checked = pool.schedule(worker.check, args=[worker.Options(weights=args.weights, engine=args.engine)])
+      checked.add_done_callback(lambda found: setattr(server, 'should_exit', bool(found.exception() or found.result())))
+      shown = f'[{args.host}]' if ':' in args.host else args.host
+      print(f'http://{shown}:{listener.getsockname()[1]}/#{token}', flush=True)  # what stands after # is not sent, no log holds it
+      print(f'Open this address. Nothing is kept or sent anywhere; Ctrl-C ends it. {NOTICE}', file=sys.stderr)
+      with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it anew when all is closed
+        server.run(sockets=[listener])
+      if checked.done() and (wrong := checked.exception() or checked.result()):
+        raise ValueError(str(wrong))
+    finally:
+      pool.stop()
+  return 0
