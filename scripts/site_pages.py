@@ -14,6 +14,7 @@ PAGES = {  # of the site: file of the repository
   'contributing.md': 'CONTRIBUTING.md',
   'changelog.md': 'CHANGELOG.md',
 }
+ITEM = re.compile(r'(?:[-*]|\d+\.) ')
 LINK = re.compile(r'(\]\()([^)\s#]+)')
 
 
@@ -41,17 +42,36 @@ def turned(text: str, *, source: str, page: str) -> str:
   return LINK.sub(link, text)
 
 
+def spaced(text: str) -> str:
+  """Sets a blank line before each list that follows a line of text: without one, unlike elsewhere, MkDocs takes it for more of the text.
+
+  Args:
+    text: Markdown.
+
+  Returns:
+    The Markdown; blocks of code stay as they are.
+  """
+  lines, fenced, before = [], False, ''
+  for line in text.split('\n'):
+    if ITEM.match(line) and not fenced and before and not ITEM.match(before) and not before.startswith(' '):
+      lines.append('')
+    fenced ^= line.lstrip().startswith('```')
+    lines.append(line)
+    before = line
+  return '\n'.join(lines)
+
+
 def on_files(files, config):
   """Adds PAGES to the site's files."""
   from mkdocs.structure.files import File  # pyright: ignore[reportMissingImports]  # in the extra docs only
 
   for page, source in PAGES.items():
     text = (ROOT / source).read_text(encoding='utf-8')
-    files.append(File.generated(config, page, content=turned(text, source=source, page=page)))
+    files.append(File.generated(config, page, content=spaced(turned(text, source=source, page=page))))
   return files
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
-  """Turns the links of a page of docs/."""
+  """Makes a page of docs/ fit the site."""
   path = page.file.src_uri
-  return markdown if path in PAGES else turned(markdown, source=f'docs/{path}', page=path)
+  return markdown if path in PAGES else spaced(turned(markdown, source=f'docs/{path}', page=path))

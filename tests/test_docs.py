@@ -80,6 +80,13 @@ def test_links_between_repository_and_site_are_turned(source, page, link, wanted
   assert turned(f'see [x]({link}) and ![y]({link}).', source=source, page=page) == f'see [x]({wanted}) and ![y]({wanted}).'
 
 
+def test_a_list_right_below_a_text_is_a_list_on_the_site_too():
+  spaced = runpy.run_path(str(ROOT / 'scripts' / 'site_pages.py'))['spaced']
+  assert spaced('text\n- a\n  more\n- b\n1. c') == 'text\n\n- a\n  more\n- b\n1. c'
+  same = '# title\n\n- a\n- b\n\n```sh\ntext\n- c\n```\n'
+  assert spaced(same) == same
+
+
 def test_pictures_of_the_steps_are_small():
   paths = sorted((ROOT / 'docs' / 'pictures').glob('step_*'))
   assert len(paths) == 6
