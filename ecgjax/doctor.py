@@ -20,7 +20,7 @@ SOUND_DB = 20.0  # of the drawn page of the self-test, which reads at 25 to 30
 
 def run(args: argparse.Namespace) -> int:
   """Prints versions, devices, engines, checksums of the weights and a self-test; returns 0 if all is in order, else 1."""
-  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(worker.programs_folder()))
+  worker.keep_programs()
   import jax
 
   import ecgjax

@@ -32,6 +32,7 @@ class Page(NamedTuple):
   off_px: tuple[float, float] | None  # rms and 95th percentile of the lattice's error in page px, where the truth is known
   status: str  # ok, review or fail
   reason: str
+  quality: dict[str, float]  # lead name -> 0..1, see `quality`; empty of a page that could not be read
   seconds: float
 
 
@@ -84,7 +85,7 @@ def simulated_jobs(signals: str, *, wanted: list[str] | None, count: int) -> lis
 
 
 def evaluate_page(
-  job: Job, *, reader: reading.Reader, true_lattice: bool = False, pictures: pathlib.Path | None = None
+  job: Job, *, reader: reading.Reader, true_lattice: bool = False, overlays: pathlib.Path | None = None
 ) -> Page:
   """Reads one page and compares it with its truth.
 
@@ -92,7 +93,7 @@ def evaluate_page(
     job: the page.
     reader: loaded weights.
     true_lattice: do not find the page, but read it along its true lattice.
-    pictures: folder for an overlay picture, or None.
+    overlays: folder for an overlay picture, or None.
 
   Returns:
     The outcome; a picture that cannot be read has status 'fail' and is scored as all zeros.
@@ -103,7 +104,7 @@ def evaluate_page(
   true = job.truth()
   counts = {lead: len(v) for lead, v in true.items()}
   report = lambda leads: metrics.image_report(true, leads, fs=job.fs)
-  seconds, off_px, along_truth = 0.0, None, None
+  seconds, off_px, along_truth, quality = 0.0, None, None, {}
   try:
     image, lattice = job.picture()
     if true_lattice and lattice is None:
@@ -117,14 +118,14 @@ def evaluate_page(
     if lattice is not None:
       off = geometry.off_px(found.lattice, lattice)
       off_px = float(np.sqrt((off**2).mean())), float(np.quantile(off, 0.95))
-    leads, status, reason = reading.finite(found.leads), found.status, '; '.join(found.warnings)
-    if pictures:
+    leads, status, reason, quality = reading.finite(found.leads), found.status, '; '.join(found.warnings), found.quality
+    if overlays:
       strips = reading.make_cut(page=reader.page, frame=reader.frame)(image, found.lattice)
       shown = plot.overlay(np.asarray(strips), reading.seen_rows(found.trace), np.asarray(found.trace.std_px))
-      (pictures / f'{job.id}-{job.variant}.png').write_bytes(log.png(shown))
+      (overlays / f'{job.id}-{job.variant}.png').write_bytes(log.png(shown))
   except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
     leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', f'{type(error).__name__}: {error}'
-  return Page(job.id, job.variant, report(leads), along_truth, off_px, status, reason, seconds)
+  return Page(job.id, job.variant, report(leads), along_truth, off_px, status, reason, quality, seconds)
 
 
 def table(pages: list[Page]) -> str:
@@ -163,13 +164,13 @@ def run(args: argparse.Namespace) -> int:
   if not jobs:
     raise ValueError(f'{args.data} holds no picture of the variants asked for')
   reader = reading.reader(args.weights, engine='jax')
-  pictures = pathlib.Path(args.pictures) if args.pictures else None
-  if pictures:
-    pictures.mkdir(parents=True, exist_ok=True)
+  overlays = pathlib.Path(args.pictures) if args.pictures else None
+  if overlays:
+    overlays.mkdir(parents=True, exist_ok=True)
   pages, unscored = [], []
   for i, job in enumerate(jobs, start=1):
     try:
-      page = evaluate_page(job, reader=reader, true_lattice=args.true_lattice, pictures=pictures)
+      page = evaluate_page(job, reader=reader, true_lattice=args.true_lattice, overlays=overlays)
     except (ValueError, OSError, csv.Error) as error:  # of the truth: there is nothing to compare with
       unscored.append(f'{job.id}-{job.variant} is not scored: {error}')
       log.say(f'{i}/{len(jobs)} {unscored[-1]}')

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ecgjax import assemble, decode, fuse, geometry, layout, paper, rectify
+from ecgjax import assemble, decode, fuse, geometry, layout, paper, quality, rectify
 from ecgjax import engine as engines
 from ecgjax.decode import Trace
 from ecgjax.io import pictures
@@ -18,7 +18,7 @@ WEIGHTS = pathlib.Path(__file__).with_name('weights') / 'trace.safetensors'
 EDGE_MV = 0.3  # nearer than that to a strip's edge a trace may go on beyond it, and the gap is bridged as if nothing had been there
 CUT_OFF = 'may be cut off'
 PULSE_OFF = 0.05  # share by which a pulse may be off its gain's height: by a flat page's grid it is 0.01
-POOR_STD_MV = 0.05  # a lead whose median standard deviation is above this needs a person's eye
+REVIEW, FAIL = 0.85, 0.5  # quality of its worst lead below which a page needs a person's eye, of its median lead below which it is not read
 
 
 class Reader(NamedTuple):
@@ -116,10 +116,10 @@ def digitize(
   reader = cached(WEIGHTS) if reader is None else reader
   image = image if isinstance(image, np.ndarray) else pictures.read(image)
   layout.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=paper.GAIN_MM_MV if gain_mm_mv is None else gain_mm_mv)  # or refuse
-  notes, pulse_mv = [], float('nan')
+  notes, pulse_mv, off_px = [], float('nan'), 0.0
   if lattice is None:
     found = rectify.rectify(image) if corners is None else rectify.within(image, corners)
-    lattice, pulse_mv = found.lattice, found.pulse_mv
+    lattice, pulse_mv, off_px = found.lattice, found.pulse_mv, quality.page_px(found.confidence)
     if found.status == 'fail':
       raise ValueError(found.reason)
     notes += [found.reason] if found.reason else []
@@ -127,23 +127,26 @@ def digitize(
   notes += [note] if note else []
   trace = reader.trace(image, lattice)
   shown = jax.device_get(trace)
-  quality = {lead: _quality(shown, reader.page.scored(lead), reader.frame) for lead in layout.LEADS}
-  if not any(quality.values()):
+  doubt = _doubt(shown, reader, off_px, scale=reader.page.gain_mm_mv / gain)
+  if not any(doubt.seen.values()):
     raise ValueError('no trace was seen on the page')
   printed = layout.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain)
   counts = counts or {lead: printed.scored(lead).count(fs) for lead in layout.LEADS}
   leads, std = _leads(trace, reader, fs=float(fs * reader.page.speed_mm_s / speed_mm_s), counts=counts)
   for lead in layout.LEADS:  # what was not seen is absent, not 0 mV
-    scale = reader.page.gain_mm_mv / gain if quality[lead] else np.nan
+    scale = reader.page.gain_mm_mv / gain if doubt.seen[lead] else np.nan
     leads[lead], std[lead] = scale * leads[lead], scale * std[lead]
-  poor = [lead for lead in layout.LEADS if not (quality[lead] >= 0.9 and np.median(std[lead]) <= POOR_STD_MV)]
-  notes += [f'uncertain in {", ".join(poor)}'] if poor else []
-  tall = [lead for lead in layout.LEADS if _at_edge(shown, reader.page.scored(lead), reader.frame)]
+  believed = {lead: quality.lead(leads[lead], std[lead], lead, doubt, fs=float(fs), page=printed) for lead in layout.LEADS}
+  if np.median([*believed.values()]) < FAIL:
+    raise ValueError(f'the page was found, but too little of it can be read: the quality of its leads is {_told(believed)}')
+  poor = {lead: value for lead, value in believed.items() if value < REVIEW and lead not in doubt.cut_off}
+  notes += [f'uncertain: quality {_told(poor)}'] if poor else []
+  tall = doubt.cut_off
   top_mv = reader.frame.millivolts(0) * reader.page.gain_mm_mv / gain
   notes += [f'{", ".join(tall)} {CUT_OFF}: beyond {top_mv:.1f} mV nothing is read'] if tall else []
   starts_s = {lead: printed.scored(lead).start_s for lead in layout.LEADS}
   return Recording(
-    leads, std, float(fs), starts_s, printed.seconds, quality, printed.name, speed_mm_s, gain, 'review' if notes else 'ok', tuple(notes),
+    leads, std, float(fs), starts_s, printed.seconds, believed, printed.name, speed_mm_s, gain, 'review' if notes else 'ok', tuple(notes),
     lattice, shown,
   )  # fmt: skip
 
@@ -211,10 +214,15 @@ def _columns(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> tu
   return rows_px, visible >= assemble.SEEN
 
 
-def _quality(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> float:
-  return float(_columns(trace, segment, frame)[1].mean())
+def _doubt(trace: Trace, reader: Reader, page_px: float, *, scale: float) -> quality.Doubt:
+  page, frame = reader.page, reader.frame
+  columns = {lead: _columns(trace, page.scored(lead), frame) for lead in layout.LEADS}
+  reach_mv = frame.millivolts(0) - EDGE_MV
+  cut_off = tuple(lead for lead, (rows_px, seen) in columns.items() if (seen & (np.abs(frame.millivolts(rows_px)) > reach_mv)).any())
+  shares = {lead: float(seen.mean()) for lead, (_, seen) in columns.items()}
+  contradictions_mv2 = {lead: scale**2 * x for lead, x in quality.contradictions_mv2(trace, page, frame).items()}
+  return quality.Doubt(shares, contradictions_mv2, page_px, cut_off)
 
 
-def _at_edge(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> bool:
-  rows_px, seen = _columns(trace, segment, frame)
-  return bool((seen & (np.abs(frame.millivolts(rows_px)) > frame.millivolts(0) - EDGE_MV)).any())
+def _told(values: Mapping[str, float]) -> str:
+  return ', '.join(f'{value:.2f} of {lead}' for lead, value in values.items())

@@ -32,7 +32,7 @@ class Recording(NamedTuple):
     fs: samples per second.
     start_s: lead name -> second of the page's time at which its first sample stands.
     seconds: of the page's time.
-    quality: lead name -> 0..1, see `quality`.
+    quality: lead name -> 0..1, the share of what was read that is expected to be signal, see `quality`.
     layout: name of the page's layout.
     speed_mm_s: paper speed that times were read by.
     gain_mm_mv: gain that amplitudes were read by.

@@ -93,6 +93,12 @@ def programs_folder() -> pathlib.Path:
   return home / 'ecgjax' / hashlib.sha256(f'{platform.machine()} {flags}'.encode()).hexdigest()[:12]
 
 
+def keep_programs() -> None:
+  """Has JAX keep what it compiles in `programs_folder`; to be called before JAX is imported."""
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(programs_folder()))
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+
+
 def prepare(slots) -> None:
   """Gives a child process its share of cores and memory and the programs of earlier runs, before anything heavy is imported.
 
@@ -101,8 +107,7 @@ def prepare(slots) -> None:
   """
   import resource
 
-  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(programs_folder()))
-  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+  keep_programs()
   jobs = len(slots)
   with slots.get_lock():  # the place of one that died, or a new one
     mine = next((i for i, pid in enumerate(slots) if not pid or not os.path.exists(f'/proc/{pid}')), 0)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ecgjax import samples, simval, variants
+from ecgjax import fuse, samples, simval, variants
 
 
 @pytest.fixture(scope='session')
@@ -29,9 +29,10 @@ def shared() -> pathlib.Path:
 
 @pytest.fixture(scope='session')
 def beats_mv() -> np.ndarray:
-  """(12, 5000) mV at 500 Hz: a beat every 0.8 s, of another height in every lead."""
-  beat = lambda n: np.interp(np.arange(5000) % 400, [0, 20, 40, 60, 120, 180, 400], [0, 0, 1.1 - 0.1 * n, -0.2, 0.2, 0, 0])
-  return np.stack([beat(n) for n in range(12)]).astype(np.float32)
+  """(12, 5000) mV at 500 Hz: a beat every 0.8 s, of another height in every lead; limb leads obey Einthoven."""
+  beat = lambda high: np.interp(np.arange(5000) % 400, [0, 20, 40, 60, 120, 180, 400], [0, 0, high, -0.2, 0.2, 0, 0])
+  limbs = [one * beat(1.0) + two * beat(0.7) for one, two in fuse.LIMBS.values()]
+  return np.stack([*limbs, *(beat(0.9 - 0.1 * n) for n in range(6))]).astype(np.float32)
 
 
 @pytest.fixture(scope='session')

@@ -72,12 +72,15 @@ def test_an_option_that_cannot_be_is_refused_by_its_name(words, reason):
 
 @pytest.fixture
 def found(monkeypatch):
-  """A worker that finds the page of any picture at once and reads flat lines from it."""
+  """A worker that finds the page of any picture at once and reads flat lines from it that obey Einthoven."""
   from ecgjax import decode
 
   lattice = geometry.page_lattice()
   monkeypatch.setattr(rectify, 'rectify', lambda image: rectify.Found(lattice, np.ones((45, 57)), '3x4+II', 1.0, 1.0, 'ok', ''))
   rows = np.full((4, FRAME.width_px), FRAME.rows_px(0.5), np.float32)
+  for lead, mv in {'III': 0.0, 'aVR': -0.5, 'aVL': 0.25, 'aVF': 0.25}.items():  # I and II are 0.5
+    segment = PAGE.scored(lead)
+    rows[segment.row, round(FRAME.columns_px(segment.start_s)) : round(FRAME.columns_px(segment.stop_s))] = FRAME.rows_px(mv)
   trace = decode.Trace(rows, np.full_like(rows, 0.3), np.ones_like(rows))
   plain = reading.Reader(lambda image, lattice: trace, PAGE, FRAME, {})
   monkeypatch.setattr(reading, 'cached', lambda path, engine: plain)

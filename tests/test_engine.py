@@ -112,3 +112,17 @@ def test_doctor_reads_a_drawn_page_with_every_engine():
   done = subprocess.run([sys.executable, '-m', 'ecgjax', 'doctor'], capture_output=True, text=True, timeout=600)
   assert done.returncode == 0, done.stdout + done.stderr
   assert all(f'engine {name}: a drawn page was read at ' in done.stdout for name in ('jax', 'openvino'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('variant', ['0001', '0005', '0012'])
+def test_pages_are_read_alike_by_both_engines_within_a_fiftieth_of_a_db(variant):
+  from ecgjax import metrics, simval
+
+  case = simval.case(simval.recordings('', count=1)[0], variant, 0)
+
+  def db(name):
+    found = reading.digitize(case.image, reader=reading.reader(engine=name), fs=simval.RATE_HZ, lattice=case.lattice)
+    return metrics.image_report(case.leads, reading.finite(found.leads), fs=simval.RATE_HZ).db_open
+
+  assert db('openvino') == pytest.approx(db('jax'), abs=0.02)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from ecgjax import chart, decode, evaluate, geometry, layout, log, metrics, paper, plot, predict, reading, rectify, truth
+from ecgjax import chart, decode, evaluate, fuse, geometry, layout, log, metrics, paper, plot, predict, reading, rectify, truth
 
 FS = 250
 PAGE = layout.make()
@@ -20,6 +20,7 @@ FRAME = geometry.frame(PAGE, rate_hz=500, height_px=640)
 WHITE = np.full((paper.HEIGHT_PX, paper.WIDTH_PX, 3), 255, np.uint8)
 TIMES = np.arange(10 * FS) / FS
 MV = np.stack([np.sin(2 * np.pi * (1 + 0.1 * n) * TIMES + n) for n in range(12)])
+MV[:6] = [one * MV[0] + two * MV[1] for one, two in fuse.LIMBS.values()]  # as bodies have it
 
 
 def reader(hidden=()):
@@ -75,13 +76,14 @@ def test_what_is_on_the_page_comes_out_as_leads(runs):
   assert metrics.reference_ratio(runs, found.leads, fs=FS, cap=metrics.CAP_OPEN) > 1e4
   # a column may lie after a lead's last sample, where nothing is printed
   assert found.status == 'ok' and not found.warnings and min(found.quality.values()) > 0.999
-  assert all(np.median(std) == pytest.approx(0.3 / 78.740, rel=1e-3) for std in found.std.values())
+  assert all(np.median(found.std[lead]) == pytest.approx(0.3 / 78.740, rel=1e-3) for lead in layout.LEADS[6:])
+  assert all(np.median(found.std[lead]) < 0.29 / 78.740 for lead in layout.LEADS[:6])  # the others tell of them, too
 
 
 def test_a_lead_that_was_not_seen_is_absent_and_asks_for_a_review():
   found = reading.digitize(WHITE, reader=reader(hidden=(3,)), fs=FS)
   assert np.isnan(found.leads['II']).all() and np.isfinite(found.leads['V5']).all()
-  assert found.status == 'review' and found.warnings == ('uncertain in II',)
+  assert found.status == 'review' and found.warnings == ('uncertain: quality 0.00 of II',) and found.quality['II'] == 0
   with pytest.raises(ValueError, match='no trace was seen'):
     reading.digitize(WHITE, reader=reader(hidden=(0, 1, 2, 3)), fs=FS)
 
