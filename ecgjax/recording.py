@@ -123,11 +123,13 @@ def table(leads: Mapping[str, np.ndarray], start_s: Mapping[str, float], *, seco
     (T, 12) mV in the order of layout.LEADS, nan where there is nothing; samples after `seconds` are left out.
 
   Raises:
-    ValueError: for an unknown lead, or one without a start.
+    ValueError: for an unknown lead, one that does not start within the page's time, or values that are infinite.
   """
   for lead in leads:
-    if lead not in LEADS or start_s.get(lead, -1.0) < 0:
-      raise ValueError(f'lead {lead} with start_s {start_s.get(lead)}: one of {", ".join(LEADS)} and a second of at least 0 are needed')
+    if lead not in LEADS or not 0 <= start_s.get(lead, -1.0) < seconds:
+      raise ValueError(f'lead {lead} with start_s {start_s.get(lead)}: one of {", ".join(LEADS)} and 0 to {seconds:g} s are needed')
+    if np.isinf(leads[lead]).any():
+      raise ValueError(f'lead {lead} has infinite values; nan is what is absent')
   mv = np.full((round(seconds * fs), len(LEADS)), np.nan)
   for column, lead in zip(mv.T, LEADS, strict=True):
     if lead in leads:

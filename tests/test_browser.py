@@ -11,7 +11,7 @@ import pytest
 import wfdb
 from PIL import Image
 
-from ecgjax import geometry, layout, paper
+from ecgjax import geometry, layout, paper, rectify
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='no Chromium here; on Debian: apt install chromium')
@@ -231,6 +231,93 @@ def test_a_file_of_several_pages_shows_the_one_that_is_asked_for(tab, site):
   tab.press('#options [name=page]', 'Tab')
   tab.wait_for_selector('#word.ok')
   assert saved(tab, 'csv')[0] == 'two-p002.csv'
+
+
+def test_enter_in_the_field_of_the_page_opens_that_page_and_reads_it_on_its_own_picture(tab, site):
+  out, asked = io.BytesIO(), []
+  Image.new('RGB', (1200, 900)).save(out, 'TIFF', compression='tiff_lzw', save_all=True, append_images=[Image.fromarray(site.image)])
+  tab.on('request', lambda request: asked.append(request.url.rsplit('/')[-1]) if request.method == 'POST' else None)
+  drop(tab, 'two.tif', out.getvalue())
+  tab.wait_for_selector('#word.fail')
+  tab.fill('#options [name=page]', '2')
+  tab.press('#options [name=page]', 'Enter')
+  tab.wait_for_selector('#word.ok')
+  assert asked == ['picture', 'digitize', 'picture', 'digitize']
+  assert json.loads(saved(tab, 'json')[1])['picture'] == {'width_px': 2200, 'height_px': 1700, 'page': 2, 'pages': 2}
+
+
+def test_a_click_is_no_correction(desk, tmp_path):
+  before = read_back(desk, tmp_path)
+  for name in ('hide', 'draw'):
+    mode(desk, name)
+    desk.mouse.click(*at(desk, *place('II', 2.0, 0.3)))
+    desk.mouse.click(*at(desk, 60, 300))  # beside the lead
+    drag(desk, at(desk, 2150, 300), at(desk, 2190, 300))
+  assert desk.is_disabled('#undo')
+  np.testing.assert_array_equal(read_back(desk, tmp_path), before)
+  desk.focus('#view')
+  desk.keyboard.press('Space')  # the pen is still there for the keys
+  desk.keyboard.press('Shift+ArrowRight')
+  desk.keyboard.press('Space')
+  assert desk.is_enabled('#undo')
+
+
+def test_nothing_can_be_corrected_while_the_page_is_read_again(desk):
+  desk.evaluate("""() => {
+    const real = fetch;
+    window.fetch = (...asked) => new Promise((done) => { window.go = () => done(real(...asked)); });
+  }""")
+  desk.click('#options button')
+  assert desk.evaluate("document.querySelector('#frame').inert") and desk.is_visible('#cancel')
+  mode(desk, 'hide')
+  drag(desk, at(desk, *place('II', 2.0, 0.0)), at(desk, *place('II', 3.0, 0.0)))
+  assert desk.is_disabled('#undo')
+  desk.evaluate('window.go()')
+  desk.wait_for_selector('#cancel', state='hidden')
+  assert not desk.evaluate("document.querySelector('#frame').inert") and desk.inner_text('#word') == 'ok'
+
+
+def test_the_gain_that_the_pulses_told_holds_along_a_lattice_that_was_dragged(tab, site, monkeypatch):
+  told = rectify.rectify(site.image)._replace(pulse_mv=0.5)
+  monkeypatch.setattr(rectify, 'rectify', lambda image: told)
+  drop(tab, 'page.png', site.png)
+  tab.wait_for_selector('#word.review')
+  mode(tab, 'lattice')
+  tab.get_by_label('Lattice row 22, column 28').focus()
+  tab.keyboard.press('ArrowDown')
+  tab.click('#reread')
+  tab.wait_for_selector('#reread', state='hidden')
+  facts = json.loads(saved(tab, 'json')[1])
+  assert facts['gain_mm_mv'] == 5 and facts['status'] == 'review' and 'lattice that was given' in facts['warnings'][-1]
+
+
+def test_a_picture_that_cannot_be_opened_takes_the_last_one_from_the_desk(desk):
+  drop(desk, 'text.png', b'no picture')
+  desk.wait_for_selector('#status.fail')
+  assert desk.is_hidden('#desk') and 'known kind' in desk.inner_text('#status')
+
+
+def test_points_are_reached_by_the_keys_in_a_picture_that_is_zoomed_in(desk):
+  mode(desk, 'lattice')
+  for _ in range(8):
+    desk.click('#closer')
+  desk.get_by_label('Lattice row 0, column 0').focus()
+  seen = []
+  for _ in range(25):
+    desk.wait_for_timeout(50)
+    box, frame = desk.locator('.handle:focus').bounding_box(), desk.locator('#frame').bounding_box()
+    assert frame['x'] <= box['x'] and box['x'] + box['width'] <= frame['x'] + frame['width']
+    assert frame['y'] <= box['y'] and box['y'] + box['height'] <= frame['y'] + frame['height']
+    seen.append(desk.evaluate('document.activeElement.ariaLabel'))
+    desk.keyboard.press('PageDown')
+  assert len(set(seen)) == 25 and desk.locator('.handle[tabindex="0"]').count() == 1
+
+
+def test_a_new_address_in_the_same_tab_brings_its_token(tab, site):
+  tab.evaluate("sessionStorage.setItem('token', 'of a server that is gone')")
+  with tab.expect_navigation():
+    tab.evaluate(f"location.hash = '{site.token}'")
+  tab.wait_for_function(f"sessionStorage.getItem('token') === '{site.token}' && location.hash === ''")
 
 
 def test_everything_is_reached_by_the_tab_key(desk):

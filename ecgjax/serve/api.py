@@ -3,11 +3,14 @@
 import asyncio
 import concurrent.futures
 import json
+import logging
 import pathlib
+import tempfile
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import fastapi
+import pebble
 from fastapi import Body, Depends, File, Form, HTTPException, Query, Request, Response, UploadFile, responses, staticfiles
 from fastapi.security import HTTPBearer
 from starlette.formparsers import MultiPartParser
@@ -17,18 +20,20 @@ from ecgjax.serve import desk
 STATIC = pathlib.Path(__file__).with_name('static')
 MAX_BYTES = 100 << 20  # of a request
 WAITING = 8  # requests at work or in line, for each process
+LOG = logging.getLogger('ecgjax.serve')
 ABOUT = 'Reads pictures of paper ECGs. Research software, not a medical device.'
 MultiPartParser.spool_max_size = MAX_BYTES  # a picture of a patient's ECG does not go to the disk
 
 
-def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int) -> fastapi.FastAPI:
+def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int, scratch: str | None = None) -> fastapi.FastAPI:
   """Makes the application.
 
   Args:
-    pool: a pebble.ProcessPool whose children do what `desk` says.
+    pool: its `schedule(function, args=, kwargs=, timeout=)` returns a future; a pebble.ProcessPool, or `app.Children`.
     limit_s: for one request; its process is killed after it.
     asked: weights and engine; the rest comes with each request.
     jobs: children.
+    scratch: folder for files on their way to be downloaded; the system's own for temporary files where it is None.
 
   Returns:
     The application, which anybody may ask: see `app.guarded`.
@@ -52,7 +57,7 @@ def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int) -> fastapi.FastA
     fs: Annotated[float, Form(ge=50, le=10_000, description='Hz')] = 500.0,
     layout: Annotated[str, Form(description='auto, or a name of /api/layouts')] = 'auto',
     speed: Annotated[float, Form(description='mm/s')] = 25.0,
-    gain: Annotated[float | None, Form(description='mm/mV; by the calibration pulses where it is left out')] = None,
+    gain: Annotated[float | None, Form(description='mm/mV; by the calibration pulses if left out, but needed with a lattice')] = None,
     corners: Annotated[str | None, Form(description='JSON: four [x, y], upper left, upper right, lower right, lower left')] = None,
     lattice: Annotated[str | None, Form(description='JSON: (45, 57, 2) picture px of the page, as an answer has it in lattice_px')] = None,
   ) -> dict[str, Any]:  # fmt: skip
@@ -75,7 +80,8 @@ def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int) -> fastapi.FastA
     name: Annotated[str, Query()] = 'ecg',
   ):  # fmt: skip
     """Writes leads as an answer of /api/digitize has them, perhaps corrected, as csv, wfdb (a zip), edf, parquet or dicom."""
-    name, data = await done(request, desk.save, leads_mv, start_s, name, format, seconds=seconds, fs=fs_hz)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:  # of this process: a child may be killed and leave it
+      name, data = await done(request, desk.save, leads_mv, start_s, name, format, folder, seconds=seconds, fs=fs_hz)
     return Response(data, media_type='application/octet-stream', headers={'content-disposition': f'attachment; filename="{name}"'})
 
   @app.get('/', include_in_schema=False)
@@ -94,22 +100,26 @@ def _runner(pool, *, limit_s: float, most: int) -> Callable:
     nonlocal at_work
     if at_work >= most:
       raise HTTPException(503, 'too many requests are waiting; try again')
-    future = pool.schedule(function, args=args, kwargs=options, timeout=limit_s)
     at_work += 1
     try:
-      while not future.done():
-        await asyncio.wait([asyncio.wrap_future(future)], timeout=0.5)
-        if not future.done() and await request.is_disconnected():
+      future = pool.schedule(function, args=args, kwargs=options, timeout=limit_s)
+      ended = asyncio.wrap_future(future)
+      while not ended.done():
+        await asyncio.wait([ended], timeout=0.5)
+        if not ended.done() and await request.is_disconnected():
           future.cancel()  # kills the process: nobody waits for what it would find
-      return future.result()
+      return ended.result()
     except concurrent.futures.TimeoutError as error:
       raise HTTPException(504, f'given up after {limit_s:g} s') from error
-    except concurrent.futures.CancelledError as error:
+    except asyncio.CancelledError as error:
       raise HTTPException(499, 'the request was withdrawn') from error
     except (ValueError, ImportError) as error:
       raise HTTPException(422, str(error)) from error
-    except Exception as error:  # the process died: memory, a decoder's crash
-      raise HTTPException(500, f'the process that read it ended ({type(error).__name__}: {error})') from error
+    except pebble.ProcessExpired as error:  # memory, a decoder's crash
+      raise HTTPException(500, f'the process that read it ended ({error})') from error
+    except Exception as error:
+      LOG.exception('a request failed')
+      raise HTTPException(500, f'an error of the program, not of the picture ({type(error).__name__}: {error})') from error
     finally:
       at_work -= 1
 
@@ -119,5 +129,5 @@ def _runner(pool, *, limit_s: float, most: int) -> Callable:
 def _points(name: str, text: str | None):
   try:
     return None if text is None else json.loads(text)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise HTTPException(422, f'{name} is no JSON: {error}') from error

@@ -5,14 +5,18 @@ import contextlib
 import hmac
 import json
 import multiprocessing
+import os
 import secrets
+import signal
 import socket
 import sys
+import tempfile
 
 from ecgjax import worker
 from ecgjax.cli import NOTICE
 from ecgjax.serve import desk
 
+SHARED_MEMORY = '/dev/shm'
 LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 HEADERS = {
   'content-security-policy': "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -86,27 +90,52 @@ def run(args: argparse.Namespace) -> int:
     from ecgjax.serve import api
   except ImportError as error:
     raise ImportError(f"serve needs {error.name}: pip install 'ecgjax[serve]'") from error
-  import pebble
-
   token = args.token or secrets.token_urlsafe(24)
-  context = multiprocessing.get_context('spawn')
-  with pebble.ProcessPool(args.jobs, context=context, initializer=worker.prepare, initargs=[context.Array('i', args.jobs)]) as pool:
-    try:
-      listener = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ':' in args.host else socket.AF_INET)
-      asked = desk.Asked(weights=args.weights, engine=args.engine)
-      app = api.make(pool, limit_s=args.timeout, asked=asked, jobs=args.jobs)
-      hosts = (args.host, *LOOPBACK) if args.host in LOOPBACK else ()
-      config = uvicorn.Config(guarded(app, token=token, max_bytes=api.MAX_BYTES, hosts=hosts), log_level='warning', ws='none')
-      server = uvicorn.Server(config)
-      checked = pool.schedule(worker.check, args=[worker.Options(weights=args.weights, engine=args.engine)])
-      checked.add_done_callback(lambda found: setattr(server, 'should_exit', bool(found.exception() or found.result())))
-      shown = f'[{args.host}]' if ':' in args.host else args.host
-      print(f'http://{shown}:{listener.getsockname()[1]}/#{token}', flush=True)  # what stands after # is not sent, no log holds it
-      print(f'Open this address. Nothing is kept or sent anywhere; Ctrl-C ends it. {NOTICE}', file=sys.stderr)
-      with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it anew when all is closed
-        server.run(sockets=[listener])
-      if checked.done() and (wrong := checked.exception() or checked.result()):
-        raise ValueError(str(wrong))
-    finally:
-      pool.stop()
+  asked = desk.Asked(weights=args.weights, engine=args.engine)
+  memory = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None  # a signal on its way to be downloaded does not go to the disk
+  with tempfile.TemporaryDirectory(dir=memory) as scratch, Children(args.jobs) as children:
+    listener = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ':' in args.host else socket.AF_INET)
+    app = api.make(children, limit_s=args.timeout, asked=asked, jobs=args.jobs, scratch=scratch)
+    app = guarded(app, token=token, max_bytes=api.MAX_BYTES, hosts=(args.host, *LOOPBACK) if args.host in LOOPBACK else ())
+    server = uvicorn.Server(uvicorn.Config(app, log_level='warning', ws='none', timeout_graceful_shutdown=1))
+    options = worker.Options(weights=args.weights, engine=args.engine)
+    checked = children.schedule(worker.check, args=[options], kwargs={}, timeout=None)
+    checked.add_done_callback(lambda found: setattr(server, 'should_exit', bool(found.exception() or found.result())))
+    shown = f'[{args.host}]' if ':' in args.host else args.host
+    print(f'http://{shown}:{listener.getsockname()[1]}/#{token}', flush=True)  # what stands after # is not sent, no log holds it
+    print(f'Open this address. Nothing is kept or sent anywhere; Ctrl-C ends it. {NOTICE}', file=sys.stderr)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that children and files go, too
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it anew when all is closed
+      server.run(sockets=[listener])
+    if checked.done() and not checked.cancelled() and (wrong := checked.exception() or checked.result()):
+      raise ValueError(str(wrong))
   return 0
+
+
+class Children:
+  """Child processes that do a request each. Where one that had nothing to do was killed, which ends a pool of pebble, all start anew."""
+
+  def __init__(self, jobs: int):
+    self.jobs, self.pool = jobs, self._started(jobs)
+
+  @staticmethod
+  def _started(jobs: int):
+    import pebble
+
+    context = multiprocessing.get_context('spawn')
+    return pebble.ProcessPool(jobs, context=context, initializer=worker.prepare, initargs=[context.Array('i', jobs)])
+
+  def schedule(self, function, *, args, kwargs, timeout: float | None):
+    """Has a child call `function(*args, **kwargs)`; returns a future that ends it when it is cancelled or after `timeout` s."""
+    try:
+      return self.pool.schedule(function, args=args, kwargs=kwargs, timeout=timeout)
+    except RuntimeError:  # the pool is broken
+      self.pool = self._started(self.jobs)
+      return self.pool.schedule(function, args=args, kwargs=kwargs, timeout=timeout)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.pool.stop()
+    self.pool.join()

@@ -2,7 +2,6 @@
 
 import io
 import pathlib
-import tempfile
 import zipfile
 from typing import NamedTuple
 
@@ -77,6 +76,8 @@ def digitize(data: bytes, asked: Asked) -> dict:
   from ecgjax import geometry, paper, reading
 
   image, pages = _page(data, asked.number)
+  if asked.lattice is not None and asked.gain_mm_mv is None:
+    raise ValueError('along a given lattice the calibration pulses are not measured: say the gain, too')
   reader = reading.cached(asked.weights or reading.WEIGHTS, engine=asked.engine)
   if asked.layout not in ('auto', *layouts(asked)):
     raise ValueError(f'layout {asked.layout} is not read by these weights; they read {", ".join(layouts(asked))}')
@@ -85,6 +86,8 @@ def digitize(data: bytes, asked: Asked) -> dict:
     image, reader=reader, fs=asked.fs, speed_mm_s=asked.speed_mm_s, gain_mm_mv=asked.gain_mm_mv,
     corners=points(asked.corners, (4, 2)), lattice=points(asked.lattice, geometry.page_lattice().shape),
   )  # fmt: skip
+  if asked.lattice is not None:
+    found = found._replace(status='review', warnings=(*found.warnings, 'read along a lattice that was given, not found'))
   page = found.page
   rows, cols = geometry.nodes_px()
   return found.facts() | {
@@ -107,7 +110,9 @@ def layouts(asked: Asked) -> list[str]:
   return [reading.cached(asked.weights or reading.WEIGHTS, engine=asked.engine).page.name]
 
 
-def save(leads_mv: dict[str, list], start_s: dict[str, float], name: str, format: str, *, seconds: float, fs: float) -> tuple[str, bytes]:
+def save(
+  leads_mv: dict[str, list], start_s: dict[str, float], name: str, format: str, folder: str, *, seconds: float, fs: float
+) -> tuple[str, bytes]:
   """Writes leads, perhaps corrected, in a format of `recording.FORMATS`.
 
   Args:
@@ -115,6 +120,7 @@ def save(leads_mv: dict[str, list], start_s: dict[str, float], name: str, format
     start_s: lead name -> second of its first sample.
     name: of the file, without suffix; what a WFDB name cannot hold becomes _.
     format: key of FORMATS.
+    folder: an empty one, to write in; whoever made it takes it away.
     seconds: of the page's time.
     fs: Hz.
 
@@ -133,17 +139,16 @@ def save(leads_mv: dict[str, list], start_s: dict[str, float], name: str, format
     raise ValueError(f'format {format} is not one of {", ".join(recording.FORMATS)}')
   leads = {lead: np.array([np.nan if x is None else x for x in mv], float) for lead, mv in leads_mv.items()}
   table = recording.table(leads, start_s, seconds=seconds, fs=fs)
-  name = record_name(name)[:NAME] or 'ecg'
-  with tempfile.TemporaryDirectory() as folder:
-    path = recording.write(pathlib.Path(folder) / (name + recording.FORMATS[format][0]), table, fs=fs)
-    files = sorted(path.parent.iterdir())
-    if len(files) == 1:
-      return path.name, path.read_bytes()
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as bundle:
-      for file in files:
-        bundle.write(file, file.name)
-    return f'{name}.zip', packed.getvalue()
+  name = record_name(name)[-NAME:] or 'ecg'  # its end tells pages of a file apart
+  path = recording.write(pathlib.Path(folder) / (name + recording.FORMATS[format][0]), table, fs=fs)
+  files = sorted(path.parent.iterdir())
+  if len(files) == 1:
+    return path.name, path.read_bytes()
+  packed = io.BytesIO()
+  with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as bundle:
+    for file in files:
+      bundle.write(file, file.name)
+  return f'{name}.zip', packed.getvalue()
 
 
 def _page(data: bytes, number: int):

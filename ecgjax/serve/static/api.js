@@ -1,5 +1,6 @@
 // The server's API as functions. The token stands behind the address's #, which is never sent; it is kept for this tab alone.
 
+addEventListener('hashchange', () => location.reload()); // a new address of a server that was started again
 const given = location.hash.slice(1);
 if (given) {
   sessionStorage.setItem('token', given);
@@ -23,11 +24,13 @@ function form(fields) {
   return body;
 }
 
-/** Returns { bitmap, width, height, pages }: a page as the browser shows it, and the size of the original in px. */
+/** Returns { bitmap, page, width, height, pages }: a page as the browser shows it, its number, and the size of the original in px. */
 export async function picture(file, page, signal) {
   const answer = await ask('api/picture', { method: 'POST', body: form({ file, page }), signal });
   const told = (name) => Number(answer.headers.get(name));
-  return { bitmap: await createImageBitmap(await answer.blob()), width: told('x-width'), height: told('x-height'), pages: told('x-pages') };
+  const bitmap = await createImageBitmap(await answer.blob());
+  signal.throwIfAborted();
+  return { bitmap, page: Number(page), width: told('x-width'), height: told('x-height'), pages: told('x-pages') };
 }
 
 /** Returns the answer of /api/digitize; `how` are its fields. */

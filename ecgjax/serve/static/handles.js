@@ -1,17 +1,24 @@
 // Points that a person drags, or moves by the arrow keys: the page's corners, and a few of its lattice's nodes that carry the others along.
 
+const EDGE_PX = 20; // of the screen, by which a point that has the focus stays inside
 const STEP_PX = 2; // picture px of an arrow key; 10 times that with shift
 
-/** Shows points as buttons over the canvas; `changed(index, [x, y], final)` is told of each move. Returns { place, clear }. */
+/** Shows points as buttons over the canvas; `changed(index, [x, y])` is told of each move. Returns { show, place, clear }. */
 export function handles(box, view, changed) {
-  let points = [], buttons = [];
+  let points = [], buttons = [], pointed = false;
 
   const place = () => buttons.forEach((button, i) => {
     const [x, y] = view.toCanvas(points[i]);
     button.style.translate = `${x}px ${y}px`;
-    button.hidden = x < 0 || y < 0 || x > box.clientWidth || y > box.clientHeight;
+    // kept where it has the focus, or is the one that the tab key comes to: it would be lost to the keys
+    button.hidden = button.tabIndex < 0 && (x < 0 || y < 0 || x > box.clientWidth || y > box.clientHeight);
   });
-  const move = (i, to, final) => { points[i] = to; place(); changed(i, to, final); };
+  const move = (i, to) => { points[i] = to; place(); changed(i, to); };
+  const reach = (i) => {
+    const [x, y] = view.toCanvas(points[i]), far = (at, length) => Math.min(Math.max(at, EDGE_PX), length - EDGE_PX) - at;
+    const [dx, dy] = [far(x, box.clientWidth), far(y, box.clientHeight)];
+    if (dx || dy) view.pan(dx, dy);
+  };
 
   const made = (i, name) => {
     const button = document.createElement('button');
@@ -19,22 +26,33 @@ export function handles(box, view, changed) {
     button.className = 'handle';
     button.setAttribute('aria-label', name);
     button.tabIndex = i ? -1 : 0; // one stop for the tab key; page up and down go from point to point
+    button.addEventListener('focus', () => {
+      buttons.forEach((other) => { other.tabIndex = other === button ? 0 : -1; });
+      if (!pointed) reach(i); // to move the picture under a pointer that holds a point would move the point
+    });
     button.addEventListener('pointerdown', (event) => {
+      if (event.button) return;
       button.setPointerCapture(event.pointerId);
+      pointed = true;
       button.focus();
+      pointed = false;
       event.preventDefault();
     });
     button.addEventListener('pointermove', (event) => {
       if (!button.hasPointerCapture(event.pointerId)) return;
       const { left, top } = box.getBoundingClientRect();
-      move(i, view.toPicture([event.clientX - left, event.clientY - top]), false);
+      move(i, view.toPicture([event.clientX - left, event.clientY - top]));
     });
-    button.addEventListener('pointerup', () => move(i, points[i], true));
     button.addEventListener('keydown', (event) => {
       const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
       const turn = { PageDown: 1, PageUp: -1 }[event.key];
-      if (way) move(i, points[i].map((at, k) => at + way[k] * STEP_PX * (event.shiftKey ? 10 : 1)), true);
-      if (turn) buttons[(i + turn + buttons.length) % buttons.length].focus();
+      if (way) move(i, points[i].map((at, k) => at + way[k] * STEP_PX * (event.shiftKey ? 10 : 1)));
+      if (way) reach(i);
+      if (turn) {
+        const next = buttons[(i + turn + buttons.length) % buttons.length];
+        next.hidden = false;
+        next.focus();
+      }
       if (way || turn) event.preventDefault();
     });
     return button;

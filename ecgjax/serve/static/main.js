@@ -41,9 +41,15 @@ function gridLines() {
 // Opening and reading
 
 async function open(chosen, page = 1) {
-  if (!chosen || (work?.canUndo() && !confirm('What was corrected by hand is lost. Open another picture?'))) return;
-  [file, work, corners, lattice, pen] = [chosen, null, null, null, null];
+  if (!chosen || (work?.canUndo() && !confirm('What was corrected by hand is lost. Open another picture?'))) {
+    if (shown) $('options').elements.page.value = shown.page;
+    return;
+  }
+  shown?.bitmap.close();
+  [file, shown, work, corners, lattice, pen] = [chosen, null, null, null, null, null];
   $('options').elements.page.value = page;
+  $('desk').hidden = true;
+  sight.clear();
   await busy(`Opening ${file.name}`, async (signal) => {
     shown = await picture(file, page, signal);
     const edge = 0.03 * Math.min(shown.width, shown.height);
@@ -58,9 +64,10 @@ async function open(chosen, page = 1) {
 }
 
 function read(where, signal) {
-  const { layout, speed, gain, fs, page } = Object.fromEntries(new FormData($('options')));
+  const { layout, speed, gain, fs } = Object.fromEntries(new FormData($('options')));
   say(`Reading ${file.name} ...`);
-  return digitize(file, { layout, speed, gain, fs, page, ...where }, signal).then((answer) => {
+  const known = where.lattice ? gain || work.answer.gain_mm_mv : gain; // along a lattice that is given the pulses are not measured
+  return digitize(file, { layout, speed, gain: known, fs, page: shown.page, ...where }, signal).then((answer) => {
     work = edited(answer);
     lattice = answer.lattice_px;
     corners = cornersOf(lattice);
@@ -74,15 +81,16 @@ function read(where, signal) {
 }
 
 async function reread(where) {
-  if (!file || (work?.canUndo() && !confirm('What was corrected by hand is lost. Read the page again?'))) return;
+  if (!shown || (work?.canUndo() && !confirm('What was corrected by hand is lost. Read the page again?'))) return;
   await busy('', (signal) => read(where, signal));
 }
 
 async function busy(text, task) {
   reading?.abort();
-  const own = (reading = new AbortController()), start = performance.now();
+  const own = (reading = new AbortController()), start = performance.now(), held = document.activeElement;
   if (text) say(text);
   $('cancel').hidden = false;
+  $('frame').inert = true; // what was corrected meanwhile would be lost to the answer
   document.body.classList.add('busy');
   const clock = setInterval(() => { $('cancel').textContent = `Stop reading (${Math.round((performance.now() - start) / 1000)} s)`; }, 500);
   try {
@@ -90,13 +98,19 @@ async function busy(text, task) {
   } catch (error) {
     if (reading === own) {
       say(error.name === 'AbortError' ? 'Stopped.' : error.message, 'fail');
-      if (!work && shown && file) { verdict({ status: 'fail', warnings: [error.message], quality: {} }); setMode('corners'); }
+      if (!work && shown) {
+        verdict({ status: 'fail', warnings: [error.name === 'AbortError' ? 'it was stopped' : error.message], quality: {} });
+        setMode('corners');
+      }
     }
   } finally {
     clearInterval(clock);
     if (reading === own) {
+      const lost = document.activeElement === $('cancel') || document.activeElement === document.body;
       $('cancel').hidden = true;
+      $('frame').inert = false;
       document.body.classList.remove('busy');
+      if (lost) (held.checkVisibility() && held !== $('cancel') && held !== document.body ? held : canvas).focus();
     }
   }
 }
@@ -116,7 +130,7 @@ function verdict(answer) {
 function leadRow(name, quality) {
   const row = document.createElement('label'), radio = document.createElement('input'), meter = document.createElement('meter');
   Object.assign(radio, { type: 'radio', name: 'lead', value: name, checked: name === lead });
-  Object.assign(meter, { min: 0, max: 1, low: 0.5, high: 0.9, optimum: 1, value: quality });
+  Object.assign(meter, { min: 0, max: 1, low: 0.5, high: 0.85, optimum: 1, value: quality });
   meter.setAttribute('aria-label', `quality of ${name}`);
   row.append(radio, ` ${name} `, meter, ` ${quality.toFixed(2)}`);
   return row;
@@ -125,8 +139,9 @@ function leadRow(name, quality) {
 function buttons() {
   $('undo').disabled = !work?.canUndo();
   $('redo').disabled = !work?.canRedo();
+  if (document.activeElement === $('reread')) canvas.focus();
   const what = { corners: 'Read again within the corners', lattice: 'Read again along the lattice' }[mode];
-  $('reread').hidden = !what || !shown || (mode === 'lattice' && !lattice);
+  $('reread').hidden = !what || !shown || !{ corners, lattice }[mode];
   $('reread').textContent = what ?? '';
 }
 
@@ -141,9 +156,9 @@ function setMode(next) {
   if (mode === 'corners' && corners) points.show(corners, CORNERS);
   else if (mode === 'lattice' && lattice) points.show(knots(lattice).map(([i, j]) => lattice[i][j]), knots(lattice).map(([i, j]) => `Lattice row ${i}, column ${j}`));
   else points.clear();
-  if ((mode === 'hide' || mode === 'draw') && work) put(Math.round(work.answer.leads_mv[lead].length / 2));
   buttons();
-  if (shown) show();
+  if ((mode === 'hide' || mode === 'draw') && work) rest();
+  else if (shown) show();
 }
 
 function dragged(i, to) {
@@ -152,9 +167,9 @@ function dragged(i, to) {
   show();
 }
 
-function nearest(at) { // (sample, mV) of the chosen lead at a place of the picture
-  const place = placed(work.answer, lead), [x, y] = map.toPage(...at);
-  return [Math.min(Math.max(place.sample(x), 0), work.answer.leads_mv[lead].length - 1), place.mv(y)];
+function nearest(at) { // (sample, mV) of the chosen lead at a place of the picture; null beside the lead
+  const place = placed(work.answer, lead), [x, y] = map.toPage(...at), sample = place.sample(x);
+  return sample < 0 || sample > work.answer.leads_mv[lead].length - 1 ? null : [sample, place.mv(y)];
 }
 
 function put(sample, mv = null, points = []) { // the pen, at a sample of the chosen lead; on its trace where no mV is given
@@ -163,11 +178,21 @@ function put(sample, mv = null, points = []) { // the pen, at a sample of the ch
   pen = { sample, mv: height, line: [...(pen?.line ?? []), [sample, height]], points: [...points, at] };
 }
 
+function rest() { // in the middle of the lead, where the keys may take it up
+  pen = null;
+  put(Math.round(work.answer.leads_mv[lead].length / 2));
+  pen.line = [];
+  show();
+}
+
 function finish() {
-  const { line } = pen;
-  if (mode === 'hide') work.hide(lead, Math.round(line[0][0]), Math.round(line.at(-1)[0]));
+  const { line } = pen, samples = new Set(line.map(([sample]) => Math.round(sample)));
+  if (samples.size < 2) pen = null; // a click is no stretch
+  else if (mode === 'hide') work.hide(lead, Math.round(line[0][0]), Math.round(line.at(-1)[0]));
   else work.draw(lead, line);
   pen = null;
+  put(Math.round(line.at(-1)[0])); // for the keys
+  pen.line = [];
   changed(lead);
 }
 
@@ -193,20 +218,25 @@ function spot(event) {
 }
 
 canvas.addEventListener('pointerdown', (event) => {
+  if (event.button) return;
   canvas.setPointerCapture(event.pointerId);
   touches.set(event.pointerId, spot(event));
-  if (touches.size > 1) { down = null; pen = null; return; }
+  if (touches.size > 1) {
+    down = pen = null;
+    show();
+    return;
+  }
   down = spot(event);
   if ((mode === 'hide' || mode === 'draw') && work) {
     pen = null;
-    put(...follow(event));
-    show();
+    follow(event);
   }
 });
 
-function follow(event) { // hiding follows the trace, drawing the pointer
-  const [sample, mv] = nearest(sight.toPicture(spot(event)));
-  return mode === 'hide' ? [Math.round(sample), null] : [sample, mv];
+function follow(event) { // hiding follows the trace, drawing the pointer; beside the chosen lead nothing is drawn
+  const at = nearest(sight.toPicture(spot(event)));
+  if (at) put(...(mode === 'hide' ? [Math.round(at[0]), null] : at), pen?.points);
+  show();
 }
 
 canvas.addEventListener('pointermove', (event) => {
@@ -217,16 +247,17 @@ canvas.addEventListener('pointermove', (event) => {
     const [other] = [...touches].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
     const far = ([x, y]) => Math.hypot(x - other[0], y - other[1]);
     sight.zoom(far(at) / Math.max(far(before), 1), other);
-  } else if (down && pen && (mode === 'hide' || mode === 'draw')) {
-    put(...follow(event), pen.points);
-    show();
-  } else if (down) sight.pan(at[0] - before[0], at[1] - before[1]);
+  } else if (down && work && (mode === 'hide' || mode === 'draw')) follow(event);
+  else if (down) sight.pan(at[0] - before[0], at[1] - before[1]);
 });
 
 for (const kind of ['pointerup', 'pointercancel']) {
   canvas.addEventListener(kind, (event) => {
     touches.delete(event.pointerId);
-    if (down && pen && kind === 'pointerup' && (mode === 'hide' || mode === 'draw')) finish();
+    if (down && work && (mode === 'hide' || mode === 'draw')) {
+      if (pen && kind === 'pointerup') finish();
+      else rest();
+    }
     down = null;
   });
 }
@@ -246,7 +277,7 @@ canvas.addEventListener('keydown', (event) => {
   else if (way && (mode === 'hide' || mode === 'draw') && pen) movePen(way, far);
   else if (way) sight.pan(-40 * far * way[0], 40 * far * way[1]);
   else if (event.key === ' ' && pen) {
-    if (down === 'keys') { down = null; finish(); put(Math.round(work.answer.leads_mv[lead].length / 2)); } else {
+    if (down === 'keys') { down = null; finish(); } else {
       const { sample, mv } = pen;
       [down, pen] = ['keys', null];
       put(sample, mv);
@@ -282,7 +313,10 @@ $('redo').addEventListener('click', () => step(false));
 $('reread').addEventListener('click', () => reread(mode === 'corners' ? { corners } : { lattice }));
 $('modes').addEventListener('change', (event) => setMode(event.target.value));
 $('leads').addEventListener('change', (event) => { lead = event.target.value; setMode(mode); });
-$('options').addEventListener('submit', (event) => { event.preventDefault(); reread({}); });
+$('options').addEventListener('submit', (event) => {
+  event.preventDefault();
+  if (Number(event.target.elements.page.value) === shown?.page) reread({}); // else the change of the page has opened it
+});
 $('options').elements.page.addEventListener('change', (event) => open(file, event.target.value));
 $('theme').addEventListener('change', (event) => { document.documentElement.style.colorScheme = event.target.value; });
 

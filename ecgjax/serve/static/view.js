@@ -95,6 +95,7 @@ export function view(canvas, moved) {
       if (same) redraw(); else self.fit();
     },
     redraw,
+    clear() { shown = null; redraw(); },
     fit() {
       if (!shown) return;
       fitted = true;
