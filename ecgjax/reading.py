@@ -18,7 +18,7 @@ WEIGHTS = pathlib.Path(__file__).with_name('weights') / 'trace.safetensors'
 EDGE_MV = 0.3  # nearer than that to a strip's edge a trace may go on beyond it, and the gap is bridged as if nothing had been there
 CUT_OFF = 'may be cut off'
 PULSE_OFF = 0.05  # share by which a pulse may be off its gain's height: by a flat page's grid it is 0.01
-REVIEW, FAIL = 0.85, 0.5  # quality of its worst lead below which a page needs a person's eye, of its median lead below which it is not read
+REVIEW, FAIL = 0.85, 0.5  # quality of the worst lead, below it a page needs a person's eye; of the median lead seen, below it none is read
 
 
 class Reader(NamedTuple):
@@ -137,7 +137,7 @@ def digitize(
     scale = reader.page.gain_mm_mv / gain if doubt.seen[lead] else np.nan
     leads[lead], std[lead] = scale * leads[lead], scale * std[lead]
   believed = {lead: quality.lead(leads[lead], std[lead], lead, doubt, fs=float(fs), page=printed) for lead in layout.LEADS}
-  if np.median([*believed.values()]) < FAIL:
+  if np.median([value for lead, value in believed.items() if doubt.seen[lead]]) < FAIL:
     raise ValueError(f'the page was found, but too little of it can be read: the quality of its leads is {_told(believed)}')
   poor = {lead: value for lead, value in believed.items() if value < REVIEW and lead not in doubt.cut_off}
   notes += [f'uncertain: quality {_told(poor)}'] if poor else []

@@ -88,6 +88,25 @@ def test_a_lead_that_was_not_seen_is_absent_and_asks_for_a_review():
     reading.digitize(WHITE, reader=reader(hidden=(0, 1, 2, 3)), fs=FS)
 
 
+def test_what_is_left_of_a_torn_page_is_read():
+  found = reading.digitize(WHITE, reader=reader(hidden=(0, 1, 3)), fs=FS)
+  seen = [lead for lead in layout.LEADS if found.quality[lead]]
+  assert seen == ['III', 'aVF', 'V3', 'V6'] and found.status == 'review' and all(np.isfinite(found.leads[lead]).all() for lead in seen)
+
+
+@pytest.mark.parametrize(('db', 'status'), [(20, 'ok'), (6, 'review'), (-3, 'fail')])
+def test_a_page_is_ok_for_review_or_not_read_by_what_is_expected_of_its_errors(db, status):
+  trace = reader().trace(WHITE, geometry.page_lattice())
+  vague = trace._replace(std_px=trace.std_px * 0 + 10 ** (-db / 20) * np.sqrt(0.5) * 78.74)  # MV's chest leads are sines of 1 mV
+  read = lambda: reading.digitize(WHITE, reader=reader()._replace(trace=lambda image, lattice: vague), fs=FS)
+  if status == 'fail':
+    with pytest.raises(ValueError, match='too little of it can be read: the quality of its leads is 0.'):
+      read()
+  else:
+    found = read()
+    assert found.status == status and found.quality['V1'] == pytest.approx(1 / (1 + 10 ** (-db / 10)), abs=0.02)
+
+
 CUT = 'V4 may be cut off: beyond 4.1 mV nothing is read'
 
 
