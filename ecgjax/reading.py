@@ -18,7 +18,7 @@ WEIGHTS = pathlib.Path(__file__).with_name('weights') / 'trace.safetensors'
 EDGE_MV = 0.3  # nearer than that to a strip's edge a trace may go on beyond it, and the gap is bridged as if nothing had been there
 CUT_OFF = 'may be cut off'
 PULSE_OFF = 0.05  # share by which a pulse may be off its gain's height: by a flat page's grid it is 0.01
-REVIEW, FAIL = 0.85, 0.5  # quality of the worst lead, below it a page needs a person's eye; of the median lead seen, below it none is read
+REVIEW, FAIL = 0.9, 0.5  # quality of the worst lead, below it a page needs a person's eye; of the median lead seen, below it none is read
 
 
 class Reader(NamedTuple):

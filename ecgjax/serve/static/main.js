@@ -130,7 +130,7 @@ function verdict(answer) {
 function leadRow(name, quality) {
   const row = document.createElement('label'), radio = document.createElement('input'), meter = document.createElement('meter');
   Object.assign(radio, { type: 'radio', name: 'lead', value: name, checked: name === lead });
-  Object.assign(meter, { min: 0, max: 1, low: 0.5, high: 0.85, optimum: 1, value: quality });
+  Object.assign(meter, { min: 0, max: 1, low: 0.5, high: 0.9, optimum: 1, value: quality });
   meter.setAttribute('aria-label', `quality of ${name}`);
   row.append(radio, ` ${name} `, meter, ` ${quality.toFixed(2)}`);
   return row;
