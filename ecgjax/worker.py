@@ -187,7 +187,8 @@ def _read(image, path, data, number, pages, outputs, wanted: Options, start: flo
   from ecgjax import __version__, reading, recording
 
   corners = None if wanted.corners is None else np.reshape(wanted.corners, (4, 2))
-  reader = reading.cached(wanted.weights or reading.WEIGHTS, engine=wanted.engine)
+  weights = wanted.weights or reading.WEIGHTS
+  reader = reading.cached(weights, engine=wanted.engine)
   found = reading.digitize(
     image, reader=reader, fs=wanted.fs, corners=corners, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=wanted.gain_mm_mv
   )
@@ -196,7 +197,7 @@ def _read(image, path, data, number, pages, outputs, wanted: Options, start: flo
     reasons = ('not written (--strict)', *found.warnings)
     return Outcome(path, number + 1, pages, 'fail', reasons, quality, (), round(time.perf_counter() - start, 3))
   source = {'file': os.path.basename(path), 'sha256': hashlib.sha256(data).hexdigest(), 'page': number + 1, 'pages': pages}
-  made = {'ecgjax': __version__, 'weights': reader.meta.get('name', ''), 'engine': reader.engine}
+  made = {'ecgjax': __version__, 'weights_sha256': hashlib.sha256(pathlib.Path(weights).read_bytes()).hexdigest(), 'engine': reader.engine}
   with tempfile.TemporaryDirectory(dir=outputs['json'].parent, prefix='.') as part:  # all of it is made before any is put in place
     beside = {name: pathlib.Path(part) / final.name for name, final in outputs.items()}
     for name in wanted.formats:

@@ -1,5 +1,6 @@
 """`ecgjax digitize`: which files, under which names, what becomes of each page, and that none can stop the rest."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -102,6 +103,7 @@ def test_a_page_leaves_its_signals_and_its_facts_and_nothing_is_overwritten_unas
   assert sorted(p.name for p in tmp_path.iterdir()) == ['a.csv', 'a.dat', 'a.hea', 'a.json', 'a.overlay.jpg', 'a.png']
   facts = json.loads((tmp_path / 'a.json').read_text())
   assert facts['source']['file'] == 'a.png' and len(facts['source']['sha256']) == 64 and facts['made_by']['engine'] == 'jax'
+  assert facts['made_by']['weights_sha256'] == hashlib.sha256(reading.WEIGHTS.read_bytes()).hexdigest()
   table = (tmp_path / 'a.csv').read_text().splitlines()
   assert table[0] == 'I,II,III,aVR,aVL,aVF,V1,V2,V3,V4,V5,V6' and len(table) == 5001
   assert [table[1].split(',')[n] for n in (0, 1, 3)] == ['0.5000', '0.5000', '']
