@@ -100,15 +100,16 @@ def run(args: argparse.Namespace) -> int:
     server = uvicorn.Server(uvicorn.Config(app, log_level='warning', ws='none', timeout_graceful_shutdown=1))
     options = worker.Options(weights=args.weights, engine=args.engine)
     checked = children.schedule(worker.check, args=[options], kwargs={}, timeout=None)
-    checked.add_done_callback(lambda found: setattr(server, 'should_exit', bool(found.exception() or found.result())))
+    told = lambda: '' if not checked.done() or checked.cancelled() else str(checked.exception() or checked.result())
+    checked.add_done_callback(lambda _: setattr(server, 'should_exit', server.should_exit or bool(told())))
     shown = f'[{args.host}]' if ':' in args.host else args.host
     print(f'http://{shown}:{listener.getsockname()[1]}/#{token}', flush=True)  # what stands after # is not sent, no log holds it
     print(f'Open this address. Nothing is kept or sent anywhere; Ctrl-C ends it. {NOTICE}', file=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that children and files go, too
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it anew when all is closed
       server.run(sockets=[listener])
-    if checked.done() and not checked.cancelled() and (wrong := checked.exception() or checked.result()):
-      raise ValueError(str(wrong))
+    if wrong := told():
+      raise ValueError(wrong)
   return 0
 
 
