@@ -104,15 +104,10 @@ def results(files: list[File], wanted: worker.Options, *, jobs: int, limit_s: fl
   Raises:
     ValueError: if no page at all can be read so (see `worker.check`).
   """
-  import multiprocessing
-
-  import pebble
-
   stdin = functools.cache(lambda: sys.stdin.buffer.read())  # once, for all of its pages
   tasks = collections.deque((file, 0) for file in files)
   running: dict[Any, tuple[File, int, float]] = {}
-  context = multiprocessing.get_context('spawn')
-  with pebble.ProcessPool(max_workers=jobs, context=context, initializer=worker.prepare, initargs=[context.Array('i', jobs)]) as pool:
+  with worker.children(jobs) as pool:
     try:
       if wrong := _checked(pool, wanted):
         raise ValueError(wrong)

@@ -39,10 +39,7 @@ def _serve(p: argparse.ArgumentParser) -> None:
   p.add_argument('--host', default='127.0.0.1', help='address to listen at (default: 127.0.0.1, this machine alone)')
   p.add_argument('--port', type=int, default=8765, help='0 takes a free one (default: 8765)')
   p.add_argument('--token', metavar='TEXT', help='that requests must bring (default: a new one at each start)')
-  p.add_argument('--jobs', type=int, default=1, metavar='N', help='pages read at once, the cores shared out among them (default: 1)')
-  p.add_argument('--timeout', type=float, default=300.0, metavar='S', help='give up a page after so many seconds (default: 300)')
-  p.add_argument('--weights', metavar='FILE', help='trace weights, a .safetensors file (default: those shipped)')
-  p.add_argument('--engine', choices=('auto', 'jax', 'openvino'), default='auto', help='of the network (default: openvino where installed)')
+  _children(p)
 
 
 def _digitize(p: argparse.ArgumentParser) -> None:
@@ -59,11 +56,15 @@ def _digitize(p: argparse.ArgumentParser) -> None:
   p.add_argument('--recursive', action='store_true', help='search folders within folders, too')
   p.add_argument('--skip-existing', action='store_true', help='pass over pages whose .json is there')
   p.add_argument('--overwrite', action='store_true', help='replace files that are there')
-  p.add_argument('--jobs', type=int, default=1, metavar='N', help='pages read at once, the cores shared out among them (default: 1)')
-  p.add_argument('--timeout', type=float, default=300.0, metavar='S', help='give up a page after so many seconds (default: 300)')
   p.add_argument('--strict', action='store_true', help='write nothing for pages that need a review')
   p.add_argument('--json', action='store_true', help='print one line of JSON a page on stdout instead of the summary')
+  _children(p)
+
+
+def _children(p: argparse.ArgumentParser) -> None:
   p.add_argument('--weights', metavar='FILE', help='trace weights, a .safetensors file (default: those shipped)')
+  p.add_argument('--jobs', type=int, default=1, metavar='N', help='pages read at once, the cores shared out among them (default: 1)')
+  p.add_argument('--timeout', type=float, default=300.0, metavar='S', help='give up a page after so many seconds (default: 300)')
   p.add_argument('--engine', choices=('auto', 'jax', 'openvino'), default='auto', help='of the network (default: openvino where installed)')
 
 

@@ -68,19 +68,7 @@ class Recording(NamedTuple):
     return pandas.DataFrame(mv, columns=list(LEADS), index=pandas.Index(np.arange(len(mv)) / self.fs, name='time_s'))
 
   def save(self, path, *, format: str = '') -> pathlib.Path:
-    """Writes the leads to a file.
-
-    Args:
-      path: of the file; its suffix is that of the format.
-      format: key of FORMATS; told by the suffix where it is empty.
-
-    Returns:
-      The path.
-
-    Raises:
-      ValueError: for an unknown format or suffix, or values that the format cannot hold.
-      ImportError: if the format needs a library that is not installed (`pip install 'ecgjax[files]'`).
-    """
+    """Writes the leads to a file, see `write`; returns the path."""
     return write(path, self.table(), fs=self.fs, format=format)
 
   def to_wfdb(self, path) -> pathlib.Path:
@@ -93,7 +81,7 @@ class Recording(NamedTuple):
       'status': self.status, 'warnings': list(self.warnings), 'quality': {k: round(v, 3) for k, v in self.quality.items()},
       'fs_hz': self.fs, 'seconds': self.seconds, 'layout': self.layout, 'speed_mm_s': self.speed_mm_s, 'gain_mm_mv': self.gain_mm_mv,
       'start_s': self.start_s, 'samples': {k: len(v) for k, v in self.leads.items()},
-      'std_mv': {k: [round(float(x), 4) if np.isfinite(x) else None for x in v] for k, v in self.std.items()},
+      'std_mv': {k: plain(v) for k, v in self.std.items()},
       'lattice_px': np.round(np.asarray(self.lattice, np.float64), 2).tolist(), 'notice': NOTICE,
     }  # fmt: skip
 
@@ -108,6 +96,11 @@ class Recording(NamedTuple):
   def overlay(self, image: np.ndarray) -> np.ndarray:
     """Returns (h, w, 3) uint8, the (H, W, 3) picture that was read with the leads drawn back on it, see `chart.on_picture`."""
     return chart.on_picture(image, self.leads, self.std, fs=self.fs, page=self.page, lattice=self.lattice)
+
+
+def plain(values: np.ndarray) -> list[float | None]:
+  """Returns the values as JSON has them, 4 decimals, None where they are not finite."""
+  return [round(float(x), 4) if np.isfinite(x) else None for x in values]
 
 
 def table(leads: Mapping[str, np.ndarray], start_s: Mapping[str, float], *, seconds: float, fs: float) -> np.ndarray:
@@ -139,10 +132,10 @@ def table(leads: Mapping[str, np.ndarray], start_s: Mapping[str, float], *, seco
 
 
 def write(path, mv: np.ndarray, *, fs: float, format: str = '') -> pathlib.Path:
-  """Writes a table to a file; see `Recording.save`.
+  """Writes a table to a file.
 
   Args:
-    path: of the file.
+    path: of the file; its suffix is that of the format.
     mv: (T, 12) mV, nan where absent.
     fs: Hz.
     format: key of FORMATS; told by the suffix where it is empty.

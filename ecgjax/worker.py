@@ -93,6 +93,16 @@ def programs_folder() -> pathlib.Path:
   return home / 'ecgjax' / hashlib.sha256(f'{platform.machine()} {flags}'.encode()).hexdigest()[:12]
 
 
+def children(jobs: int):
+  """Returns a pebble.ProcessPool of so many child processes, each with its share of the machine (see `prepare`)."""
+  import multiprocessing
+
+  import pebble
+
+  context = multiprocessing.get_context('spawn')
+  return pebble.ProcessPool(max_workers=jobs, context=context, initializer=prepare, initargs=[context.Array('i', jobs)])
+
+
 def keep_programs() -> None:
   """Has JAX keep what it compiles in `programs_folder`; to be called before JAX is imported."""
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(programs_folder()))

@@ -47,7 +47,7 @@ def main() -> None:
   parser.add_argument('picture', help='page to be read')
   parser.add_argument('--out', type=pathlib.Path, required=True, help='folder')
   args = parser.parse_args()
-  command = [sys.executable, '-c', 'import sys; from ecgjax import cli; sys.exit(cli.main())', 'serve', '--port', '0']
+  command = [sys.executable, '-m', 'ecgjax', 'serve', '--port', '0']
   with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
     try:
       assert server.stdout

@@ -216,7 +216,7 @@ def test_a_server_that_cannot_read_says_so_and_ends(tmp_path):
 @contextlib.contextmanager
 def started(*words):
   """`ecgjax serve` as a process."""
-  command = [sys.executable, '-c', 'import sys; from ecgjax import cli; sys.exit(cli.main())', 'serve', '--port', '0', *words]
+  command = [sys.executable, '-m', 'ecgjax', 'serve', '--port', '0', *words]
   with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
     try:
       yield server

@@ -63,8 +63,8 @@ def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int, scratch: str | N
   ) -> dict[str, Any]:  # fmt: skip
     """Reads a page: status, warnings, quality, leads_mv (null where nothing was printed or seen) and std_mv, lattice_px, start_s, fs_hz."""
     how = asked._replace(
-      number=page - 1, fs=fs, layout=layout, speed_mm_s=speed, gain_mm_mv=gain, corners=_points('corners', corners),
-      lattice=_points('lattice', lattice),
+      number=page - 1, fs=fs, layout=layout, speed_mm_s=speed, gain_mm_mv=gain, corners=_parsed('corners', corners),
+      lattice=_parsed('lattice', lattice),
     )  # fmt: skip
     return await done(request, desk.digitize, await file.read(), how)
 
@@ -126,7 +126,7 @@ def _runner(pool, *, limit_s: float, most: int) -> Callable:
   return done
 
 
-def _points(name: str, text: str | None):
+def _parsed(name: str, text: str | None):
   try:
     return None if text is None else json.loads(text)
   except (ValueError, RecursionError) as error:

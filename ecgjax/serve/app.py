@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import hmac
 import json
-import multiprocessing
 import os
 import secrets
 import signal
@@ -117,21 +116,14 @@ class Children:
   """Child processes that do a request each. Where one that had nothing to do was killed, which ends a pool of pebble, all start anew."""
 
   def __init__(self, jobs: int):
-    self.jobs, self.pool = jobs, self._started(jobs)
-
-  @staticmethod
-  def _started(jobs: int):
-    import pebble
-
-    context = multiprocessing.get_context('spawn')
-    return pebble.ProcessPool(jobs, context=context, initializer=worker.prepare, initargs=[context.Array('i', jobs)])
+    self.jobs, self.pool = jobs, worker.children(jobs)
 
   def schedule(self, function, *, args, kwargs, timeout: float | None):
     """Has a child call `function(*args, **kwargs)`; returns a future that ends it when it is cancelled or after `timeout` s."""
     try:
       return self.pool.schedule(function, args=args, kwargs=kwargs, timeout=timeout)
     except RuntimeError:  # the pool is broken
-      self.pool = self._started(self.jobs)
+      self.pool = worker.children(self.jobs)
       return self.pool.schedule(function, args=args, kwargs=kwargs, timeout=timeout)
 
   def __enter__(self):

@@ -71,16 +71,14 @@ def digitize(data: bytes, asked: Asked) -> dict:
   Raises:
     ValueError: as `reading.digitize`; pictures.Unreadable, which is one, as `picture`.
   """
-  import numpy as np
-
-  from ecgjax import geometry, paper, reading
+  from ecgjax import geometry, paper, reading, recording
 
   image, pages = _page(data, asked.number)
   if asked.lattice is not None and asked.gain_mm_mv is None:
     raise ValueError('along a given lattice the calibration pulses are not measured: say the gain, too')
   reader = reading.cached(asked.weights or reading.WEIGHTS, engine=asked.engine)
-  if asked.layout not in ('auto', *layouts(asked)):
-    raise ValueError(f'layout {asked.layout} is not read by these weights; they read {", ".join(layouts(asked))}')
+  if asked.layout not in ('auto', reader.page.name):
+    raise ValueError(f'layout {asked.layout} is not read by these weights; they read {reader.page.name}')
   points = lambda values, shape: None if values is None else _points(values, shape)
   found = reading.digitize(
     image, reader=reader, fs=asked.fs, speed_mm_s=asked.speed_mm_s, gain_mm_mv=asked.gain_mm_mv,
@@ -91,7 +89,7 @@ def digitize(data: bytes, asked: Asked) -> dict:
   page = found.page
   rows, cols = geometry.nodes_px()
   return found.facts() | {
-    'leads_mv': {lead: [round(float(x), 4) if np.isfinite(x) else None for x in mv] for lead, mv in found.leads.items()},
+    'leads_mv': {lead: recording.plain(mv) for lead, mv in found.leads.items()},
     'picture': {'width_px': image.shape[1], 'height_px': image.shape[0], 'page': asked.number + 1, 'pages': pages},
     'page': {
       'width_px': paper.WIDTH_PX, 'height_px': paper.HEIGHT_PX, 'start_x_px': paper.START_X_PX, 'mm_px': paper.PX_PER_MM,

@@ -157,7 +157,7 @@ function setMode(next) {
   else if (mode === 'lattice' && lattice) points.show(knots(lattice).map(([i, j]) => lattice[i][j]), knots(lattice).map(([i, j]) => `Lattice row ${i}, column ${j}`));
   else points.clear();
   buttons();
-  if ((mode === 'hide' || mode === 'draw') && work) rest();
+  if (editing()) rest();
   else if (shown) show();
 }
 
@@ -178,21 +178,22 @@ function put(sample, mv = null, points = []) { // the pen, at a sample of the ch
   pen = { sample, mv: height, line: [...(pen?.line ?? []), [sample, height]], points: [...points, at] };
 }
 
-function rest() { // in the middle of the lead, where the keys may take it up
+const editing = () => work && (mode === 'hide' || mode === 'draw');
+
+function rest(sample = work.answer.leads_mv[lead].length / 2) { // the pen lies there, where the keys may take it up
   pen = null;
-  put(Math.round(work.answer.leads_mv[lead].length / 2));
+  put(Math.round(sample));
   pen.line = [];
   show();
 }
 
 function finish() {
   const { line } = pen, samples = new Set(line.map(([sample]) => Math.round(sample)));
-  if (samples.size < 2) pen = null; // a click is no stretch
-  else if (mode === 'hide') work.hide(lead, Math.round(line[0][0]), Math.round(line.at(-1)[0]));
-  else work.draw(lead, line);
-  pen = null;
-  put(Math.round(line.at(-1)[0])); // for the keys
-  pen.line = [];
+  if (samples.size > 1) { // a click is no stretch
+    if (mode === 'hide') work.hide(lead, Math.round(line[0][0]), Math.round(line.at(-1)[0]));
+    else work.draw(lead, line);
+  }
+  rest(line.at(-1)[0]);
   changed(lead);
 }
 
@@ -227,7 +228,7 @@ canvas.addEventListener('pointerdown', (event) => {
     return;
   }
   down = spot(event);
-  if ((mode === 'hide' || mode === 'draw') && work) {
+  if (editing()) {
     pen = null;
     follow(event);
   }
@@ -247,14 +248,14 @@ canvas.addEventListener('pointermove', (event) => {
     const [other] = [...touches].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
     const far = ([x, y]) => Math.hypot(x - other[0], y - other[1]);
     sight.zoom(far(at) / Math.max(far(before), 1), other);
-  } else if (down && work && (mode === 'hide' || mode === 'draw')) follow(event);
+  } else if (down && editing()) follow(event);
   else if (down) sight.pan(at[0] - before[0], at[1] - before[1]);
 });
 
 for (const kind of ['pointerup', 'pointercancel']) {
   canvas.addEventListener(kind, (event) => {
     touches.delete(event.pointerId);
-    if (down && work && (mode === 'hide' || mode === 'draw')) {
+    if (down && editing()) {
       if (pen && kind === 'pointerup') finish();
       else rest();
     }
@@ -274,7 +275,7 @@ canvas.addEventListener('keydown', (event) => {
   if (['+', '='].includes(event.key)) sight.zoom(1.25);
   else if (event.key === '-') sight.zoom(0.8);
   else if (event.key === '0') sight.fit();
-  else if (way && (mode === 'hide' || mode === 'draw') && pen) movePen(way, far);
+  else if (way && pen) movePen(way, far);
   else if (way) sight.pan(-40 * far * way[0], 40 * far * way[1]);
   else if (event.key === ' ' && pen) {
     if (down === 'keys') { down = null; finish(); } else {
