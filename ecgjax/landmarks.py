@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import flatten, paper
+from ecgjax import flatten, paper, smoothing
 from ecgjax.layout import Layout
 
 PATH = pathlib.Path(__file__).with_name('landmarks.npz')  # scripts/make_landmarks.py
@@ -117,7 +117,7 @@ def pulses_mv(ink: jax.Array, *, page: Layout) -> tuple[jax.Array, jax.Array]:
   mean = lambda low, high: ((xs > low) & (xs < high)) / jnp.sum((xs > low) & (xs < high))
   # what also stands left of the pulse is a black grid
   profile = ink @ mean(left, right) - ink @ mean(left - right + left - 2 * TOP_INSET_PX, left - 2 * TOP_INSET_PX)
-  profile = flatten.gaussian(ys, ys, flatten.STEP_PX) @ profile
+  profile = smoothing.gaussian(ys, ys, flatten.STEP_PX) @ profile
   heights = (jnp.asarray(page.zeros_px)[:, None] - ys) / page.px_per_mv
   rows = jnp.where((heights > PULSE_RANGE_MV[0]) & (heights < PULSE_RANGE_MV[1]), profile, -jnp.inf)
   top = jnp.clip(jnp.argmax(rows, axis=1), 1, len(ys) - 2)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecgjax import flatten, geometry, paper, surface
-from ecgjax.flatten import gaussian
+from ecgjax.smoothing import gaussian, product, reduced, repeated
 from ecgjax.surface import Part
 
 WINDOW, LAG = 0.75, 3  # sigma of the smoothing and distance of compared neighbours, in pitches; 4 sigmas share no noise
@@ -27,11 +27,11 @@ class Tones(NamedTuple):
 
   z: jax.Array
   sure: jax.Array
-  ys: jax.Array
-  xs: jax.Array
+  ys: geometry.Array
+  xs: geometry.Array
 
 
-def squares(at_px: jax.Array, *, first_px: float, pitch_px: float, snapped: bool) -> jax.Array:
+def squares(at_px: np.ndarray, *, first_px: float, pitch_px: float, snapped: bool) -> np.ndarray:
   """Returns (N,): how many squares `at_px` lies from the grid's line at `first_px`.
 
   Drawing libraries snap lines to px centres, as the competition's did: between such lines squares are 7 or 8 px wide, and a wave of
@@ -40,7 +40,7 @@ def squares(at_px: jax.Array, *, first_px: float, pitch_px: float, snapped: bool
   if not snapped:
     return (at_px - first_px) / pitch_px
   count = np.arange(-first_px // pitch_px - 1, paper.WIDTH_PX // pitch_px + 2)
-  return jnp.interp(at_px, jnp.asarray(np.round(first_px + count * pitch_px) + 0.5), jnp.asarray(count))
+  return np.interp(at_px, np.round(first_px + count * pitch_px) + 0.5, count)
 
 
 class Sums(NamedTuple):
@@ -57,9 +57,9 @@ class Sums(NamedTuple):
   power: jax.Array
 
 
-def mesh_px(pitch_px: float) -> list[jax.Array]:
+def mesh_px(pitch_px: float) -> list[np.ndarray]:
   """Returns the page y and x at which tones of a grid of this pitch are told."""
-  return [jnp.arange(pitch_px / 2, limit, pitch_px) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX)]
+  return [np.arange(pitch_px / 2, limit, pitch_px) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX)]
 
 
 def demodulate(flat: flatten.Flat, *, pitch_px: float, window: float = WINDOW, harmonic: int = 1) -> Tones:
@@ -89,22 +89,25 @@ def told(sums: Sums, *, pitch_px: float) -> Tones:
 def smoothed(flat: flatten.Flat, *, pitch_px: float, window: float, harmonic: int) -> Sums:
   """Returns the sums that `demodulate` tells tones by; arguments as there."""
   times = flat.lines.shape[0] // flat.ink.shape[0]
-  steps = flatten.STEP_PX / times, flatten.STEP_PX
-  fine, points = ([jnp.asarray(a, jnp.float32) for a in flatten.centres_px(step_px=step)] for step in steps)
+  fine, points = (flatten.centres_px(step_px=step) for step in (flatten.STEP_PX / times, flatten.STEP_PX))
   at = mesh_px(pitch_px)
   plain = [gaussian(a, p, window * pitch_px) for a, p in zip(at, points, strict=True)]
-  over = lambda a: plain[0] @ a @ plain[1].T
-  waves, power = [], []
+  over = lambda a: product(plain[1], product(plain[0], a, axis=0), axis=1)
+  square = reduced(flat.lines**2, times, times)
+  waves = []
   for axis, first in enumerate((paper.GRID_Y_PX, paper.GRID_X_PX)):
-    s = flat.lines * flatten.repeated(flat.use[axis], times)
-    smooth = flatten.reduced(s, 1, times) @ plain[1].T if axis == 0 else plain[0] @ flatten.reduced(s, times, 1)
-    power.append(over(flatten.reduced(s * s, times, times)))
-    for snapped in (True, False):
-      wave = jnp.exp(-2j * math.pi * harmonic * squares(fine[axis], first_px=first, pitch_px=pitch_px, snapped=snapped))
-      tuned = wave * gaussian(at[axis], fine[axis], window * pitch_px)
-      waves.append(tuned @ smooth if axis == 0 else smooth @ tuned.T)
-  waves = jnp.stack(waves)
-  return Sums(waves.reshape(2, 2, *waves.shape[1:]), jnp.stack([over(use) for use in flat.use]), jnp.stack(power))
+    once, along = ((1, times), (times, 1)) if axis == 0 else ((times, 1), (1, times))  # px made larger across the wave, and kept along it
+    seen = reduced(flat.lines, *once) * repeated(flat.use[axis], *along)
+    tuned = [
+      np.exp(-2j * math.pi * harmonic * squares(fine[axis], first_px=first, pitch_px=pitch_px, snapped=snapped))
+      * gaussian(at[axis], fine[axis], window * pitch_px)
+      for snapped in (True, False)
+    ]
+    smooth = product(plain[1 - axis], seen, axis=1 - axis)
+    real, imaginary = product(np.stack([np.real(tuned), np.imag(tuned)]), smooth, axis=axis)
+    waves.append(jax.lax.complex(real, imaginary))
+  power = [over(use**2 * square) for use in flat.use]
+  return Sums(jnp.stack(waves), jnp.stack([over(use) for use in flat.use]), jnp.stack(power))
 
 
 def offset_px(tones: Tones, *, pitch_px: float) -> jax.Array:

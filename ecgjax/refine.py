@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecgjax import flatten, lockin, surface
-from ecgjax.flatten import gaussian
 from ecgjax.lockin import Tones
 from ecgjax.paper import MINOR_PX
+from ecgjax.smoothing import gaussian
 
 RUNGS = ((150.0, 1e-2), (80.0, 3e-3), (60.0, 3e-3))  # knots and stiffness, coarse to fine
 CALM = 1e-3  # of these surfaces, which correct by a px or two: none where nothing is seen

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import flatten, geometry, landmarks, lockin, paper, refine, settle, starts, surface, upright
+from ecgjax import flatten, geometry, landmarks, lockin, paper, refine, settle, smoothing, starts, surface, upright
 from ecgjax.paper import MAJOR_PX
 from ecgjax.plane import Lost
 
@@ -131,13 +131,11 @@ def offsets(seen: jax.Array, wanted: jax.Array, grid: jax.Array, *, blur_px: flo
   Returns:
     What they say.
   """
-  ys, xs = (jnp.asarray(a, jnp.float32) for a in flatten.centres_px())
   sharp = lambda a: flatten.blur(a, blur_px) - flatten.blur(a, 80.0)
   seen, wanted, grid = sharp(seen), sharp(wanted), sharp(grid)
   along = [wanted, *(g / flatten.STEP_PX for g in jnp.gradient(wanted)), grid]
-  at = _mesh()
-  near = [flatten.gaussian(jnp.asarray(a, jnp.float32), p, PATCH_PX) for a, p in zip(at, (ys, xs), strict=True)]
-  over = lambda a: near[0] @ a @ near[1].T
+  near = [smoothing.gaussian(a, p, PATCH_PX) for a, p in zip(_mesh(), flatten.centres_px(), strict=True)]
+  over = lambda a: smoothing.product(near[1], smoothing.product(near[0], a, axis=0), axis=1)
   normal = jnp.stack([jnp.stack([over(a * b) for b in along], -1) for a in along], -1)
   right = jnp.stack([over(a * seen) for a in along], -1)
   floor = 1e-6 * jnp.array([1.0, blur_px**-2, blur_px**-2, 1.0])
@@ -160,8 +158,8 @@ def _mesh() -> list[np.ndarray]:
 def _twin(clean, lattice):
   """(850, 1100) ink of the original, and its grid."""
   size = jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX], jnp.float32)
-  flat = flatten.lay_flat(clean, lattice, size)
-  return flatten.prepare(flat).ink, (1 - flat[..., :3].min(-1)) * (flat[..., :3].max(-1) > 0.7)
+  grey, brightest, darkest, inside = flatten.lay_flat([*flatten.shades(clean), clean.min(-1) / 255], lattice, size)
+  return flatten.prepare([grey, brightest, inside]).ink, (1 - darkest) * (brightest > 0.7)
 
 
 @functools.partial(jax.jit, static_argnames=('blur_px', 'step_px'))

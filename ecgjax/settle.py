@@ -4,7 +4,6 @@ Everything is said in a page frame: a plane map takes it to the picture, and `mo
 from their places in it.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ COARSE_PX = 300.0  # knots of the surfaces that straighten
 # the surface through the 5 mm grid hardly bends: flat baselines look like lines of it, and must not pull it to themselves
 PLACE_PX, PLACE_STIFF = 300.0, 30.0  # knots and stiffness
 PLACINGS = 3  # at most: once more only if a line was a whole square off. Where the 5 mm grid is invisible, each pulls by a px or so
+FLAT_PX = 0.1  # rms by which a rung moves a page that is flat (0.01 to 0.09; wrinkled ones 0.3): a finer one has nothing left to follow
 STAY = 0.002  # how sure the 5 mm grid must be to have as much say as the landmarks: seen well it is 0.01 to 0.1, invisible 0.001
 # doubt, and the rms error of nodes of so much doubt: on the first four pages of every variant of sim:val
 OFF_PX = (0.3, 0.5, 0.7, 1.0, 1.3, 1.7, 2.3, 4.0), (0.03, 0.08, 0.1, 0.17, 0.25, 1.0, 3.2, 3.5)
@@ -45,8 +45,13 @@ def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> 
   step_px = flatten.STEP_PX if coarse else 1
   image, factors = _reduced(image, DENSE / step_px / max(seen, 1e-3))
   to_image = np.diag([*factors, 1.0]) @ plane
-  size, padded, to_image = jnp.array(image.shape[1::-1], jnp.float32), geometry.padded(image), jnp.asarray(to_image, jnp.float32)
-  return lambda moved: _flatten(padded, to_image, moved, size, step_px=step_px)
+  size, planes, to_image = jnp.array(image.shape[1::-1], jnp.float32), _shades(geometry.padded(image)), jnp.asarray(to_image, jnp.float32)
+  return lambda moved: _prepare(_lay_flat(planes, _lattice(to_image, moved), size, step_px=step_px))
+
+
+# programs of their own: in one, XLA's CPU compiler samples the picture anew for all that is made of a sample
+_shades, _prepare, _lattice = jax.jit(flatten.shades), jax.jit(flatten.prepare), jax.jit(flatten.lattice)
+_lay_flat = jax.jit(flatten.lay_flat, static_argnames='step_px')
 
 
 def _reduced(image: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
@@ -98,18 +103,15 @@ def settled(image: np.ndarray, plane: np.ndarray, moved: jax.Array, what: landma
       if jnp.abs(moved - before).max() < MINOR_PX:
         break
     for step_px, stiff in refine.RUNGS:
-      moved = refine.refined(flat(moved), moved, step_px=step_px, stiff=stiff)
+      before, moved = moved, refine.refined(flat(moved), moved, step_px=step_px, stiff=stiff)
+      if jnp.sqrt(((moved - before) ** 2).sum(-1).mean()) < FLAT_PX:
+        break
     shown = flat(moved)
     judged: Judgement = jax.device_get(judge(shown, what))
     if last or np.abs(judged.shift_px).max() < MINOR_PX / 2:
       break
     plane, moved = reframed(plane, moved, turn=0, shift_px=np.asarray(judged.shift_px))
   return plane, moved, shown, judged
-
-
-@functools.partial(jax.jit, static_argnames='step_px')
-def _flatten(image, plane, moved, size, *, step_px: int):
-  return flatten.prepare(flatten.lay_flat(image, flatten.lattice(plane, moved), size, step_px=step_px))
 
 
 @jax.jit

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import paper, plane
+from ecgjax import paper, plane, smoothing
 
 CANVAS_PX = 1024  # side of the square that pictures are made small to (`views.canvas`)
 WINDOW_PX, WINDOWS = 256, 7  # of the parts, and how many along each side
@@ -53,10 +53,7 @@ def find(canvas: jax.Array, corner_px: jax.Array, size_px: jax.Array) -> Guess:
   clear, middles = _windows(canvas.mean(-1), corner_px, size_px)
   comb = _comb(_soft(clear.mean(0)))
   partner = jnp.roll(comb, -TURNS // 2, axis=0)  # [t, p]: the comb at right angles
-  reach = (2 * ASKEW[0] + 1, 2 * round(ASKEW[1] / RATIO) + 1)
-  around = jnp.concatenate([partner[-ASKEW[0] :], partner, partner[: ASKEW[0]]])
-  best = jax.lax.reduce_window(around, -jnp.inf, jax.lax.max, reach, (1, 1), [(0, 0), (reach[1] // 2, reach[1] // 2)])
-  both, found = comb + best, []
+  both, found = comb + _highest(partner, ASKEW[0], round(ASKEW[1] / RATIO)), []
   for _ in range(GUESSES):
     first = jnp.unravel_index(jnp.argmax(both), both.shape)
     second = jnp.unravel_index(jnp.argmax(jnp.where(_near((first[0] + TURNS // 2, first[1]), ASKEW), comb, -jnp.inf)), comb.shape)
@@ -95,7 +92,7 @@ def _windows(grey, corner_px, size_px):
     mean = (weight * part).sum() / (weight.sum() + 1e-6)
     power = jnp.abs(jnp.fft.fft2(weight * (part - mean) / (mean + 0.03))) ** 2
     power = jax.scipy.ndimage.map_coordinates(power, list(spots), order=1, mode='wrap')
-    over = power / (jnp.median(power, axis=0) + 1e-6)
+    over = power / (smoothing.quantile(power, jnp.ones_like(power, bool), 0.5) + 1e-6)
     return jnp.clip(jnp.log(jnp.maximum(over, 1e-3) / CLEAR), 0, MOST)
 
   return jax.lax.map(clear, starts), starts + WINDOW_PX / 2
@@ -116,6 +113,14 @@ def _comb(clear):
   seen = steps(k) <= PITCHES - 1
   look = lambda at: clear[:, np.clip(np.round(at), 0, PITCHES - 1).astype(int)]
   return ((look(steps(k)) - look(steps(k - 0.5))) * seen).sum(-1) / np.sqrt(seen.sum(-1))
+
+
+def _highest(comb, turns: int, pitches: int):
+  """The highest within so many steps of direction, which wraps around, and then of pitch: at once it would be 20 times the work."""
+  comb = jnp.concatenate([comb[-turns:], comb, comb[:turns]])
+  for reach, pad in (((2 * turns + 1, 1), (0, 0)), ((1, 2 * pitches + 1), (pitches, pitches))):
+    comb = jax.lax.reduce_window(comb, -jnp.inf, jax.lax.max, reach, (1, 1), [(0, 0), pad])
+  return comb
 
 
 def _near(place, reach):

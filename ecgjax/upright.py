@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import flatten, geometry, landmarks, lockin
+from ecgjax import flatten, geometry, landmarks, lockin, smoothing
 from ecgjax.paper import MAJOR_PX, MINOR_PX
 from ecgjax.plane import reframed
 from ecgjax.settle import flattener, straightened
+
+NEAR_PX = 2 * MAJOR_PX  # how far the frame may lie off what bears a grid: so little of it is missing that its landmarks are seen
 
 
 def righted(image: np.ndarray, plane: np.ndarray, what: landmarks.Sought, *, enough: float) -> tuple[np.ndarray, jax.Array, float]:
@@ -17,7 +19,7 @@ def righted(image: np.ndarray, plane: np.ndarray, what: landmarks.Sought, *, eno
     image: (H, W, 3) uint8.
     plane: (3, 3) page px -> image px, right in scale and direction within some per cent, but for quarter turns and the place.
     what: landmarks.
-    enough: score of the landmarks with which the other quarter turns need not be tried.
+    enough: score of the landmarks with which the other turns need not be tried.
 
   Returns:
     The page's plane map, its `moved`, and how well its landmarks agree.
@@ -26,20 +28,20 @@ def righted(image: np.ndarray, plane: np.ndarray, what: landmarks.Sought, *, eno
     plane.Lost: if what was taken for the page's grid comes apart.
   """
   start = plane, jnp.zeros(geometry.page_lattice().shape)
-  best = -1.0, start
+  best = -1.0, np.zeros(2), start
   for quarter in (0, 1):
-    framed = reframed(*start, turn=quarter, shift_px=np.zeros(2))
-    framed, shown = _straight(image, *framed)
-    framed = reframed(*framed, turn=0, shift_px=np.asarray(_grid_shift(shown)))
-    framed, shown = _straight(image, *framed)
+    framed, shown = _straight(image, *reframed(*start, turn=quarter, shift_px=np.zeros(2)))
+    away_px = np.asarray(_grid_shift(shown))
+    if np.abs(away_px).max() > NEAR_PX:
+      framed, shown = _straight(image, *reframed(*framed, turn=0, shift_px=away_px))
     start = reframed(*framed, turn=-quarter, shift_px=np.zeros(2))
     for half, ink in enumerate((shown.ink, shown.ink[::-1, ::-1])):
-      found = _match(ink, what)
+      found = jax.device_get(_match(ink, what))
       if found.score > best[0]:
-        best = float(found.score), reframed(*framed, turn=2 * half, shift_px=np.asarray(found.shift_px))
-    if best[0] >= enough:
-      break
-  return _placed(image, *best[1], what)
+        best = float(found.score), found.shift_px, reframed(*framed, turn=2 * half, shift_px=found.shift_px)
+      if best[0] >= enough:
+        return _placed(image, *best, what)
+  return _placed(image, *best, what)
 
 
 def _straight(image, plane: np.ndarray, moved: jax.Array):
@@ -47,15 +49,16 @@ def _straight(image, plane: np.ndarray, moved: jax.Array):
   return (plane, moved), shown
 
 
-def _placed(image, plane: np.ndarray, moved: jax.Array, what: landmarks.Sought) -> tuple[np.ndarray, jax.Array, float]:
-  """Straightens what came into the frame, and puts its landmarks in their places."""
+def _placed(image, score: float, shift_px: np.ndarray, framed: tuple[np.ndarray, jax.Array], what: landmarks.Sought):
+  """Straightens what came into the frame by the shift, and puts its landmarks in their places, at most twice."""
   for _ in range(2):
-    moved, shown = straightened(flattener(image, plane, coarse=True), moved)
-    found = _match(shown.ink, what)
-    plane, moved = reframed(plane, moved, turn=0, shift_px=np.asarray(found.shift_px))
-    if np.abs(np.asarray(found.shift_px)).max() < MAJOR_PX:
+    if np.abs(shift_px).max() < MAJOR_PX:
       break
-  return plane, moved, float(found.score)
+    framed, shown = _straight(image, *framed)
+    found = jax.device_get(_match(shown.ink, what))
+    score, shift_px = float(found.score), found.shift_px
+    framed = reframed(*framed, turn=0, shift_px=shift_px)
+  return *framed, score
 
 
 _match = jax.jit(landmarks.match)
@@ -68,7 +71,7 @@ def _grid_shift(flat):
   look = lambda a, step_px: a[(tones.ys / step_px).astype(int)][:, (tones.xs / step_px).astype(int)]
   seen = tones.sure.mean(0) + look(coarse.sure.mean(0), MAJOR_PX)
   known = look(flatten.blur(flat.use.max(0), 2 * MINOR_PX), flatten.STEP_PX) > 0.1  # outside the picture there may be more of the page
-  gain = (jnp.minimum(seen / jnp.quantile(seen, 0.7), 1.0) - 0.5) * known
+  gain = (jnp.minimum(seen / smoothing.quantile(seen.ravel(), jnp.ones(seen.size, bool), 0.7), 1.0) - 0.5) * known
   for axis, n in enumerate(gain.shape):  # sums over frames moved by -n // 2 to n // 2 lines
     sums = jnp.cumsum(jnp.pad(gain, [(n + 1, n) if i == axis else (0, 0) for i in (0, 1)]), axis)
     low = jnp.arange(n - n // 2, n + n // 2 + 1)

@@ -14,7 +14,7 @@ def flat_of(page, moved):
   at = [(y + moved[..., 1] - 0.5), (x + moved[..., 0] - 0.5)]
   smooth = ndimage.gaussian_filter(page.astype(np.float32) / 255, (0.7, 0.7, 0))
   colours = [ndimage.map_coordinates(smooth[..., c], at, order=1, mode='nearest') for c in range(3)]
-  return jnp.asarray(np.stack([*colours, np.ones_like(x)], axis=-1))
+  return [jnp.asarray(plane, jnp.float32) for plane in (np.mean(colours, 0), np.max(colours, 0), np.ones_like(x))]
 
 
 def at_nodes(moved):

@@ -20,7 +20,7 @@ def test_ink_in_lines_speaks_of_the_grid_only_if_the_grid_is_black(beats_mv, bla
   """The flat baselines of a coloured page lie in lines, too, where no grid line is."""
   page = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(), style=looks.competition(), rate_hz=500).image
   image = jnp.where(page.mean(-1, keepdims=True) < 0.93, 0.0, 1.0).repeat(3, -1) if black else page
-  flat = flatten.prepare(flatten.lay_flat(image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0])))
+  flat = flatten.prepare(flatten.lay_flat(flatten.shades(image), jnp.asarray(TRUE), jnp.array([2200.0, 1700.0])))
   ink_used = np.asarray((flat.use * (flat.ink > flatten.INK_LEVEL)).mean((1, 2)) / (flat.ink > flatten.INK_LEVEL).mean())
   assert (ink_used > 0.15).all() if black else (ink_used == 0).all()
 
@@ -58,7 +58,7 @@ def test_a_surface_follows_a_parabola_and_is_not_led_astray_by_a_tenth_of_outlie
 def test_landmarks_match_their_own_layout_best(beats_mv, name):
   """A page of one layout scores higher with its own landmarks than with any other's."""
   drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(name), style=looks.competition(), rate_hz=500)
-  found = flatten.prepare(flatten.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0])))
+  found = flatten.prepare(flatten.lay_flat(flatten.shades(drawn.image), jnp.asarray(TRUE), jnp.array([2200.0, 1700.0])))
   match = jax.jit(landmarks.match)
   scores = {other: float(match(found.ink, landmarks.sought(other)).score) for other in landmarks.templates()}
   assert max(scores, key=scores.__getitem__) == name and scores[name] > rectify.SURE

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ecgjax import flatten, geometry, layout, lockin, looks, paper, refine, render, surface
+from ecgjax import flatten, geometry, layout, lockin, looks, paper, refine, render, smoothing, surface
 
 TRUE = geometry.page_lattice()
 
@@ -26,7 +26,7 @@ def test_what_one_neighbourhood_says_of_a_page_in_its_place_is_hardly_off_snappe
   """Lines snapped to px centres jitter by up to 0.5 px; a wave of constant pitch makes that 0.16 px, aliases of thin lines another 0.1."""
   style = looks.competition()._replace(snap=jnp.float32(snapped))
   drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(), style=style, rate_hz=500)
-  flat = flatten.prepare(flatten.lay_flat(drawn.image, jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), step_px=1))
+  flat = flatten.prepare(flatten.lay_flat(flatten.shades(drawn.image), jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), step_px=1))
   tones = refine.heard(flat)
   assert rms_off_px(tones) < 0.04
 
@@ -60,10 +60,43 @@ def test_a_blur_is_a_gaussian_by_whatever_way_it_is_made(sigma_px):
 
 
 @pytest.mark.parametrize('axis', [0, 1])
+@pytest.mark.parametrize('lead', [(), (2, 3)])
+@pytest.mark.parametrize('sigma_px', [5.9, 700.0])
+def test_a_product_that_leaves_zeros_out_is_the_whole_product(axis, lead, sigma_px):
+  rng = np.random.default_rng(0)
+  weights = smoothing.gaussian(lockin.mesh_px(paper.MINOR_PX)[axis], flatten.centres_px()[axis], sigma_px)
+  weights, a = weights * rng.random((*lead, 1, 1)), rng.random(flatten.SIZE)
+  judge = np.einsum('...ap,pw->...aw' if axis == 0 else '...ap,hp->...ha', weights, a)
+  np.testing.assert_allclose(smoothing.product(weights, jnp.asarray(a, jnp.float32), axis=axis), judge, rtol=2e-5, atol=1e-5)
+
+
+def test_rows_of_zeros_anywhere_in_a_matrix_are_zeros_in_its_product():
+  weights, a = np.zeros((30, 40)), np.ones((40, 5))
+  weights[13, 39] = weights[2, 0] = 1
+  np.testing.assert_array_equal(smoothing.product(weights, jnp.asarray(a, jnp.float32), axis=0), weights @ a)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.3, 0.5, 0.987, 1.0])
+def test_a_quantile_is_what_numpy_says_of_what_is_there(share):
+  rng = np.random.default_rng(0)
+  a, there = rng.exponential(size=(181, 7)).astype(np.float32), rng.random((181, 7)) < 0.8
+  judge = [np.quantile(a[there[:, i], i], share, method='inverted_cdf') for i in range(7)]
+  found = np.asarray(smoothing.quantile(jnp.asarray(a), jnp.asarray(there), share))
+  np.testing.assert_array_equal(found, judge if share else 0)
+  assert float(smoothing.quantile(jnp.asarray(a[:, 0]), jnp.zeros(181, bool), share)) == 0
+
+
+def test_the_shades_of_a_picture_are_the_mean_and_the_highest_of_its_colours():
+  image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+  for given in (image, image / np.float32(255)):
+    np.testing.assert_allclose(jnp.stack(flatten.shades(given)), [image.mean(-1) / 255, image.max(-1) / 255], atol=1e-6)
+
+
+@pytest.mark.parametrize('axis', [0, 1])
 def test_what_is_widened_is_the_highest_around(axis):
   noise = np.random.default_rng(0).random((30, 20)).astype(np.float32)
   judge = ndimage.maximum_filter1d(noise, 5, axis=axis, mode='constant')
-  np.testing.assert_array_equal(flatten.widened(jnp.asarray(noise), 5, axis=axis), judge)
+  np.testing.assert_array_equal(smoothing.widened(jnp.asarray(noise), 5, axis=axis), judge)
 
 
 def test_the_sums_of_two_halves_are_those_of_the_page(page):

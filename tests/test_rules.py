@@ -16,8 +16,8 @@ PACKAGE = pathlib.Path(layout.__file__).parent
 ORDER = [
   'paper', 'layout', 'io.pictures', 'io.signals', 'io.dicom', 'glyphs', 'strokes', 'rhythm', 'waves', 'noise', 'signals', 'packs',
   'truth', 'looks', 'render', 'sampling', 'geometry', 'fields', 'bend', 'wear', 'folds', 'capture', 'codec', 'degrade', 'plane', 'surface',
-  'flatten', 'lockin', 'landmarks', 'refine', 'settle', 'upright', 'spectrum', 'variants', 'model', 'export', 'pagenet', 'views',
-  'pose', 'decode', 'losses', 'metrics', 'assemble', 'fuse', 'records', 'data', 'update', 'mesh', 'checkpoint', 'engine', 'log',
+  'smoothing', 'flatten', 'lockin', 'landmarks', 'refine', 'settle', 'upright', 'spectrum', 'variants', 'model', 'export', 'pagenet',
+  'views', 'pose', 'decode', 'losses', 'metrics', 'assemble', 'fuse', 'records', 'data', 'update', 'mesh', 'checkpoint', 'engine', 'log',
   'plot', 'simval', 'starts', 'rectify', 'register', 'chart', 'recording', 'quality', 'reading', 'evaluators', 'tasks', 'train', 'submit',
   'folder', 'samples', 'evaluate', 'predict', 'cli', 'worker', 'progress', 'batch', 'doctor', 'serve.desk', 'serve.api', 'serve.app',
 ]  # fmt: skip
