@@ -80,8 +80,11 @@ def reframed(plane: np.ndarray, moved: jax.Array, *, turn: int, shift_px: np.nda
   bent = homography(nodes.reshape(-1, 2), np.asarray(nodes + moved).reshape(-1, 2))
   rest = projected(np.linalg.inv(bent), nodes + np.asarray(moved)) - nodes
   seen = np.clip(projected(to_old, nodes), 0, 2 * MIDDLE)
-  rest = geometry.image_px(jnp.asarray(rest, jnp.float32), jnp.asarray(seen, jnp.float32))
+  rest = _image_px(jnp.asarray(rest, jnp.float32), jnp.asarray(seen, jnp.float32))
   framed = plane @ bent @ to_old
   if corners(framed) is None:
     raise Lost('the lines that were followed as a grid run together')
   return framed, rest @ jnp.asarray(turning, jnp.float32)
+
+
+_image_px = jax.jit(geometry.image_px)

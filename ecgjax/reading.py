@@ -1,6 +1,7 @@
 """One picture to calibrated leads: the single way that evaluate, predict, digitize and serve read a page."""
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -56,6 +57,7 @@ def reader(path=WEIGHTS, *, engine: str = 'auto') -> Reader:
 cached = functools.cache(reader)  # the command line's and `digitize`'s own: loading and compiling once is enough
 
 
+LINES = 40  # of strips that are cut at a time, at most
 SCALES = (1.0, 1.25, 1.6, 2.0, 3.0)  # image px per page px for which strips are cut: each is a program of its own
 
 
@@ -77,9 +79,11 @@ def make_cut(*, page: layout.Layout, frame: geometry.Frame) -> Callable[[np.ndar
   One for each page and frame, so that reading and its pictures share what is compiled.
   """
 
+  lines = math.gcd(LINES, frame.height_px)
+
   @functools.partial(jax.jit, static_argnames='scale')
   def cut(image, lattice, *, scale):
-    return geometry.with_coordinates(geometry.cut(image, lattice, layout=page, frame=frame, image_scale=scale), frame=frame)
+    return geometry.with_coordinates(geometry.cut(image, lattice, layout=page, frame=frame, image_scale=scale, lines=lines), frame=frame)
 
   def nearest(image, lattice):
     found = geometry.image_scale(np.asarray(lattice))

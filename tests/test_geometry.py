@@ -40,6 +40,13 @@ def test_between_four_px_is_what_scipy_says_and_beyond_the_border_is_the_border(
   np.testing.assert_allclose(sampling.linear(plane, jnp.asarray(x_px), jnp.asarray(y_px)), judge, atol=2e-5)
 
 
+def test_strips_cut_some_lines_at_a_time_are_those_cut_at_once(ramp_page):
+  cut = jax.jit(functools.partial(geometry.cut, layout=layout.make(), frame=SMALL), static_argnames='lines')
+  at_once = cut(ramp_page, geometry.page_lattice())
+  assert at_once.shape == (4, SMALL.height_px, SMALL.width_px, 2) and float(at_once.std()) > 0.1
+  np.testing.assert_allclose(cut(ramp_page, geometry.page_lattice(), lines=16), at_once, atol=1e-6)
+
+
 def test_nodes_are_the_major_lines_and_the_border():
   rows, cols = geometry.nodes_px()
   assert geometry.page_lattice().shape == (45, 57, 2)
