@@ -66,7 +66,7 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   twin, grid = _twin(clean, jnp.asarray(geometry.page_lattice()))
   what = landmarks.spectra(twin[None])
   plane, moved = _found(image, what)
-  flat = settle.flattener(image, plane)
+  flat = functools.partial(settle.flattener(image, plane), plane)
   # where a print has lost most of its grid, no bending at all may be nearer to the truth than what noise made of it
   moved = max((moved, jnp.zeros_like(moved)), key=lambda bent: float(_judge(flat(bent), what).score))
   for blur_px, step_px in STEPS:

@@ -30,23 +30,27 @@ TORN = 0.15
 DENSE = 1.2  # px per px of the flat picture that a picture keeps before it is laid flat: px between px are then told by their neighbours
 
 
-def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> Callable[[jax.Array], flatten.Flat]:
+def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> Callable[[np.ndarray, jax.Array], flatten.Flat]:
   """Prepares to lay a picture flat.
 
   Args:
     image: (H, W, 3) uint8.
-    plane: (3, 3) page px -> image px.
+    plane: (3, 3) page px -> image px, right in scale.
     coarse: from a copy with about a px for each px of the flat picture: four times as fast, and near enough to straighten lines.
 
   Returns:
-    `moved` (45, 57, 2) page px -> how the picture looks flat.
+    (plane (3, 3), `moved` (45, 57, 2) page px) -> how the picture looks flat along them.
   """
   seen = geometry.image_scale(np.asarray(bend.apply_plane(plane, geometry.page_lattice())))
   step_px = flatten.STEP_PX if coarse else 1
   image, factors = _reduced(image, DENSE / step_px / max(seen, 1e-3))
-  to_image = np.diag([*factors, 1.0]) @ plane
-  size, planes, to_image = jnp.array(image.shape[1::-1], jnp.float32), _shades(geometry.padded(image)), jnp.asarray(to_image, jnp.float32)
-  return lambda moved: _prepare(_lay_flat(planes, _lattice(to_image, moved), size, step_px=step_px))
+  size, planes = jnp.array(image.shape[1::-1], jnp.float32), _shades(geometry.padded(image))
+
+  def flat(plane, moved):
+    found = _lattice(jnp.asarray(np.diag([*factors, 1.0]) @ plane, jnp.float32), moved)
+    return _prepare(_lay_flat(planes, found, size, step_px=step_px))
+
+  return flat
 
 
 # programs of their own: in one, XLA's CPU compiler samples the picture anew for all that is made of a sample
@@ -64,18 +68,19 @@ def _reduced(image: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
   return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.HAMMING)), np.array(size) / image.shape[1::-1]
 
 
-def straightened(flat: Callable[[jax.Array], flatten.Flat], moved: jax.Array) -> tuple[jax.Array, flatten.Flat]:
+def straightened(flat, plane: np.ndarray, moved: jax.Array) -> tuple[jax.Array, flatten.Flat]:
   """Makes a picture's lines straight and evenly spaced, if not yet in their places.
 
   Args:
     flat: as `flattener` gives it.
+    plane: (3, 3) page px -> image px.
     moved: (45, 57, 2) page px to begin with.
 
   Returns:
     The better `moved`, and the picture as it lay flat before the last round, which moved it by less than SETTLED_PX if all went well.
   """
   for _ in range(ROUNDS):
-    shown = flat(moved)
+    shown = flat(plane, moved)
     change = _straighten(shown, moved) - moved
     change -= change.mean((0, 1))  # slopes say nothing of the place
     moved += change
@@ -96,17 +101,17 @@ def settled(image: np.ndarray, plane: np.ndarray, moved: jax.Array, what: landma
   Returns:
     The better plane map and `moved`, how the picture then lies flat, and the Judgement.
   """
+  rough, flat = flattener(image, plane, coarse=True), flattener(image, plane)
   for last in (False, True):
-    rough, flat = flattener(image, plane, coarse=True), flattener(image, plane)
     for _ in range(PLACINGS):
-      before, moved = moved, _placed(rough(moved), moved)
+      before, moved = moved, _placed(rough(plane, moved), moved)
       if jnp.abs(moved - before).max() < MINOR_PX:
         break
     for step_px, stiff in refine.RUNGS:
-      before, moved = moved, refine.refined(flat(moved), moved, step_px=step_px, stiff=stiff)
+      before, moved = moved, refine.refined(flat(plane, moved), moved, step_px=step_px, stiff=stiff)
       if jnp.sqrt(((moved - before) ** 2).sum(-1).mean()) < FLAT_PX:
         break
-    shown = flat(moved)
+    shown = flat(plane, moved)
     judged: Judgement = jax.device_get(judge(shown, what))
     if last or np.abs(judged.shift_px).max() < MINOR_PX / 2:
       break

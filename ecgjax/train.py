@@ -13,10 +13,11 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from ecgjax import checkpoint, evaluators, log, mesh, tasks, update
+from ecgjax import checkpoint, evaluators, hosts, log, mesh, tasks, update
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train: a file of configs/, with :variant.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; runs/<config name> if not given. Resumed if it exists.')
+HOSTS = flags.DEFINE_string('hosts', '', 'Several hosts that train together: auto, or HOST:PORT,COUNT,RANK of this process.')
 
 
 PATHS = ('signals', 'dir', 'init_from')  # options of a config that name files
@@ -43,17 +44,25 @@ def train(c, workdir: pathlib.Path) -> update.State:
     params, _ = checkpoint.load_weights(c.init_from)
     checkpoint.compare(params, state.params, c.init_from)
     state = update.State(state.step, params, state.opt, params)
-  saved = checkpoint.restore(workdir / 'checkpoints', state, warn=log.say)
-  first = 1
-  if saved:
-    state, first = saved[0], saved[1] + 1
-    same_run(c, json.loads((workdir / 'checkpoints' / f'step_{saved[1]:08d}' / 'meta.json').read_text())['config'], workdir)
-    log.say(f'resumed after step {saved[1]}')
+  saved = hosts.of_first(lambda: _saved(c, workdir, state), like=jax.device_get(state))
+  if saved is not None:
+    state = saved
+    log.say(f'resumed after step {int(state.step)}')
+  first = int(state.step) + 1
   state = jax.device_put(state, mesh.copy(devices))
 
   step = update.make_step(task.loss, tx, draw, ema_decay=c.ema_decay)
   step_fn = jax.jit(step, donate_argnums=0, out_shardings=mesh.copy(devices))
   return _loop(c, workdir, state, first, step_fn=step_fn, put=lambda b: mesh.put(b, devices), task=task)
+
+
+def _saved(c, workdir: pathlib.Path, like: update.State) -> update.State | None:
+  """Returns the state of the newest sound checkpoint, if there is one."""
+  found = checkpoint.restore(workdir / 'checkpoints', like, warn=log.say)
+  if found is None:
+    return None
+  same_run(c, json.loads((workdir / 'checkpoints' / f'step_{found[1]:08d}' / 'meta.json').read_text())['config'], workdir)
+  return found[0]
 
 
 def same_run(c, saved: dict, workdir: pathlib.Path) -> None:
@@ -70,14 +79,14 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
   stop = _Stop(c.max_minutes)
   if first > c.total_steps:
     log.say(f'config.total_steps={c.total_steps} are done; raise it to train on')
-    report(journal, first - 1, {name: run(state.ema) for name, run in task.evals.items()})
+    report(journal, first - 1, _scored(task, state))
   last, reported, waited, since = c.total_steps, first - 1, 0.0, time.time()
   for step in range(first, last + 1):
     tic = time.time()
     batch = put(task.stream(step - 1))
     waited += time.time() - tic
     state, metrics = step_fn(state, batch, key)
-    done = step == last or stop.due()
+    done = step == last or stop.due(step)
     saving = every(step, c.ckpt_every, last) or done
     if every(step, c.log_every, last) or saving:
       metrics = {k: float(v) for k, v in metrics.items()}
@@ -95,7 +104,7 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
     if saving:
       checkpoint.save(workdir / 'checkpoints', state, step=step, meta=meta)
     if (every(step, c.eval_every, last) or done) and not stop.signalled:
-      report(journal, step, {name: run(state.ema) for name, run in task.evals.items()})
+      report(journal, step, _scored(task, state))
       since = time.time()
     if done:
       break
@@ -103,6 +112,11 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
     checkpoint.save_weights(workdir / f'{c.task}.safetensors', jax.device_get(state.ema), meta=weights_meta(c, task.shape, int(state.step)))
   journal.close()
   return state
+
+
+def _scored(task: tasks.Task, state: update.State) -> dict[str, evaluators.Result]:
+  ema = jax.tree.map(jnp.asarray, jax.device_get(state.ema))  # every host for itself: what is sharded could only be read by all at once
+  return {name: run(ema) for name, run in task.evals.items()}
 
 
 def report(journal: log.Log, step: int, results: dict[str, evaluators.Result]) -> None:
@@ -117,18 +131,22 @@ def report(journal: log.Log, step: int, results: dict[str, evaluators.Result]) -
 
 
 class _Stop:
-  """Says when a run must end early: after its minutes, or on SIGTERM."""
+  """Says when a run must end early: after its minutes, or on SIGTERM, of any host, and after the same step on all."""
 
   def __init__(self, max_minutes: float):
     self.end = time.time() + 60 * max_minutes if max_minutes else float('inf')
     self.signalled = False
-    signal.signal(signal.SIGTERM, self._on_signal)
+    if jax.process_count() == 1:  # of several JAX catches it itself, to tell the others
+      signal.signal(signal.SIGTERM, self._on_signal)
 
   def _on_signal(self, *_):
     self.signalled = True
 
-  def due(self) -> bool:
-    return self.signalled or time.time() > self.end
+  def due(self, step: int) -> bool:
+    if jax.process_count() == 1:
+      return self.signalled or time.time() > self.end
+    self.signalled = hosts.told_to_stop(step)
+    return self.signalled or (step % hosts.AGREE_EVERY == 0 and hosts.any_says(time.time() > self.end))
 
 
 def commit() -> str:
@@ -160,6 +178,10 @@ def main(argv):
   del argv
   c = CONFIG.value
   workdir = pathlib.Path(WORKDIR.value or f'runs/{c.name}')
+  try:
+    hosts.join(HOSTS.value)
+  except (ValueError, RuntimeError) as error:
+    sys.exit(f'error: --hosts: {error}')
   try:
     train(c, workdir)
   except (ValueError, FloatingPointError, ImportError, OSError) as error:

@@ -27,34 +27,35 @@ def righted(image: np.ndarray, plane: np.ndarray, what: landmarks.Sought, *, eno
   Raises:
     plane.Lost: if what was taken for the page's grid comes apart.
   """
+  flat = flattener(image, plane, coarse=True)
   start = plane, jnp.zeros(geometry.page_lattice().shape)
   best = -1.0, np.zeros(2), start
   for quarter in (0, 1):
-    framed, shown = _straight(image, *reframed(*start, turn=quarter, shift_px=np.zeros(2)))
+    framed, shown = _straight(flat, *reframed(*start, turn=quarter, shift_px=np.zeros(2)))
     away_px = np.asarray(_grid_shift(shown))
     if np.abs(away_px).max() > NEAR_PX:
-      framed, shown = _straight(image, *reframed(*framed, turn=0, shift_px=away_px))
+      framed, shown = _straight(flat, *reframed(*framed, turn=0, shift_px=away_px))
     start = reframed(*framed, turn=-quarter, shift_px=np.zeros(2))
     for half, ink in enumerate((shown.ink, shown.ink[::-1, ::-1])):
       found = jax.device_get(_match(ink, what))
       if found.score > best[0]:
         best = float(found.score), found.shift_px, reframed(*framed, turn=2 * half, shift_px=found.shift_px)
       if best[0] >= enough:
-        return _placed(image, *best, what)
-  return _placed(image, *best, what)
+        return _placed(flat, *best, what)
+  return _placed(flat, *best, what)
 
 
-def _straight(image, plane: np.ndarray, moved: jax.Array):
-  moved, shown = straightened(flattener(image, plane, coarse=True), moved)
+def _straight(flat, plane: np.ndarray, moved: jax.Array):
+  moved, shown = straightened(flat, plane, moved)
   return (plane, moved), shown
 
 
-def _placed(image, score: float, shift_px: np.ndarray, framed: tuple[np.ndarray, jax.Array], what: landmarks.Sought):
+def _placed(flat, score: float, shift_px: np.ndarray, framed: tuple[np.ndarray, jax.Array], what: landmarks.Sought):
   """Straightens what came into the frame by the shift, and puts its landmarks in their places, at most twice."""
   for _ in range(2):
     if np.abs(shift_px).max() < MAJOR_PX:
       break
-    framed, shown = _straight(image, *framed)
+    framed, shown = _straight(flat, *framed)
     found = jax.device_get(_match(shown.ink, what))
     score, shift_px = float(found.score), found.shift_px
     framed = reframed(*framed, turn=0, shift_px=shift_px)

@@ -15,11 +15,12 @@ PACKAGE = pathlib.Path(layout.__file__).parent
 # Each module may import those to its left only.
 ORDER = [
   'paper', 'layout', 'io.pictures', 'io.signals', 'io.dicom', 'glyphs', 'strokes', 'rhythm', 'waves', 'noise', 'signals', 'packs',
-  'truth', 'looks', 'render', 'sampling', 'geometry', 'fields', 'bend', 'wear', 'folds', 'capture', 'codec', 'degrade', 'plane', 'surface',
-  'smoothing', 'flatten', 'lockin', 'landmarks', 'refine', 'settle', 'upright', 'spectrum', 'variants', 'model', 'export', 'pagenet',
-  'views', 'pose', 'decode', 'losses', 'metrics', 'assemble', 'fuse', 'records', 'data', 'update', 'mesh', 'checkpoint', 'engine', 'log',
-  'plot', 'simval', 'starts', 'rectify', 'register', 'chart', 'recording', 'quality', 'reading', 'evaluators', 'tasks', 'train', 'submit',
-  'folder', 'samples', 'evaluate', 'predict', 'cli', 'worker', 'progress', 'batch', 'doctor', 'serve.desk', 'serve.api', 'serve.app',
+  'truth', 'looks', 'render', 'sampling', 'geometry', 'fields', 'bend', 'wear', 'folds', 'capture', 'codec', 'degrade', 'plane',
+  'surface', 'smoothing', 'flatten', 'lockin', 'landmarks', 'refine', 'settle', 'upright', 'spectrum', 'variants', 'model', 'export',
+  'pagenet', 'views', 'pose', 'decode', 'losses', 'metrics', 'assemble', 'fuse', 'records', 'data', 'update', 'hosts', 'mesh',
+  'checkpoint', 'engine', 'log', 'plot', 'simval', 'starts', 'rectify', 'register', 'chart', 'recording', 'quality', 'reading',
+  'evaluators', 'tasks', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict', 'cli', 'worker', 'progress', 'batch', 'doctor',
+  'serve.desk', 'serve.api', 'serve.app',
 ]  # fmt: skip
 # a default that may be given without its name
 POSITIONAL_DEFAULTS = {'layout.make': {'name'}, 'reading.reader': {'path'}, 'samples.main': {'argv'}, 'cli.main': {'argv'}}

@@ -44,7 +44,7 @@ def test_the_frame_is_moved_to_where_the_grid_is(page):
   desk[100:1800, 300:2500] = page
   frame = np.eye(3)
   frame[:2, 2] = 300 - 212, 100 + 150
-  flat = settle.flattener(desk, frame, coarse=True)(jnp.zeros(NODES.shape))
+  flat = settle.flattener(desk, frame, coarse=True)(frame, jnp.zeros(NODES.shape))
   np.testing.assert_allclose(upright._grid_shift(flat), [212, -150], atol=paper.MAJOR_PX)  # as wide as what it judges by
 
 

@@ -225,13 +225,13 @@ def test_a_stream_is_a_function_of_the_step_and_an_epoch_shows_every_record_once
 def test_a_run_ends_when_its_minutes_are_over():
   before = signal.getsignal(signal.SIGTERM)
   try:
-    assert not train._Stop(0.0).due()
+    assert not train._Stop(0.0).due(1)
     stop = train._Stop(0.001)
     time.sleep(0.07)
-    assert stop.due() and not stop.signalled
+    assert stop.due(1) and not stop.signalled
     stop = train._Stop(0.0)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.01)
-    assert stop.due() and stop.signalled
+    assert stop.due(1) and stop.signalled
   finally:
     signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,83 @@
+"""The hosts of a run: they join before anything else, begin with what the first of them has on its disk, and stop together."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+AGREE_EVERY = 8  # steps between two questions whether a host must stop: asking makes the devices wait for the hosts
+
+
+def join(hosts: str) -> None:
+  """Makes this process one of several that train together; to be called before JAX is asked for its devices.
+
+  Args:
+    hosts: '' for one process alone; 'auto' where JAX can tell (TPU pods, Slurm, Open MPI, Kubernetes); else
+      'HOST:PORT,COUNT,RANK': where the first process listens, how many there are, and which of them this one is, from 0.
+
+  Raises:
+    ValueError: for anything else, or if JAX cannot tell.
+    RuntimeError: if the others do not come.
+  """
+  if not hosts:
+    return
+  if hosts == 'auto':
+    jax.distributed.initialize()
+    return
+  try:
+    address, count, rank = hosts.split(',')
+    _, port = address.rsplit(':', 1)
+    numbers = int(port), int(count), int(rank)
+  except ValueError:
+    raise ValueError(f'{hosts}: give auto, or HOST:PORT,COUNT,RANK, as 10.0.0.1:8476,2,0') from None
+  if not 0 <= numbers[2] < numbers[1]:
+    raise ValueError(f'{hosts}: of {count} processes the ranks are 0 to {numbers[1] - 1}')
+  jax.distributed.initialize(address, numbers[1], numbers[2])
+
+
+def any_says(yes: bool) -> bool:
+  """Returns whether a host says yes, on every host the same; each must ask."""
+  if jax.process_count() == 1:
+    return yes
+  from jax.experimental import multihost_utils
+
+  return bool(np.any(multihost_utils.process_allgather(np.bool_(yes))))
+
+
+def told_to_stop(step: int) -> bool:
+  """Returns whether a host got SIGTERM, on every host after the same step; each must ask after every step."""
+  from jax.experimental import multihost_utils
+
+  return multihost_utils.reached_preemption_sync_point(step)
+
+
+def of_first(ask: Callable[[], Any], like: Any) -> Any:
+  """Asks the first host, whose disk holds the run, and tells the others.
+
+  Args:
+    ask: called on the first host only; returns arrays like `like`, or None.
+    like: pytree of arrays of the same shapes and types.
+
+  Returns:
+    Its answer, on every host.
+
+  Raises:
+    ValueError: on the first host what `ask` raises; on the others, that it did.
+  """
+  if jax.process_count() == 1:
+    return ask()
+  from jax.experimental import multihost_utils
+
+  answer, wrong = None, None
+  if jax.process_index() == 0:
+    try:
+      answer = ask()
+    except Exception as error:  # the others wait: they must be told before it is raised
+      wrong = error
+  said = int(multihost_utils.broadcast_one_to_all(np.int32(2 if wrong else answer is not None)))
+  if wrong:
+    raise wrong
+  if said == 2:
+    raise ValueError('the first host could not begin; it says why')
+  return multihost_utils.broadcast_one_to_all(like if answer is None else answer) if said else None
