@@ -93,7 +93,8 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
       # the loss belongs to the parameters before the update, the gradient says whether they are sound after it
       if not np.isfinite([metrics['loss'], metrics['grad_norm']]).all():
         raise FloatingPointError(
-          f'loss is {metrics["loss"]}, gradient {metrics["grad_norm"]} at step {step}, seed {c.seed}; the last checkpoint is kept'
+          f'loss is {metrics["loss"]}, gradient {metrics["grad_norm"]} at step {step}, seed {c.seed}, and was sound at step {reported}. '
+          'The last checkpoint is kept: the same command with --config.log_every=1 goes on from it and stops at the very step'
         )
       took = time.time() - since
       metrics |= {'steps_per_s': (step - reported) / took, 'waiting': waited / took}

@@ -50,7 +50,7 @@ def options(name: str) -> set[str]:
   if not path.is_file():
     raise ValueError(f'there is no command {name}')
   if name == 'ecgjax.train':
-    return {'--config', '--workdir', '--help'}
+    return {f'--{flag}' for flag in re.findall(r"DEFINE_\w+\('(\w+)'", path.read_text())} | {'--help'}
   return declared(path.read_text())
 
 

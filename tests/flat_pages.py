@@ -1,10 +1,14 @@
 """Pages laid flat that are displaced by a known field."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from ecgjax import flatten, geometry, paper
+from ecgjax import flatten, geometry, paper, refine
+
+prepare, heard, lines = jax.jit(flatten.prepare), jax.jit(refine.heard), jax.jit(refine.lines)
+_lay_flat = jax.jit(flatten.lay_flat, static_argnames='step_px')
 
 
 def flat_of(page, moved):
@@ -15,6 +19,12 @@ def flat_of(page, moved):
   smooth = ndimage.gaussian_filter(page.astype(np.float32) / 255, (0.7, 0.7, 0))
   colours = [ndimage.map_coordinates(smooth[..., c], at, order=1, mode='nearest') for c in range(3)]
   return [jnp.asarray(plane, jnp.float32) for plane in (np.mean(colours, 0), np.max(colours, 0), np.ones_like(x))]
+
+
+def of_page(image, *, step_px=flatten.STEP_PX):
+  """A drawn page (1700, 2200, 3) that lies in its place, prepared."""
+  size_px = jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX], jnp.float32)
+  return prepare(_lay_flat(flatten.shades(image), jnp.asarray(geometry.page_lattice()), size_px, step_px=step_px))
 
 
 def at_nodes(moved):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from typing import NamedTuple
 
 import jax
@@ -156,6 +157,23 @@ def test_an_interrupted_second_save_of_a_step_does_not_lose_the_first(tmp_path, 
   fill(tmp_path, 2)
   cut_short(tmp_path, 2, monkeypatch)
   assert checkpoint.restore(tmp_path, state(0), warn=refuse)[1] == 2
+
+
+def test_a_full_disk_leaves_the_step_before_and_the_next_save_cleans_up(tmp_path):
+  """The system itself refuses: no file may grow beyond 100 bytes."""
+  fill(tmp_path, 1)
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+  try:
+    with pytest.raises(OSError, match='File too large'):
+      fill(tmp_path, 2)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  found, step = checkpoint.restore(tmp_path, state(0), warn=refuse)
+  assert step == 1
+  assert_equal(found, state(1))
+  fill(tmp_path, 3)
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['step_00000001', 'step_00000003']
 
 
 def test_only_the_first_host_writes(tmp_path, monkeypatch):

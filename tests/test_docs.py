@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / 'docs').rglob('*.md'))
 DOCUMENTS = [*PAGES, ROOT / 'ecgjax' / 'weights' / 'README.md', *(ROOT / n for n in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'))]
 BLOCK = re.compile(r'^( *)```.*?\n(.*?)^\1```', re.S | re.M)
-FOREIGN = {'--require-hashes', '--no-deps', '--no-index', '--find-links'}  # pip's
+FOREIGN = {'--require-hashes', '--no-deps', '--no-index', '--find-links', '--signal', '--ntasks-per-node'}  # pip's, Slurm's
 MOST_BYTES = 250_000
 documents = pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 

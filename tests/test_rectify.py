@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from ecgjax import bend, flatten, geometry, landmarks, layout, lockin, looks, paper, rectify, render, settle, surface
+from ecgjax import bend, flatten, geometry, landmarks, layout, lockin, looks, paper, rectify, render, settle, simval, surface
 
 TRUE = geometry.page_lattice()
 
@@ -18,9 +18,9 @@ TRUE = geometry.page_lattice()
 @pytest.mark.parametrize('black', [True, False])
 def test_ink_in_lines_speaks_of_the_grid_only_if_the_grid_is_black(beats_mv, black):
   """The flat baselines of a coloured page lie in lines, too, where no grid line is."""
-  page = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(), style=looks.competition(), rate_hz=500).image
+  page = simval.draw(500)(jax.random.key(2), jnp.asarray(beats_mv), looks.competition())
   image = jnp.where(page.mean(-1, keepdims=True) < 0.93, 0.0, 1.0).repeat(3, -1) if black else page
-  flat = flatten.prepare(flatten.lay_flat(flatten.shades(image), jnp.asarray(TRUE), jnp.array([2200.0, 1700.0])))
+  flat = flat_pages.of_page(image)
   ink_used = np.asarray((flat.use * (flat.ink > flatten.INK_LEVEL)).mean((1, 2)) / (flat.ink > flatten.INK_LEVEL).mean())
   assert (ink_used > 0.15).all() if black else (ink_used == 0).all()
 
@@ -30,7 +30,7 @@ def test_slopes_find_what_is_twenty_times_larger_but_for_a_constant(page):
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([0.02 * (x - 1100) + 0.015 * (y - 850) + 30, -0.02 * (x - 1100) + 25 * np.sin(y / 600)], axis=-1)
   found = jnp.zeros(TRUE.shape)
-  found = settle._straighten(flatten.prepare(flat_pages.flat_of(page, moved)), found)
+  found = settle._straighten(flat_pages.prepare(flat_pages.flat_of(page, moved)), found)
   off = flat_pages.inner(np.asarray(found) + flat_pages.at_nodes(moved))
   before, after = flat_pages.inner(flat_pages.at_nodes(moved)).std((0, 1)), off.std((0, 1))
   assert (before > 8).all() and (after < paper.MINOR_PX / 4).all()  # within half a fine pitch is near enough for the angles
@@ -58,7 +58,7 @@ def test_a_surface_follows_a_parabola_and_is_not_led_astray_by_a_tenth_of_outlie
 def test_landmarks_match_their_own_layout_best(beats_mv, name):
   """A page of one layout scores higher with its own landmarks than with any other's."""
   drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(name), style=looks.competition(), rate_hz=500)
-  found = flatten.prepare(flatten.lay_flat(flatten.shades(drawn.image), jnp.asarray(TRUE), jnp.array([2200.0, 1700.0])))
+  found = flat_pages.of_page(drawn.image)
   match = jax.jit(landmarks.match)
   scores = {other: float(match(found.ink, landmarks.sought(other)).score) for other in landmarks.templates()}
   assert max(scores, key=scores.__getitem__) == name and scores[name] > rectify.SURE
@@ -67,7 +67,7 @@ def test_landmarks_match_their_own_layout_best(beats_mv, name):
 @pytest.mark.parametrize('shift', [(40, -26), (300, -96)])
 def test_landmarks_say_by_how_much_a_page_has_slipped(page, shift):
   moved = np.broadcast_to(-np.array(shift, float), (*flatten.SIZE, 2))  # what is found right of its place belongs further left
-  match = landmarks.match(flatten.prepare(flat_pages.flat_of(page, moved)).ink, landmarks.sought('3x4+II'))
+  match = landmarks.match(flat_pages.prepare(flat_pages.flat_of(page, moved)).ink, landmarks.sought('3x4+II'))
   np.testing.assert_allclose(match.shift_px, shift, atol=2)
 
 
@@ -173,7 +173,7 @@ def test_a_picture_of_108_million_px_is_found_as_exactly(photo):
 
 
 def test_pulses_are_measured_within_one_per_cent_and_a_white_page_shows_none(page):
-  flat = flatten.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2))))
+  flat = flat_pages.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2))))
   heights_mv, clear = landmarks.pulses_mv(flat.ink, page=layout.make())
   np.testing.assert_allclose(heights_mv, paper.PULSE_MV, atol=0.01)
   assert (clear > rectify.PULSE_SEEN).all()

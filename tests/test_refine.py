@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ecgjax import flatten, geometry, layout, lockin, looks, paper, refine, render, smoothing, surface
+from ecgjax import flatten, geometry, lockin, looks, paper, refine, simval, smoothing, surface
 
 TRUE = geometry.page_lattice()
 
@@ -16,7 +16,7 @@ def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
   ys, xs = flatten.centres_px(step_px=1)
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
-  found = refine.refined(flatten.prepare(flat_pages.flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2)
+  found = refine.refined(flat_pages.prepare(flat_pages.flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2)
   off = flat_pages.inner(np.asarray(found) + flat_pages.at_nodes(moved))
   assert np.sqrt((off**2).mean()) < 0.1
 
@@ -25,9 +25,9 @@ def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
 def test_what_one_neighbourhood_says_of_a_page_in_its_place_is_hardly_off_snapped_or_not(beats_mv, snapped):
   """Lines snapped to px centres jitter by up to 0.5 px; a wave of constant pitch makes that 0.16 px, aliases of thin lines another 0.1."""
   style = looks.competition()._replace(snap=jnp.float32(snapped))
-  drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(), style=style, rate_hz=500)
-  flat = flatten.prepare(flatten.lay_flat(flatten.shades(drawn.image), jnp.asarray(TRUE), jnp.array([2200.0, 1700.0]), step_px=1))
-  tones = refine.heard(flat)
+  drawn = simval.draw(500)(jax.random.key(2), jnp.asarray(beats_mv), style)
+  flat = flat_pages.of_page(drawn, step_px=1)
+  tones = flat_pages.heard(flat)
   assert rms_off_px(tones) < 0.04
 
 
@@ -39,14 +39,14 @@ def rms_off_px(tones):
 
 def test_the_second_harmonic_takes_a_quarter_off_the_noise(page):
   noisy = np.clip(page + np.random.default_rng(0).normal(0, 60, page.shape[:2])[..., None], 0, 255)
-  flat = flatten.prepare(flat_pages.flat_of(noisy, np.zeros((*page.shape[:2], 2))))
+  flat = flat_pages.prepare(flat_pages.flat_of(noisy, np.zeros((*page.shape[:2], 2))))
   first = lockin.demodulate(flat, pitch_px=paper.MINOR_PX, window=refine.WINDOW)
-  assert rms_off_px(refine.heard(flat)) < 0.75 * rms_off_px(first)
+  assert rms_off_px(flat_pages.heard(flat)) < 0.75 * rms_off_px(first)
 
 
 def test_the_second_harmonic_is_not_looked_for_where_it_folds_back(page):
   with pytest.raises(ValueError, match='step_px=1'):
-    refine.heard(flatten.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2)))))
+    flat_pages.heard(flat_pages.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2)))))
 
 
 @pytest.mark.parametrize('sigma_px', [1.2, 2.5, 6.0, 7.9, 8.1, 16.0, 40.0])
@@ -100,7 +100,7 @@ def test_what_is_widened_is_the_highest_around(axis):
 
 
 def test_the_sums_of_two_halves_are_those_of_the_page(page):
-  flat = flatten.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2))))
+  flat = flat_pages.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2))))
   board = jnp.asarray(refine._board())
   some = lambda use: lockin.smoothed(flat._replace(use=flat.use * use), pitch_px=paper.MINOR_PX, window=2.5, harmonic=1)
   for whole, black, white in zip(some(jnp.ones_like(board)), some(board), some(1 - board), strict=True):
@@ -109,7 +109,7 @@ def test_the_sums_of_two_halves_are_those_of_the_page(page):
 
 
 def test_fine_and_coarse_px_show_the_same_ink_and_the_same_use(page):
-  coarse, fine = (flatten.prepare(flat_pages.flat_of(page, np.zeros((1700 // n, 2200 // n, 2)))) for n in (2, 1))
+  coarse, fine = (flat_pages.prepare(flat_pages.flat_of(page, np.zeros((1700 // n, 2200 // n, 2)))) for n in (2, 1))
   assert fine.lines.shape == page.shape[:2] and fine.ink.shape == coarse.ink.shape == flatten.SIZE
   np.testing.assert_allclose(fine.ink, coarse.ink, atol=1e-5)
   np.testing.assert_array_equal(fine.use, coarse.use)
@@ -121,9 +121,9 @@ def test_a_displacement_beyond_half_a_square_is_told_line_by_line(page):
   x, y = np.meshgrid(xs, ys)
   bump = 6.5 * np.exp(-((x - 1200) ** 2 + (y - 1000) ** 2) / 2 / 160**2)
   moved = np.stack([bump, -bump], axis=-1)
-  flat = flatten.prepare(flat_pages.flat_of(page, moved))
-  tones = refine.heard(flat)
-  told_px = lockin.offset_px(tones, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * refine.lines(flat, tones)
+  flat = flat_pages.prepare(flat_pages.flat_of(page, moved))
+  tones = flat_pages.heard(flat)
+  told_px = lockin.offset_px(tones, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * flat_pages.lines(flat, tones)
   at = np.searchsorted(ys, tones.ys), np.searchsorted(xs, tones.xs)
   off_px = np.asarray(told_px) - np.moveaxis(moved, -1, 0)[::-1][:, at[0]][:, :, at[1]]
   near = (np.abs(tones.ys - 1000) < 250)[:, None] & (np.abs(tones.xs - 1200) < 250)
@@ -161,7 +161,7 @@ def test_a_noisy_page_in_its_place_is_hardly_moved_and_a_clean_one_that_is_not_i
   moved = np.stack(np.broadcast_arrays(0.8 * np.sin(ys[:, None] / 60), 0.8 * np.cos(xs / 60)), axis=-1)
   told = {}
   for what, image, shift in (('noisy', noisy, 0 * moved), ('wavy', page, moved)):
-    flat = flatten.prepare(flat_pages.flat_of(image, shift))
+    flat = flat_pages.prepare(flat_pages.flat_of(image, shift))
     told[what] = flat_pages.inner(np.asarray(refine.refined(flat, jnp.zeros(TRUE.shape), step_px=60.0, stiff=3e-3)))
   wanted = flat_pages.inner(flat_pages.at_nodes(moved))
   assert told['noisy'].std() < 0.06

@@ -128,6 +128,38 @@ def test_a_run_that_is_told_to_stop_saves_and_goes_on_to_the_same_end(finished, 
   jax.tree.map(np.testing.assert_array_equal, states(workdir)[STEPS], states(tmp_path)[STEPS])
 
 
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_ends_the_run_and_the_command_it_names_stops_at_the_very_step(tmp_path, compiled):
+  wild = ('--config.optim.peak_lr=1e30',)  # the second step's rate, after a warm-up from 0: the third step's loss is no number
+  late = sentence(run(tmp_path, *wild, '--config.log_every=4', cache=compiled))
+  assert re.search(r'loss is \S+, gradient \S+ at step 4, seed 0, and was sound at step 2\.', late)
+  assert sorted(states(tmp_path)) == [2] and not (tmp_path / 'trace.safetensors').exists()
+  replayed = run(tmp_path, *wild, '--config.log_every=1', cache=compiled)
+  assert 'resumed after step 2' in replayed.stderr and ' at step 3, seed 0, and was sound at step 2.' in sentence(replayed)
+
+
+KILLS = 20
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_twenty_times_ends_with_the_state_of_one_that_was_not(tmp_path, compiled):
+  chance, options = np.random.default_rng(0), ('--config.total_steps=48', '--config.ckpt_every=1', '--config.eval_every=1000')
+  undisturbed = tmp_path / 'undisturbed'
+  assert run(undisturbed, *options, cache=compiled).returncode == 0
+  for _ in range(KILLS):
+    env = environment(cache=compiled)
+    with subprocess.Popen(command(tmp_path, *options), cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as process:
+      assert process.stderr
+      for line in process.stderr:
+        if line.startswith('step '):  # it is about to save this step, or saves it
+          time.sleep(chance.uniform(0, 1.5))
+          process.kill()
+          break
+    assert process.wait() == -signal.SIGKILL
+  assert run(tmp_path, *options, cache=compiled).returncode == 0
+  jax.tree.map(np.testing.assert_array_equal, states(undisturbed)[48], states(tmp_path)[48])
+
+
 ON_DEVICES = """
 import pathlib, runpy, sys
 from ml_collections import ConfigDict
