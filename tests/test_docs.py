@@ -13,7 +13,7 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / 'docs').rglob('*.md'))
-DOCUMENTS = [*PAGES, ROOT / 'ecgjax' / 'weights' / 'README.md', *(ROOT / n for n in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'))]
+DOCUMENTS = [*PAGES, ROOT / 'ecgjax' / 'weights' / 'README.md', *(ROOT / n for n in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md'))]
 BLOCK = re.compile(r'^( *)```.*?\n(.*?)^\1```', re.S | re.M)
 FOREIGN = {'--require-hashes', '--no-deps', '--no-index', '--find-links', '--signal', '--ntasks-per-node'}  # pip's, Slurm's
 MOST_BYTES = 250_000
@@ -107,3 +107,10 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_other_hosts(tm
     loaded += re.findall(r'<link[^>]*rel="?(?:stylesheet|preconnect|icon)"?[^>]*href="?([^"\s>]+)', page.read_text())
     assert loaded
     assert not [url for url in loaded if re.match(r'(https?:)?//', url)], page.name
+
+
+def test_every_test_that_a_document_names_exists():
+  named = [found for path in DOCUMENTS for found in re.findall(r'`(tests/\w+\.py)::(\w+)`', path.read_text())]
+  assert len(named) > 15
+  for file, name in named:
+    assert f'\ndef {name}(' in (ROOT / file).read_text(), f'{file} has no {name}'
