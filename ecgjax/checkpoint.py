@@ -118,7 +118,7 @@ def load_weights(path) -> tuple[dict, dict]:
         _put(params, name.split('/'), np.asarray(file.get_tensor(name)).astype(np.float32))
   except SafetensorError as error:
     raise ValueError(f'{path} is not a safetensors file: {error}') from error
-  if 'model' not in meta or not {'strip', 'canvas'} & meta.keys():
+  if not isinstance(meta, dict) or 'model' not in meta or not {'strip', 'canvas'} & meta.keys():
     raise ValueError(f'{path} says nothing of the network it belongs to; it was not written by ecgjax')
   return params, meta
 
@@ -140,8 +140,12 @@ def load_network(path, build, *, part: str) -> tuple[Any, dict, dict]:
   params, meta = load_weights(path)
   if part not in meta:
     raise ValueError(f'{path} belongs to another network: it says nothing of a {part}; choose another file')
-  net = build(**meta['model'])
-  compare(params, jax.eval_shape(net.init, jax.random.key(0)), path)
+  try:
+    net = build(**meta['model'])
+    wanted = jax.eval_shape(net.init, jax.random.key(0))
+  except Exception as error:  # whatever a file of another version, or of a stranger, may ask for
+    raise ValueError(f'{path} describes a network that cannot be built: {type(error).__name__}: {error}') from error
+  compare(params, wanted, path)
   return net, params, meta
 
 

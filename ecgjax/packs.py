@@ -37,7 +37,7 @@ def load_pack(path) -> np.ndarray:
   try:
     with lzma.open(path) as file:
       pack = np.lib.format.read_array(file, allow_pickle=False)
-  except (EOFError, lzma.LZMAError, ValueError) as error:
+  except Exception as error:  # besides lzma's own, what NumPy's parser of a damaged header may raise: SyntaxError, TokenError, MemoryError
     raise ValueError(f'{path} cannot be read as an xz-compressed .npy, it may be cut short: {error}') from error
   if pack.dtype != np.int16 or pack.ndim != 3 or pack.shape[1:] != (len(PACK_LEADS), SAMPLES):
     raise ValueError(f'{path} holds {pack.dtype} {pack.shape}; a pack is int16 (N, {len(PACK_LEADS)}, {SAMPLES})')

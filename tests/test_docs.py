@@ -13,7 +13,8 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / 'docs').rglob('*.md'))
-DOCUMENTS = [*PAGES, ROOT / 'ecgjax' / 'weights' / 'README.md', *(ROOT / n for n in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md'))]
+BESIDE = ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md', 'ecgjax/weights/README.md')
+DOCUMENTS = [*PAGES, *(ROOT / name for name in BESIDE)]
 BLOCK = re.compile(r'^( *)```.*?\n(.*?)^\1```', re.S | re.M)
 FOREIGN = {'--require-hashes', '--no-deps', '--no-index', '--find-links', '--signal', '--ntasks-per-node'}  # pip's, Slurm's
 MOST_BYTES = 250_000
