@@ -143,7 +143,7 @@ KILLS = 20
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_twenty_times_ends_with_the_state_of_one_that_was_not(tmp_path, compiled):
-  chance, options = np.random.default_rng(0), ('--config.total_steps=48', '--config.ckpt_every=1', '--config.eval_every=1000')
+  chance, options = np.random.default_rng(0), ('--config.total_steps=120', '--config.ckpt_every=1', '--config.eval_every=1000')
   undisturbed = tmp_path / 'undisturbed'
   assert run(undisturbed, *options, cache=compiled).returncode == 0
   for _ in range(KILLS):
@@ -152,12 +152,12 @@ def test_a_run_that_is_killed_twenty_times_ends_with_the_state_of_one_that_was_n
       assert process.stderr
       for line in process.stderr:
         if line.startswith('step '):  # it is about to save this step, or saves it
-          time.sleep(chance.uniform(0, 1.5))
+          time.sleep(chance.uniform(0, 0.4))
           process.kill()
           break
     assert process.wait() == -signal.SIGKILL
   assert run(tmp_path, *options, cache=compiled).returncode == 0
-  jax.tree.map(np.testing.assert_array_equal, states(undisturbed)[48], states(tmp_path)[48])
+  jax.tree.map(np.testing.assert_array_equal, states(undisturbed)[120], states(tmp_path)[120])
 
 
 ON_DEVICES = """
