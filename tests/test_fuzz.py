@@ -7,7 +7,9 @@ import io
 import json
 import lzma
 import os
+import urllib.parse
 
+import httpx
 import jax
 import numpy as np
 import pytest
@@ -137,3 +139,60 @@ def test_a_record_is_read_or_refused(tmp_path, changes):
 def test_what_a_submission_wants_is_read_or_refused(tmp_path, changes):
   found = refused_or(submit.read_test_csv, tmp_path / 'test.csv', damaged(TEST, changes))
   assert found is None or all(fs > 0 and rows > 0 for wanted in found for fs, rows in wanted.leads.values())
+
+
+numbers = st.floats() | st.integers(-(10**9), 10**9) | st.sampled_from([0.0, 1.0, 500.0, -1.0, 1e300])
+plain = st.none() | st.booleans() | numbers | st.text(max_size=8)
+inside = lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=4), inner, max_size=4)
+anything = st.recursive(plain, inside, max_leaves=12)
+lead = st.sampled_from(LEADS) | st.text(max_size=4)
+bodies = st.fixed_dictionaries({}, optional={
+  'leads_mv': st.dictionaries(lead, st.lists(st.none() | numbers, max_size=6), max_size=3) | anything,
+  'start_s': st.dictionaries(lead, numbers, max_size=3) | anything,
+  'seconds': st.just(1.0) | anything, 'fs_hz': st.just(500.0) | anything,
+})  # fmt: skip
+saves = st.fixed_dictionaries({
+  'format': st.sampled_from(['csv', 'wfdb', 'edf', 'parquet', 'dicom']) | st.text(max_size=5), 'name': st.text(max_size=200),
+})  # fmt: skip
+words = st.text(max_size=12) | numbers.map(str) | anything.map(json.dumps)
+points = st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=4, max_size=4).map(json.dumps)
+forms = st.fixed_dictionaries({}, optional={
+  'page': st.just('1') | words, 'fs': st.just('500') | words, 'layout': st.sampled_from(['auto', '3x4+II']) | words, 'speed': words,
+  'gain': words, 'corners': points | words, 'lattice': words,
+})  # fmt: skip
+names = st.sampled_from(['authorization', 'host', 'cookie', 'origin', 'accept-encoding', 'range'])
+
+
+@pytest.fixture(scope='module')
+def served(site):
+  return site.url, site.token
+
+
+def sent(served, method, path, *, headers=(), **options):
+  """Asks the server, and sees that it did not fall over: it says 500 then."""
+  headers = {'authorization': f'Bearer {served[1]}', **dict(headers)}
+  answer = httpx.request(method, f'{served[0]}{path}', headers=headers, timeout=60, **options)
+  assert 200 <= answer.status_code < 500, answer.text
+  return answer
+
+
+@some
+@given(body=bodies, params=saves, changes=edits, cut=st.booleans())
+def test_whatever_is_to_be_saved_is_saved_or_refused(served, body, params, changes, cut):
+  content = damaged(json.dumps(body).encode(), changes) if cut else json.dumps(body).encode()
+  answer = sent(served, 'POST', '/api/save', params=params, content=content, headers={'content-type': 'application/json'})
+  assert answer.status_code == 200 or answer.json()['detail']
+
+
+@some
+@given(form=forms, changes=edits, whole=st.booleans())
+def test_whatever_is_asked_of_a_picture_is_answered_or_refused(served, form, changes, whole):
+  data = SEEDS['png'] if whole else damaged(SEEDS['png'], changes)
+  answer = sent(served, 'POST', '/api/digitize', data=form, files={'file': ('page.png', data)})
+  assert answer.status_code == 200 or answer.json()['detail']
+
+
+@some
+@given(path=st.text(max_size=30), headers=st.dictionaries(names, st.text('ab:/ 1', max_size=12)))
+def test_whatever_way_it_is_asked_the_server_answers(served, path, headers):
+  sent(served, 'GET', f'/{urllib.parse.quote(path)}', headers={k: v.strip() for k, v in headers.items()})
