@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import fastapi
 import pebble
 from fastapi import Body, Depends, File, Form, HTTPException, Query, Request, Response, UploadFile, responses, staticfiles
+from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.formparsers import MultiPartParser
 
@@ -83,6 +84,12 @@ def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int, scratch: str | N
     with tempfile.TemporaryDirectory(dir=scratch) as folder:  # of this process: a child may be killed and leave it
       name, data = await done(request, desk.save, leads_mv, start_s, name, format, folder, seconds=seconds, fs=fs_hz)
     return Response(data, media_type='application/octet-stream', headers={'content-disposition': f'attachment; filename="{name}"'})
+
+  @app.exception_handler(RequestValidationError)
+  async def refused(_, error: RequestValidationError):
+    """Says what is wrong without what was given: FastAPI's own answer repeats it, which JSON cannot where it is Infinity, nor should."""
+    told = [{key: each[key] for key in ('loc', 'msg', 'type')} for each in error.errors()]
+    return responses.JSONResponse({'detail': told}, 422)
 
   @app.get('/', include_in_schema=False)
   async def start():
