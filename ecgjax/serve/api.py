@@ -43,6 +43,7 @@ def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int, scratch: str | N
   app = fastapi.FastAPI(
     title='ecgjax', description=ABOUT, docs_url=None, redoc_url=None, openapi_url='/api/openapi.json', dependencies=[secret]
   )
+  app.add_exception_handler(RequestValidationError, _refused)
   done = _runner(pool, limit_s=limit_s, most=WAITING * jobs)
 
   @app.post('/api/picture', responses={200: {'content': {'image/jpeg': {}}}}, response_class=Response)
@@ -85,18 +86,18 @@ def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int, scratch: str | N
       name, data = await done(request, desk.save, leads_mv, start_s, name, format, folder, seconds=seconds, fs=fs_hz)
     return Response(data, media_type='application/octet-stream', headers={'content-disposition': f'attachment; filename="{name}"'})
 
-  @app.exception_handler(RequestValidationError)
-  async def refused(_, error: RequestValidationError):
-    """Says what is wrong without what was given: FastAPI's own answer repeats it, which JSON cannot where it is Infinity, nor should."""
-    told = [{key: each[key] for key in ('loc', 'msg', 'type')} for each in error.errors()]
-    return responses.JSONResponse({'detail': told}, 422)
-
   @app.get('/', include_in_schema=False)
   async def start():
     return responses.FileResponse(STATIC / 'index.html')
 
   app.mount('/static', staticfiles.StaticFiles(directory=STATIC))
   return app
+
+
+async def _refused(_, error) -> Response:
+  """Says what is wrong without what was given: FastAPI's own answer repeats it, which JSON cannot where it is Infinity, nor should."""
+  told = [{key: each[key] for key in ('loc', 'msg', 'type')} for each in error.errors()]
+  return responses.JSONResponse({'detail': told}, 422)
 
 
 def _runner(pool, *, limit_s: float, most: int) -> Callable:
