@@ -36,7 +36,7 @@ def save(folder, state: Any, *, step: int, meta: dict) -> None:
   beside.mkdir(parents=True)
   (beside / 'state.msgpack').write_bytes(serialization.to_bytes(jax.device_get(state)))
   (beside / 'meta.json').write_text(json.dumps({'step': step, **meta}, indent=1, default=str))
-  sums = {p.name: _sha256(p) for p in sorted(beside.iterdir())}
+  sums = {p.name: sha256(p) for p in sorted(beside.iterdir())}
   (beside / 'manifest.json').write_text(json.dumps(sums, indent=1))
   aside = folder / f'{final.name}.old'  # still found by `restore` if the run dies before the next line is done
   if final.exists():
@@ -153,14 +153,15 @@ def _steps(folder: pathlib.Path) -> list[pathlib.Path]:
   return sorted(folder.glob('step_*'))
 
 
-def _sha256(path: pathlib.Path) -> str:
-  return hashlib.sha256(path.read_bytes()).hexdigest()
+def sha256(path) -> str:
+  """Returns the checksum of a file's bytes, in hexadecimal digits."""
+  return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
 def _damage(path: pathlib.Path) -> str:
   try:
     sums = json.loads((path / 'manifest.json').read_text())
-    bad = [name for name, digest in sums.items() if _sha256(path / name) != digest]
+    bad = [name for name, digest in sums.items() if sha256(path / name) != digest]
   except (OSError, ValueError) as error:
     return str(error)
   return f'{", ".join(bad)} changed since it was written' if bad or 'state.msgpack' not in sums else ''

@@ -1,7 +1,6 @@
 """`ecgjax doctor` and `ecgjax export`: whether all is in order on this machine, and the network for other programs."""
 
 import argparse
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -24,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
   import jax
 
   import ecgjax
-  from ecgjax import engine, reading, starts
+  from ecgjax import checkpoint, engine, reading, starts
 
   print(f'ecgjax {ecgjax.__version__}, Python {platform.python_version()}, {platform.platform()}')
   for name in ('jax', 'flax', 'numpy', 'pillow'):
@@ -34,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     print(f'  [{extra}] ' + (f"lacks {', '.join(missing)}: pip install 'ecgjax[{extra}]'" if missing else 'installed'))
   print(f'devices: {", ".join(str(device) for device in jax.devices())}; {os.cpu_count()} cores')
   for path in (reading.WEIGHTS, starts.WEIGHTS):
-    print(f'weights: {path} sha256 {hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()}')
+    print(f'weights: {path} sha256 {checkpoint.sha256(path)}')
   sound = True
   for name in ('jax', 'openvino'):
     try:

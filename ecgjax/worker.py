@@ -1,5 +1,6 @@
 """What a child process does with one page: decode, read, write. It returns a `Outcome`, whatever befalls it."""
 
+import functools
 import hashlib
 import importlib.util
 import os
@@ -192,6 +193,14 @@ def paths(target: str, wanted: Options) -> dict[str, pathlib.Path]:
   return made | {'json': pathlib.Path(target + '.json')}  # last: where it is, all is
 
 
+@functools.cache
+def _checksum(weights) -> str:
+  """Of the file that `reading.cached` loaded, once as that does."""
+  from ecgjax import checkpoint
+
+  return checkpoint.sha256(weights)
+
+
 def _read(image, path, data, number, pages, outputs, wanted: Options, start: float) -> Outcome:
   import numpy as np
   from PIL import Image
@@ -209,7 +218,7 @@ def _read(image, path, data, number, pages, outputs, wanted: Options, start: flo
     reasons = ('not written (--strict)', *found.warnings)
     return Outcome(path, number + 1, pages, 'fail', reasons, quality, (), round(time.perf_counter() - start, 3))
   source = {'file': os.path.basename(path), 'sha256': hashlib.sha256(data).hexdigest(), 'page': number + 1, 'pages': pages}
-  made = {'ecgjax': __version__, 'weights_sha256': hashlib.sha256(pathlib.Path(weights).read_bytes()).hexdigest(), 'engine': reader.engine}
+  made = {'ecgjax': __version__, 'weights_sha256': _checksum(weights), 'engine': reader.engine}
   with tempfile.TemporaryDirectory(dir=outputs['json'].parent, prefix='.') as part:  # all of it is made before any is put in place
     beside = {name: pathlib.Path(part) / final.name for name, final in outputs.items()}
     for name in wanted.formats:

@@ -5,7 +5,6 @@ header is that of the first, and lists the others' sha256.
 """
 
 import argparse
-import hashlib
 import pathlib
 
 import jax
@@ -26,7 +25,7 @@ def main() -> None:
   for path, (params, _) in zip(args.weights, loaded, strict=True):
     checkpoint.compare(params, first, path)
   mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *(params for params, _ in loaded))
-  digests = [hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest() for path in args.weights]
+  digests = [checkpoint.sha256(path) for path in args.weights]
   checkpoint.save_weights(args.out, mean, meta={**meta, 'mean_of_sha256': digests})
 
 

@@ -28,6 +28,12 @@ def shared() -> pathlib.Path:
 
 
 @pytest.fixture(scope='session')
+def compiled(tmp_path_factory) -> pathlib.Path:
+  """Folder in which training processes keep what XLA compiled, so that the second one is quick."""
+  return tmp_path_factory.mktemp('compiled')
+
+
+@pytest.fixture(scope='session')
 def beats_mv() -> np.ndarray:
   """(12, 5000) mV at 500 Hz: a beat every 0.8 s, of another height in every lead; limb leads obey Einthoven."""
   beat = lambda high: np.interp(np.arange(5000) % 400, [0, 20, 40, 60, 120, 180, 400], [0, 0, high, -0.2, 0.2, 0, 0])

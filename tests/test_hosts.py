@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from test_train import ROOT, environment, journal, sentence, states
+from test_train import ROOT, environment, losses, sentence, states
 from test_train import run as run_alone
 
 from ecgjax import hosts
@@ -24,11 +24,6 @@ c = runpy.run_path('configs/unet.py')['get_config']('debug')
 c.batch_size, c.evals, c.total_steps = 8, ConfigDict(), 5
 train.train(c, pathlib.Path(sys.argv[1]))
 """
-
-
-@pytest.fixture(scope='module')
-def compiled(tmp_path_factory):
-  return tmp_path_factory.mktemp('compiled')
 
 
 def address():
@@ -57,10 +52,6 @@ def together(folders, *, cache, stop_after=None):
     errors = [process.communicate(timeout=300)[1] for process in processes[1:]]
   assert [process.returncode for process in processes] == [0] * len(folders), (said, errors)
   return ''.join(said)
-
-
-def losses(folder):
-  return {line['step']: line['loss'] for line in journal(folder) if 'loss' in line}
 
 
 @pytest.mark.slow

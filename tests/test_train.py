@@ -22,12 +22,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 4  # of the debug config
 
 
-@pytest.fixture(scope='session')
-def compiled(tmp_path_factory):
-  """Folder in which the processes of this file keep what XLA compiled, so that the second one is quick."""
-  return tmp_path_factory.mktemp('compiled')
-
-
 def environment(*, cache=None, devices=1):
   # compiling is nearly all of a debug run's time; optimization does not change what is tested here
   env = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
@@ -67,6 +61,10 @@ def journal(workdir):
   return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
 
 
+def losses(workdir):
+  return {line['step']: line['loss'] for line in journal(workdir) if 'loss' in line}
+
+
 def test_a_debug_run_leaves_a_journal_checkpoints_weights_and_pictures(finished):
   workdir, process = finished
   steps = [line for line in journal(workdir) if 'loss' in line]
@@ -102,7 +100,6 @@ def test_training_resumes_exactly(finished, tmp_path, compiled):
   assert 'resumed after step 2' in process.stderr and 'step 1/4' not in process.stderr
   straight, resumed = states(workdir)[STEPS], states(tmp_path)[STEPS]
   jax.tree.map(np.testing.assert_array_equal, straight, resumed)
-  losses = lambda folder: {line['step']: line['loss'] for line in journal(folder) if 'loss' in line}
   assert losses(tmp_path) == {k: v for k, v in losses(workdir).items() if k > 2}
 
 
