@@ -2,21 +2,18 @@
 
 import argparse
 import collections
-import concurrent.futures
 import functools
 import json
 import pathlib
 import re
 import sys
-import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ecgjax import worker
+from ecgjax import pool, worker
 from ecgjax.cli import FORMATS
 
 SUFFIXES = {'.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.gif', '.webp', '.jp2', '.pdf', '.heic', '.heif', '.dcm', '.dicom'}
-AHEAD = 4  # pages handed out for each job, so that none waits and a folder of any size needs little memory
 
 
 class File(NamedTuple):
@@ -105,51 +102,28 @@ def results(files: list[File], wanted: worker.Options, *, jobs: int, limit_s: fl
     ValueError: if no page at all can be read so (see `worker.check`).
   """
   stdin = functools.cache(lambda: sys.stdin.buffer.read())  # once, for all of its pages
+  given = lambda file: stdin() if file.path == '-' else None
   tasks = collections.deque((file, 0) for file in files)
-  running: dict[Any, tuple[File, int, float]] = {}
-  with worker.children(jobs) as pool:
+
+  def take():
+    if tasks:
+      file, number = tasks.popleft()
+      return (file, number), [file.path, str(file.stem), number, wanted, given(file)]
+
+  with pool.children(jobs) as children:
     try:
-      if wrong := _checked(pool, wanted):
+      if wrong := worker.checked(children, wanted):
         raise ValueError(wrong)
-      while tasks or running:
-        while tasks and len(running) < AHEAD * jobs:
-          file, number = tasks.popleft()
-          data = stdin() if file.path == '-' else None
-          job = pool.schedule(worker.page, args=[file.path, str(file.stem), number, wanted, data], timeout=limit_s)
-          running[job] = file, number, time.perf_counter()
-        done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-        for job in done:
-          file, number, start = running.pop(job)
-          try:
-            result = job.result()
-          except concurrent.futures.TimeoutError:
-            result = worker.failed(file.path, number, f'given up after {limit_s:g} s', seconds=limit_s)
-          except Exception as error:  # the process died: memory, a decoder's crash
-            lost = f'the process that read it ended ({type(error).__name__}: {error})'
-            result = worker.failed(file.path, number, lost, seconds=time.perf_counter() - start)
-          if number == 0 and job.exception():  # it could not even say how many pages there are
-            data = stdin() if file.path == '-' else None
-            result = result._replace(pages=_counted(pool, file.path, data, limit_s=limit_s))
-          more = result.pages - 1 if number == 0 else 0
-          tasks.extendleft((file, n) for n in range(more, 0, -1))
-          yield result, more
+      for (file, number), result, lost, seconds in pool.answers(children, worker.page, take, jobs=jobs, limit_s=limit_s):
+        if lost:  # a first page that could not even say how many there are has them counted
+          pages = worker.counted(children, file.path, given(file), limit_s=limit_s) if number == 0 else 1
+          result = worker.failed(file.path, number, lost, seconds=seconds, pages=pages)
+        more = result.pages - 1 if number == 0 else 0
+        tasks.extendleft((file, n) for n in range(more, 0, -1))
+        yield result, more
     except BaseException:
-      pool.stop()
+      children.stop()
       raise
-
-
-def _checked(pool, wanted: worker.Options) -> str:
-  try:
-    return pool.schedule(worker.check, args=[wanted]).result()
-  except Exception as error:  # pebble's own, of a pool that could start nothing
-    return f'no child process could be started ({type(error).__name__}: {error})'
-
-
-def _counted(pool, path: str, data: bytes | None, *, limit_s: float) -> int:
-  try:
-    return pool.schedule(worker.count, args=[path, data], timeout=limit_s).result()
-  except Exception:  # nor can it be counted: what is known of it is that it failed
-    return 1
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,6 +23,9 @@ def parser() -> argparse.ArgumentParser:
   ))  # fmt: skip
   _serve(commands.add_parser('serve', help='a local web page: look at what is read, correct it, keep it', description=(
     f'Serves a page on this machine, and the same as a JSON API (/api/openapi.json). {NOTICE}')))
+  _archive(commands.add_parser('archive', help='an archive of any size to Parquet, one row a page', description=(
+    'Reads every page of an archive, on one machine or a cluster of Ray, and writes one row a page. Run again, it reads what has no row '
+    f'yet. {NOTICE}'), epilog='Exit codes: 0 every page has its row (see its status), 2 wrong usage, 130 interrupted.'))  # fmt: skip
   commands.add_parser('doctor', help='check this installation', description='Prints versions, devices, engines, checksums and a self-test.')
   _export(commands.add_parser('export', help='write the trace network for other programs'))
   return whole
@@ -42,15 +45,32 @@ def _serve(p: argparse.ArgumentParser) -> None:
   _children(p)
 
 
+def _archive(p: argparse.ArgumentParser) -> None:
+  p.add_argument('inputs', nargs='+', metavar='INPUT', help='folders, pictures, tars (WebDataset), Parquet files of bytes; '
+                 'paths or URLs (s3://, gs://)')  # fmt: skip
+  p.add_argument('output', metavar='OUTPUT', help='folder of pages-*.parquet, a path or URL; made where there is none')
+  p.add_argument('--shard', metavar='I/N', help='read the I-th of N parts (from 0) in this process, without Ray: for job arrays')
+  p.add_argument('--estimate', action='store_true', help='read a sample of 100 files, say what the whole will take, write nothing')
+  p.add_argument('--price', type=float, metavar='X', help='of a core for an hour, for --estimate')
+  p.add_argument('--retry', choices=('fail', 'review'), help='take away the rows of this status and read their pages again')
+  p.add_argument('--column', default='', metavar='NAME', help='of bytes in Parquet files (default: the only one)')
+  _how(p)
+  _children(p, jobs=None)
+
+
+def _how(p: argparse.ArgumentParser) -> None:
+  p.add_argument('--fs', type=float, default=500.0, metavar='HZ', help='samples per second (default: 500)')
+  p.add_argument('--speed', type=float, default=25.0, metavar='MM/S', help='paper speed (default: 25; a picture does not tell it)')
+  p.add_argument('--gain', type=float, metavar='MM/MV', help='5, 10 or 20 (default: by the calibration pulses, else 10)')
+
+
 def _digitize(p: argparse.ArgumentParser) -> None:
   p.add_argument('inputs', nargs='+', metavar='FILE|FOLDER', help='pictures: PNG, JPEG, TIFF, PDF, HEIC, DICOM ...; - is stdin')
   p.add_argument('-o', '--out', required=True, metavar='DIR', help='folder for <name>.csv and <name>.json; made where there is none')
   p.add_argument('--format', default='csv', metavar='LIST', help=f'one or more of {",".join(FORMATS)} (default: csv)')
   p.add_argument('--overlay', action='store_true', help='also write <name>.overlay.jpg: the traces drawn back on the picture')
-  p.add_argument('--fs', type=float, default=500.0, metavar='HZ', help='samples per second (default: 500)')
   p.add_argument('--layout', default='auto', help="the page's arrangement; the shipped weights read 3x4+II (default: auto)")
-  p.add_argument('--speed', type=float, default=25.0, metavar='MM/S', help='paper speed (default: 25; a picture does not tell it)')
-  p.add_argument('--gain', type=float, metavar='MM/MV', help='5, 10 or 20 (default: by the calibration pulses, else 10)')
+  _how(p)
   p.add_argument('--corners', metavar='X,Y,X,Y,X,Y,X,Y', help="--corners=...: the page's corners in picture px: upper left, upper right, "
                  'lower right, lower left')  # fmt: skip
   p.add_argument('--recursive', action='store_true', help='search folders within folders, too')
@@ -61,15 +81,17 @@ def _digitize(p: argparse.ArgumentParser) -> None:
   _children(p)
 
 
-def _children(p: argparse.ArgumentParser) -> None:
+def _children(p: argparse.ArgumentParser, *, jobs: int | None = 1) -> None:
   p.add_argument('--weights', metavar='FILE', help='trace weights, a .safetensors file (default: those shipped)')
-  p.add_argument('--jobs', type=int, default=1, metavar='N', help='pages read at once, the cores shared out among them (default: 1)')
+  p.add_argument('--jobs', type=int, default=jobs, metavar='N', help='pages read at once, the cores shared out among them '
+                 f'(default: {jobs or "one for each device, or core where there is none"})')  # fmt: skip
   p.add_argument('--timeout', type=float, default=300.0, metavar='S', help='give up a page after so many seconds (default: 300)')
   p.add_argument('--engine', choices=('auto', 'jax', 'openvino'), default='auto', help='of the network (default: openvino where installed)')
 
 
 COMMANDS = {  # module and function
-  'digitize': ('batch', 'run'), 'serve': ('serve.app', 'run'), 'doctor': ('doctor', 'run'), 'export': ('doctor', 'export'),
+  'digitize': ('batch', 'run'), 'archive': ('archive', 'start'), 'serve': ('serve.app', 'run'),
+  'doctor': ('doctor', 'run'), 'export': ('doctor', 'export'),
 }  # fmt: skip
 
 

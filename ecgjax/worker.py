@@ -5,14 +5,11 @@ import hashlib
 import importlib.util
 import os
 import pathlib
-import platform
 import tempfile
 import time
 from typing import NamedTuple
 
 from ecgjax.io import record_name
-
-MEMORY_BYTES = 8 << 30  # of a child; a page needs 2 GiB
 
 
 class Options(NamedTuple):
@@ -61,6 +58,11 @@ def failed(file: str, number: int, reason: str, *, seconds: float, pages: int = 
   return Outcome(file, number + 1, pages, 'fail', (reason,), {}, (), round(seconds, 3))
 
 
+def told(error: Exception) -> str:
+  """Returns why a page could not be read, in words for people."""
+  return str(error) if isinstance(error, ValueError | OSError) and str(error) else f'{type(error).__name__}: {error}'
+
+
 def check(wanted: Options) -> str:
   """Returns what is wrong with the options for every page, '' if nothing is; in a child, because it needs what a page needs."""
   try:
@@ -84,54 +86,6 @@ def check(wanted: Options) -> str:
   return ''
 
 
-def programs_folder() -> pathlib.Path:
-  """Returns where compiled programs are kept from one run to the next: below XDG_CACHE_HOME, one folder for each kind of CPU."""
-  home = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
-  try:
-    flags = next(line for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines() if line.startswith(('flags', 'Features')))
-  except (OSError, StopIteration):
-    flags = platform.processor()
-  return home / 'ecgjax' / hashlib.sha256(f'{platform.machine()} {flags}'.encode()).hexdigest()[:12]
-
-
-def children(jobs: int):
-  """Returns a pebble.ProcessPool of so many child processes, each with its share of the machine (see `prepare`)."""
-  import multiprocessing
-
-  import pebble
-
-  # glibc looks at it when a child starts: with huge pages for its many large arrays a page of ECG takes a fifth less time
-  os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')
-  context = multiprocessing.get_context('spawn')
-  return pebble.ProcessPool(max_workers=jobs, context=context, initializer=prepare, initargs=[context.Array('i', jobs)])
-
-
-def keep_programs() -> None:
-  """Has JAX keep what it compiles in `programs_folder`; to be called before JAX is imported."""
-  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(programs_folder()))
-  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
-
-
-def prepare(slots) -> None:
-  """Gives a child process its share of cores and memory and the programs of earlier runs, before anything heavy is imported.
-
-  Args:
-    slots: shared array of the process ids of all children, 0 where there is none yet.
-  """
-  import resource
-
-  keep_programs()
-  jobs = len(slots)
-  with slots.get_lock():  # the place of one that died, or a new one
-    mine = next((i for i, pid in enumerate(slots) if not pid or not os.path.exists(f'/proc/{pid}')), 0)
-    slots[mine] = os.getpid()
-  if hasattr(os, 'sched_setaffinity') and jobs > 1:
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core for i, core in enumerate(cores) if i % jobs == mine} or {cores[mine % len(cores)]})
-  hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-  resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard), hard))
-
-
 def count(path: str, data: bytes | None) -> int:
   """Returns how many pages a file has, 1 if it cannot be opened."""
   from ecgjax.io import pictures
@@ -139,6 +93,22 @@ def count(path: str, data: bytes | None) -> int:
   try:
     return pictures.open_bytes(pathlib.Path(path).read_bytes() if data is None else data).pages
   except (pictures.Unreadable, OSError):
+    return 1
+
+
+def checked(children, wanted: Options) -> str:
+  """Returns what is wrong with the options for every page, '' if nothing is; asked of a child, see `check`."""
+  try:
+    return children.schedule(check, args=[wanted]).result()
+  except Exception as error:  # pebble's own, of a pool that could start nothing
+    return f'no child process could be started ({type(error).__name__}: {error})'
+
+
+def counted(children, path: str, data: bytes | None, *, limit_s: float) -> int:
+  """Returns how many pages a file has by a child, 1 if that cannot be told."""
+  try:
+    return children.schedule(count, args=[path, data], timeout=limit_s).result()
+  except Exception:  # nor can it be counted: what is known of it is that it failed
     return 1
 
 
@@ -173,8 +143,7 @@ def page(path: str, stem: str, number: int, wanted: Options, data: bytes | None)
       raise ValueError(f'{there[0]} is there; --overwrite replaces it, --skip-existing passes over it')
     return _read(source.read(number), path, data, number, pages, outputs, wanted, start)
   except Exception as error:  # a page must not end the batch
-    told = str(error) if isinstance(error, ValueError | OSError) and str(error) else f'{type(error).__name__}: {error}'
-    return failed(path, number, told, seconds=time.perf_counter() - start, pages=pages)
+    return failed(path, number, told(error), seconds=time.perf_counter() - start, pages=pages)
 
 
 def record(stem: pathlib.Path) -> pathlib.Path:
@@ -194,11 +163,11 @@ def paths(target: str, wanted: Options) -> dict[str, pathlib.Path]:
 
 
 @functools.cache
-def _checksum(weights) -> str:
-  """Of the file that `reading.cached` loaded, once as that does."""
-  from ecgjax import checkpoint
+def checksum(weights: str | None) -> str:
+  """Returns the sha256 of the weights that `reading.cached` loaded, those shipped where it is None; once, as that does."""
+  from ecgjax import checkpoint, reading
 
-  return checkpoint.sha256(weights)
+  return checkpoint.sha256(weights or reading.WEIGHTS)
 
 
 def _read(image, path, data, number, pages, outputs, wanted: Options, start: float) -> Outcome:
@@ -208,8 +177,7 @@ def _read(image, path, data, number, pages, outputs, wanted: Options, start: flo
   from ecgjax import __version__, reading, recording
 
   corners = None if wanted.corners is None else np.reshape(wanted.corners, (4, 2))
-  weights = wanted.weights or reading.WEIGHTS
-  reader = reading.cached(weights, engine=wanted.engine)
+  reader = reading.cached(wanted.weights or reading.WEIGHTS, engine=wanted.engine)
   found = reading.digitize(
     image, reader=reader, fs=wanted.fs, corners=corners, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=wanted.gain_mm_mv
   )
@@ -218,7 +186,7 @@ def _read(image, path, data, number, pages, outputs, wanted: Options, start: flo
     reasons = ('not written (--strict)', *found.warnings)
     return Outcome(path, number + 1, pages, 'fail', reasons, quality, (), round(time.perf_counter() - start, 3))
   source = {'file': os.path.basename(path), 'sha256': hashlib.sha256(data).hexdigest(), 'page': number + 1, 'pages': pages}
-  made = {'ecgjax': __version__, 'weights_sha256': _checksum(weights), 'engine': reader.engine}
+  made = {'ecgjax': __version__, 'weights_sha256': checksum(wanted.weights), 'engine': reader.engine}
   with tempfile.TemporaryDirectory(dir=outputs['json'].parent, prefix='.') as part:  # all of it is made before any is put in place
     beside = {name: pathlib.Path(part) / final.name for name, final in outputs.items()}
     for name in wanted.formats:

@@ -19,8 +19,9 @@ ORDER = [
   'surface', 'smoothing', 'flatten', 'lockin', 'landmarks', 'refine', 'settle', 'upright', 'spectrum', 'variants', 'model', 'export',
   'pagenet', 'views', 'pose', 'decode', 'losses', 'metrics', 'assemble', 'fuse', 'records', 'data', 'update', 'hosts', 'mesh',
   'checkpoint', 'engine', 'log', 'plot', 'simval', 'starts', 'rectify', 'register', 'chart', 'recording', 'quality', 'reading',
-  'evaluators', 'tasks', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict', 'cli', 'worker', 'progress', 'batch', 'doctor',
-  'serve.desk', 'serve.api', 'serve.app',
+  'evaluators', 'tasks', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict', 'cli', 'pool', 'worker', 'progress', 'batch',
+  'doctor', 'serve.desk', 'serve.api', 'serve.app', 'archive.sources', 'archive.rows', 'archive.work', 'archive.cluster',
+  'archive.estimate', 'archive.command',
 ]  # fmt: skip
 # a default that may be given without its name
 POSITIONAL_DEFAULTS = {'layout.make': {'name'}, 'reading.reader': {'path'}, 'samples.main': {'argv'}, 'cli.main': {'argv'}}
@@ -69,7 +70,7 @@ def test_imports_go_downwards(name):
   for node in itertools.chain.from_iterable(ast.walk(part) for part in tree(name).body if not is_command(part)):
     if isinstance(node, ast.ImportFrom) and node.module == 'ecgjax':
       imported |= {alias.name for alias in node.names}
-    elif isinstance(node, ast.ImportFrom) and node.module in ('ecgjax.io', 'ecgjax.serve'):
+    elif isinstance(node, ast.ImportFrom) and node.module in ('ecgjax.io', 'ecgjax.serve', 'ecgjax.archive'):
       imported |= {f'{node.module.removeprefix("ecgjax.")}.{alias.name}' for alias in node.names}
     elif isinstance(node, ast.ImportFrom) and (node.module or '').startswith('ecgjax.'):
       imported.add((node.module or '').removeprefix('ecgjax.'))

@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 
-from ecgjax import worker
+from ecgjax import pool, worker
 from ecgjax.cli import NOTICE
 from ecgjax.serve import desk
 
@@ -116,14 +116,14 @@ class Children:
   """Child processes that do a request each. Where one that had nothing to do was killed, which ends a pool of pebble, all start anew."""
 
   def __init__(self, jobs: int):
-    self.jobs, self.pool = jobs, worker.children(jobs)
+    self.jobs, self.pool = jobs, pool.children(jobs)
 
   def schedule(self, function, *, args, kwargs, timeout: float | None):
     """Has a child call `function(*args, **kwargs)`; returns a future that ends it when it is cancelled or after `timeout` s."""
     try:
       return self.pool.schedule(function, args=args, kwargs=kwargs, timeout=timeout)
     except RuntimeError:  # the pool is broken
-      self.pool = worker.children(self.jobs)
+      self.pool = pool.children(self.jobs)
       return self.pool.schedule(function, args=args, kwargs=kwargs, timeout=timeout)
 
   def __enter__(self):

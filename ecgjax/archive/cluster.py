@@ -1,0 +1,201 @@
+"""An archive read by Ray Data: tasks that open files and decode pages feed actors that read them, one for each device or core.
+
+Ray shares out the work, holds back what would not fit in memory, and starts anew what a lost machine had. The pages themselves are
+decoded and read in child processes of the tasks and actors (`pool`), so that none can take Ray's own with it.
+"""
+
+import collections
+import contextlib
+import functools
+import logging
+import math
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow
+from pyarrow import compute
+
+from ecgjax import pool, worker
+from ecgjax.archive import rows, sources, work
+
+TRIES = 3  # of what was lost with a process of Ray
+BLOCK_BYTES = 8 << 20  # Ray hands on so much at a time: about one picture
+READER_CPUS, OPENER_CPUS = 0.75, 0.25  # of Ray's reckoning: a core is shared by one reader and what feeds it
+READER_BYTES = 5 << 29  # of memory, Ray's reckoning
+OPENERS = 8  # readers on a core for each task that opens files: a page takes 20 times as long to read
+END = 'end'  # status of the row that says how many rows a part of a source has
+
+PAGE = pyarrow.schema([*rows.SCHEMA, ('unit', pyarrow.int64())])
+PICTURE = pyarrow.schema([*PAGE, ('height', pyarrow.int32()), ('width', pyarrow.int32()), ('px', pyarrow.large_binary())])
+
+
+class Unit(NamedTuple):
+  """What one task opens: part `part` of `parts` of a source."""
+
+  source: sources.Origin
+  part: int
+  parts: int
+
+
+class How(NamedTuple):
+  """How an archive is read."""
+
+  wanted: worker.Options
+  limit_s: float
+  column: str
+
+
+@functools.cache
+def _decoder():
+  return pool.children(1)
+
+
+def _opened(units, *, done: rows.Done, how: How):
+  """Opens parts of sources: a table of one row a page, with its px or the reason why there are none, and END after each part."""
+  for unit in units.to_pylist():
+    source, count = sources.Origin(unit['url'], unit['size_bytes'], unit['kind']), 0
+    wanted = lambda name, source=source: not done.file(source.url, name)
+    for member in sources.members(source, wanted=wanted, part=unit['part'], parts=unit['parts'], column=how.column):
+      for row in _pages(source, member, done, how.limit_s):
+        count += 1
+        yield _picture(row | {'unit': unit['unit']})
+    yield _picture({'unit': unit['unit'], 'status': END, 'pages': count})
+
+
+def _pages(source: sources.Origin, member: sources.Member, done: rows.Done, limit_s: float) -> Iterator[dict[str, Any]]:
+  if member.data is None:
+    yield rows.where(source.url, member.name, data=None) | rows.failed(member.reason)
+    return
+  number, pages = 0, 1
+  while number < pages or done.page(source.url, member.name, number + 1):
+    if not done.page(source.url, member.name, number + 1):
+      opened, lost = pool.answer(_decoder().schedule(work.opened, args=[member.data, number], timeout=limit_s), limit_s=limit_s)
+      pages = max(pages, opened.pages if opened else worker.counted(_decoder(), '', member.data, limit_s=limit_s))
+      row = rows.where(source.url, member.name, data=member.data, page=number + 1, pages=pages)
+      if opened is None or opened.image is None:
+        yield row | rows.failed(opened.reason if opened else lost)
+      else:
+        height, width = opened.image.shape[:2]
+        yield row | {'height': height, 'width': width, 'px': opened.image.tobytes()}
+    number += 1
+
+
+def _picture(row: dict[str, Any]) -> pyarrow.Table:
+  return pyarrow.Table.from_pylist([row], schema=PICTURE)
+
+
+class PageReader:
+  """An actor of Ray's: reads the pages that it is given in a child process of its own."""
+
+  def __init__(self, *, how: How, place: str, share: float):
+    shares = max(1, math.ceil(share * pool.cores() - 0.01))  # readers on this machine
+    self.how, self.pool = how, pool.children(1, place=place, shares=shares)
+
+  def __call__(self, pictures: pyarrow.Table) -> pyarrow.Table:
+    return pyarrow.Table.from_pylist([self._row(row) for row in pictures.to_pylist()], schema=PAGE)
+
+  def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+    px, height, width = (row.pop(name) for name in ('px', 'height', 'width'))
+    if px is None:
+      return row
+    image = np.frombuffer(px, np.uint8).reshape(height, width, 3)
+    job = self.pool.schedule(work.read, args=[image, self.how.wanted], timeout=self.how.limit_s)
+    read, lost = pool.answer(job, limit_s=self.how.limit_s)
+    return row | (rows.failed(lost) if lost else read)
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+  """Connects to the cluster that RAY_ADDRESS or a running Ray names, or starts Ray on this machine alone, until the context is left.
+
+  Raises:
+    ImportError: if Ray is not installed.
+  """
+  os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')  # or it tells its maker
+  os.environ.setdefault('RAY_BACKEND_LOG_LEVEL', 'fatal')  # what befalls pages is in their rows, what befalls Ray in its own logs
+  try:
+    import ray
+    import ray.data
+  except ImportError as error:
+    raise ImportError("archive needs ray: pip install 'ecgjax[scale]', or give --shard 0/1, which does without") from error
+  ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+  logging.getLogger('ray.data').setLevel('ERROR')
+  try:
+    yield
+  finally:
+    ray.shutdown()
+
+
+def readers(resources: Mapping[str, float], jobs: int | None) -> tuple[int, dict[str, Any]]:
+  """Returns how many readers there are and what each takes of a cluster: a device, or a core where there is none.
+
+  Args:
+    resources: of the cluster, as Ray names them: CPU, GPU, TPU.
+    jobs: readers, where a person says so.
+  """
+  device = next((name for name in ('GPU', 'TPU') if resources.get(name)), '')
+  count = jobs or int(resources.get(device) or resources['CPU'])
+  takes = {'num_gpus': 1} if device == 'GPU' else {'resources': {'TPU': 1}} if device == 'TPU' else {}
+  return count, {'num_cpus': READER_CPUS, 'memory': READER_BYTES, **takes}
+
+
+def read(units: list[Unit], done: Callable[[], rows.Done], how: How, *, jobs: int | None) -> Iterator[pyarrow.Table]:
+  """Reads the pages of an archive that have no row yet.
+
+  Args:
+    units: its parts.
+    done: says which pages have their rows; asked again before what was lost is tried again.
+    how: they are read.
+    jobs: readers; one for each device, or core where there is none, where it is None.
+
+  Yields:
+    Rows of `rows.SCHEMA` as they are there, in no order. What was lost with a process of Ray TRIES times has a row that says so.
+  """
+  left = dict(enumerate(units))
+  for _ in range(TRIES):
+    counts, ends = collections.Counter(), {}
+    for block in _blocks(left, done(), how, jobs):
+      for unit, status, pages in zip(*(block[name].to_pylist() for name in ('unit', 'status', 'pages')), strict=True):
+        if status == END:
+          ends[unit] = pages
+        else:
+          counts[unit] += 1
+      page_rows = block.filter(compute.field('status') != END).select(rows.SCHEMA.names)
+      if len(page_rows):
+        yield page_rows
+    left = {unit: what for unit, what in left.items() if ends.get(unit) != counts[unit]}
+    if not left:
+      return
+  already = done()
+  lost = {what.source.url for what in left.values()}
+  again = f'the process that opened it ended, {TRIES} times'
+  for url in sorted(url for url in lost if not already.page(url, '', 1)):
+    yield rows.table([rows.where(url, '', data=None) | rows.failed(again)])
+
+
+def _blocks(units: dict[int, Unit], done: rows.Done, how: How, jobs: int | None) -> Iterator[pyarrow.Table]:
+  import ray.data
+
+  context = ray.data.DataContext.get_current()
+  context.enable_progress_bars = False
+  context.target_max_block_size, context.max_errored_blocks = BLOCK_BYTES, -1  # what is lost is missed by `read`, and tried again
+  resources = ray.cluster_resources()
+  count, takes = readers(resources, jobs)
+  on_devices = takes.keys() & {'num_gpus', 'resources'}
+  openers = int(resources['CPU']) if on_devices else math.ceil(count / OPENERS)
+  listed = [what.source._asdict() | {'unit': unit, 'part': what.part, 'parts': what.parts} for unit, what in units.items()]
+  size = max(1, min(64, len(listed) // (16 * openers)))
+  blocks = [pyarrow.Table.from_pylist(listed[at : at + size]) for at in range(0, len(listed), size)]
+  opened: Any = _opened  # Ray's own types know tables of one kind alone
+  pages = (
+    ray.data.from_arrow(blocks)
+    .map_batches(opened, batch_size=None, batch_format='pyarrow', fn_kwargs={'done': done, 'how': how},
+                 num_cpus=OPENER_CPUS, compute=ray.data.TaskPoolStrategy(size=openers))
+    .map_batches(PageReader, batch_size=1, batch_format='pyarrow', **takes,
+                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
+                 fn_constructor_kwargs={'how': how, 'place': uuid.uuid4().hex, 'share': count / resources['CPU']})
+  )  # fmt: skip
+  yield from pages.iter_batches(batch_size=None, batch_format='pyarrow', prefetch_batches=0)

@@ -1,0 +1,85 @@
+"""What reading an archive will take, by a sample of its pages."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow
+
+from ecgjax import pool
+from ecgjax.archive import rows, sources
+from ecgjax.archive.cluster import How, Unit
+
+SAMPLE = 100  # files
+CONTAINERS = 20  # tars and Parquet files that are looked into
+
+
+class Chosen:
+  """Stands for `rows.Done`: all that was not chosen is done."""
+
+  def __init__(self, files: set[tuple[str, str]]):
+    self.files = files
+
+  def file(self, source: str, member: str) -> bool:
+    return (source, member) not in self.files
+
+  def page(self, source: str, member: str, page: int) -> bool:
+    return self.file(source, member)
+
+
+def spread(count: int, *, most: int) -> list[int]:
+  """Returns at most so many of the numbers below `count`, evenly spread."""
+  return sorted({int(at) for at in np.linspace(0, count - 1, min(count, most)).round()}) if count else []
+
+
+def chosen(found: list[sources.Origin], *, column: str) -> tuple[list[tuple[sources.Origin, str]], int]:
+  """Chooses a sample.
+
+  Args:
+    found: the archive.
+    column: of bytes in Parquet files.
+
+  Returns:
+    SAMPLE files or fewer, as source and member, spread over the archive, and how many there are: exactly, if no more than CONTAINERS of
+    the sources hold others, else as many a byte in all of them as in those that were looked into.
+  """
+  single = [(source, '') for source in found if source.kind == 'picture']
+  held = [source for source in found if source.kind != 'picture']
+  looked = [held[i] for i in spread(len(held), most=CONTAINERS)]
+  inside = [(source, name) for source in looked for name in sources.names(source, column=column)]
+  inner = math.ceil(len(inside) * sum(s.size_bytes for s in held) / max(1, sum(s.size_bytes for s in looked)))
+  total = len(single) + inner
+  singles = round(SAMPLE * len(single) / max(1, total))
+  return [many[i] for many, most in ((single, singles), (inside, SAMPLE - singles)) for i in spread(len(many), most=most)], total
+
+
+def told(found: list[sources.Origin], how: How, *, jobs: int, price: float | None, alone: Callable[..., Iterator[pyarrow.Table]]) -> int:
+  """Reads a sample and prints what the whole would take; writes nothing.
+
+  Args:
+    found: the archive.
+    how: it would be read.
+    jobs: processes that read the sample.
+    price: of a core for an hour.
+    alone: `command.alone`.
+
+  Returns:
+    0, or 3 if no page of the sample could be read.
+  """
+  sample, files = chosen(found, column=how.column)
+  units = [Unit(source, 0, 1) for source in dict.fromkeys(source for source, _ in sample)]
+  read = pyarrow.concat_tables(alone(units, Chosen({(source.url, name) for source, name in sample}), how, jobs=jobs))
+  pages = files * len(read) / len(sample)
+  status = {name: read['status'].to_pylist().count(name) for name in ('ok', 'review', 'fail')}
+  print(f'{files:,} files, about {pages:,.0f} pages; read for this: {len(read)} pages of {len(sample)} files, {status}')
+  seconds = np.array([s or 0.0 for s in read['read_s'].to_pylist()])
+  seconds = seconds[2 * jobs :] if len(seconds) > 4 * jobs else seconds  # a process compiles at its first pages
+  each = seconds * max(1.0, pool.cores() / jobs)
+  core_s, off_s = float(each.mean()), 2 * float(each.std()) / math.sqrt(len(each))
+  hours, size = pages * core_s / 3600, len(rows.packed(read)) / len(read)
+  here = f'{hours / pool.cores():,.1f} h on {pool.cores()} cores as these'
+  print(f'time: {core_s:.2f} +- {off_s:.2f} core-seconds a page, {hours:,.1f} core-hours, {here}')
+  print(f'rows: {size / 1000:.1f} kB a page, {pages * size / 1e9:,.2f} GB')
+  if price is not None:
+    print(f'cost: {hours * price:,.2f} at {price:g} a core-hour')
+  return 3 if status['fail'] == len(read) else 0
