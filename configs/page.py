@@ -26,6 +26,8 @@ def get_config(variant: str = '') -> ConfigDict:
   c.total_steps = 2 if debug else 40_000 if full else 2_000
   c.max_minutes = 0.0 if full or debug else 40.0  # 0: no limit
   c.batch_size = 16 if full else 2  # pages, over all devices
+  c.accumulate = 1  # parts of a batch that are learned from one after the other, for as much less memory
+  c.width_shards = 1  # a picture's columns cannot be shared out
 
   c.canvas = dict(size_px=128 if debug else 1024 if full else 768, views=1 if debug else 4)
   c.model = dict(

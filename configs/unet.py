@@ -26,6 +26,9 @@ def get_config(variant: str = '') -> ConfigDict:
   c.total_steps = 4 if debug else 100_000 if full else 350
   c.max_minutes = 0.0 if full or debug else 5.5  # 0: no limit
   c.batch_size = 2 if debug else 32 if full else 2  # pages, over all devices
+  c.accumulate = 1  # parts of a batch that are learned from one after the other, for as much less memory
+  c.width_shards = 1  # devices that share a page's columns, for strips that are too large for one
+  c.remat = False  # compute a block's inside anew for its gradient: less memory, a third more work
 
   c.strip = dict(layout='3x4+II', rate_hz=500, height_px=640, window_px=1024 if full else 64 if debug else 512)
   c.model = dict(

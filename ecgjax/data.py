@@ -39,6 +39,9 @@ class Example(NamedTuple):
   inks: jax.Array
 
 
+COLUMNS = Example._make((2, 1, 1, 2))  # which axis they are
+
+
 def order(size: int, *, batch_size: int, seed: int) -> Callable[[int], list[int]]:
   """Returns a pure function step -> `batch_size` indices below `size`, every epoch in an order of its own."""
 

@@ -1,4 +1,4 @@
-"""Where arrays live: one data axis over all devices of all hosts."""
+"""Where arrays live: pages shared out over all devices of all hosts, and, if asked for, the columns of a page over some of them."""
 
 import jax
 import numpy as np
@@ -6,21 +6,49 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 
-def data_mesh(*, batch_size: int) -> Mesh:
-  """Returns a one-axis mesh ('data',) over every device.
+def data_mesh(*, batch_size: int, accumulate: int = 1, width_shards: int = 1) -> Mesh:
+  """Arranges every device in rows of `width_shards`, which share pages; each row has its own pages.
+
+  Args:
+    batch_size: pages of an update.
+    accumulate: parts in which they are taken, one after the other.
+    width_shards: devices that share a page's columns: neighbours, of one host.
+
+  Returns:
+    A mesh of two axes, ('data', 'width').
 
   Raises:
     ValueError: if the devices cannot share the batch evenly.
   """
-  devices = jax.device_count()
-  if batch_size % devices:
-    raise ValueError(f'config.batch_size={batch_size} must be a multiple of the {devices} devices')
+  devices, here = jax.device_count(), jax.local_device_count()
+  if width_shards < 1 or here % width_shards:
+    raise ValueError(f'config.width_shards={width_shards} must divide the {here} devices of a host')
+  rows = devices // width_shards
+  if accumulate < 1 or batch_size % (rows * accumulate):
+    by = f'the {rows} devices' if width_shards == 1 else f'the {rows} rows of {width_shards} devices'
+    by += f' times config.accumulate={accumulate}' if accumulate != 1 else ''
+    raise ValueError(f'config.batch_size={batch_size} must be a multiple of {by}')
   # Auto, said aloud: from jax 0.11 on the default is Explicit, and a plain jitted step raises ShardingTypeError
-  return jax.make_mesh((devices,), ('data',), axis_types=(AxisType.Auto,))
+  return jax.make_mesh((rows, width_shards), ('data', 'width'), axis_types=(AxisType.Auto,) * 2)
+
+
+def spread(examples, mesh: Mesh, *, columns):
+  """Shares the columns of a batch of examples out over the mesh's axis 'width'; XLA exchanges what convolutions need at the seams.
+
+  Args:
+    examples: arrays of which the first axis is the batch, inside jit.
+    mesh: as from `data_mesh`.
+    columns: of the same structure: the axis of one example that its columns are.
+
+  Returns:
+    The same examples.
+  """
+  where = lambda axis: NamedSharding(mesh, P('data', *[None] * axis, 'width'))
+  return jax.tree.map(lambda x, axis: jax.lax.with_sharding_constraint(x, where(axis)), examples, columns)
 
 
 def split(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of a batch: its first axis over the devices."""
+  """Returns the sharding of a batch: its first axis over the rows of devices."""
   return NamedSharding(mesh, P('data'))
 
 

@@ -64,11 +64,12 @@ class UNet(nnx.Module):
     widths: channels per level; each level halves the resolution.
     cell: (rows, columns) px that one cell of the first level holds.
     dtype: of the computation; parameters and scores are float32.
+    remat: keep nothing of a block's inside for the gradient but compute it anew: less memory, a third more work.
     rngs: for the initial parameters.
   """
 
-  def __init__(self, *, widths: tuple[int, ...], cell: tuple[int, int], dtype: str, rngs: nnx.Rngs):
-    self.cell, self.dtype, self.levels = tuple(cell), jnp.dtype(dtype), len(widths)
+  def __init__(self, *, widths: tuple[int, ...], cell: tuple[int, int], dtype: str, remat: bool, rngs: nnx.Rngs):
+    self.cell, self.dtype, self.levels, self.remat = tuple(cell), jnp.dtype(dtype), len(widths), remat
     kw = {'dtype': self.dtype, 'rngs': rngs}
     area = cell[0] * cell[1]
     self.stem = nnx.Conv(CHANNELS * area, widths[0], (3, 3), **kw)
@@ -101,7 +102,7 @@ class UNet(nnx.Module):
         f'UNet: strips are {strips.shape[1:]}; {self.levels} levels of {self.cell} px cells need multiples of '
         f'{self.stride} and {CHANNELS} channels (config.strip.*, config.model.*)'
       )
-    x, _ = down_and_up(self, self.stem(to_depth(strips.astype(self.dtype), self.cell)))
+    x, _ = down_and_up(self, self.stem(to_depth(strips.astype(self.dtype), self.cell)), remat=self.remat)
     full = _to_space(self.head(x).astype(jnp.float32), self.cell)
     hidden = self.hide(jnp.concatenate([x.mean(1), x.max(1)], -1)).astype(jnp.float32)
     return Scores(full[..., :-1], full[..., -1], hidden.reshape(hidden.shape[0], width))
@@ -121,9 +122,9 @@ class Network(NamedTuple):
   stride: tuple[int, int]
 
 
-def network(*, widths, cell, dtype: str) -> Network:
+def network(*, widths, cell, dtype: str, remat: bool = False) -> Network:
   """Returns the trace network of these arguments; see UNet for their meaning."""
-  return pure(lambda key: UNet(widths=tuple(widths), cell=tuple(cell), dtype=dtype, rngs=nnx.Rngs(params=key)))
+  return pure(lambda key: UNet(widths=tuple(widths), cell=tuple(cell), dtype=dtype, remat=remat, rngs=nnx.Rngs(params=key)))
 
 
 def pure(build: Callable[[jax.Array], Any]) -> Network:
@@ -139,15 +140,16 @@ def pure(build: Callable[[jax.Array], Any]) -> Network:
   return Network(lambda key: nnx.to_pure_dict(nnx.state(build(key))), apply, shape.stride)
 
 
-def down_and_up(net, x):
-  """Returns the finest and the deepest level's features of an encoder-decoder with `down`, `exchange` and `up`."""
+def down_and_up(net, x, *, remat: bool = False):
+  """Returns the finest and the deepest level's features of an encoder-decoder with `down`, `exchange` and `up`; `remat` as in UNet."""
+  run = (lambda block, x: jax.checkpoint(lambda x: block(x))(x)) if remat else (lambda block, x: block(x))
   skips = []
   for level, block in enumerate(net.down):
-    x = block(_halve(x) if level else x)
+    x = run(block, _halve(x) if level else x)
     skips.append(x)
   deep = x = net.exchange(skips.pop())
   for block, skip in zip(reversed(net.up), reversed(skips), strict=True):
-    x = block(jnp.concatenate([_double(x), skip], -1))
+    x = run(block, jnp.concatenate([_double(x), skip], -1))
   return x, deep
 
 

@@ -18,6 +18,7 @@ class Task(NamedTuple):
     loss: (params, example) -> (what to minimise, name -> number to report).
     evals: name -> (params -> evaluators.Result).
     shape: config that the weights' header must hold, beside config.model, for the network to be of use.
+    columns: for each array of an example the axis of its columns, by which devices may share it; None if they cannot.
   """
 
   net: model.Network
@@ -26,6 +27,7 @@ class Task(NamedTuple):
   loss: Callable
   evals: dict[str, Callable]
   shape: dict[str, Any]
+  columns: Any = None
 
 
 def make(c) -> Task:
@@ -44,7 +46,7 @@ def trace(c) -> Task:
   """Reading rows from strips, of simulated or of built pages."""
   on = layout.make(c.strip.layout)
   frame = geometry.frame(on, rate_hz=c.strip.rate_hz, height_px=c.strip.height_px)
-  net = model.network(**c.model)
+  net = model.network(**c.model, remat=c.remat)
   look = {'layout': on, 'frame': frame, 'window_px': c.strip.window_px}
   if c.data.source == 'records':
     built = records.read(c.data.dir, split='train')
@@ -61,11 +63,13 @@ def trace(c) -> Task:
     return losses.trace_loss(net.apply(params, example.strips), example.rows_px, example.printed, example.inks, **c.loss)
 
   judges = {'trace_snr': lambda **options: evaluators.trace_snr(**options, apply=net.apply, page=on, frame=frame)}
-  return Task(net, stream, one, loss, _evals(c, judges), {'strip': c.strip.to_dict()})
+  return Task(net, stream, one, loss, _evals(c, judges), {'strip': c.strip.to_dict()}, data.COLUMNS)
 
 
 def page(c) -> Task:
-  """Finding the page in a picture, of simulated pages."""
+  """Finding the page in a picture, of simulated pages; its columns cannot be shared out."""
+  if c.width_shards != 1:
+    raise ValueError(f'config.width_shards={c.width_shards}: only strips (config.task=trace) can be shared out by their columns')
   on, names, net = layout.make(c.data.layout), variants.parse(c.data.variants), pagenet.network(**c.model)
   size_px = c.canvas.size_px
   stream, one = _simulated(

@@ -1,5 +1,6 @@
 """Trains a network: python -m ecgjax.train --config configs/unet.py [--workdir DIR] [--config.x=y]"""
 
+import functools
 import json
 import pathlib
 import signal
@@ -31,9 +32,9 @@ def every(step: int, period: int, last: int) -> bool:
 def train(c, workdir: pathlib.Path) -> update.State:
   """Runs the training that the config describes; returns the last state."""
   log.say(f'{c.note} {jax.device_count()} x {jax.devices()[0].device_kind}, workdir {workdir}')
-  devices = mesh.data_mesh(batch_size=c.batch_size)
+  devices = mesh.data_mesh(batch_size=c.batch_size, accumulate=c.accumulate, width_shards=c.width_shards)
   task, tx = tasks.make(c), update.optimiser(**c.optim)
-  draw = update.make_draw(task.one, devices=devices.size, together=c.data.together)
+  draw = update.make_draw(task.one, devices=devices.shape['data'], together=c.data.together, accumulate=c.accumulate)
 
   def init(key):
     params = task.net.init(key)
@@ -51,7 +52,8 @@ def train(c, workdir: pathlib.Path) -> update.State:
   first = int(state.step) + 1
   state = jax.device_put(state, mesh.copy(devices))
 
-  step = update.make_step(task.loss, tx, draw, ema_decay=c.ema_decay)
+  spread = functools.partial(mesh.spread, mesh=devices, columns=task.columns) if c.width_shards > 1 else lambda examples: examples
+  step = update.make_step(task.loss, tx, draw, ema_decay=c.ema_decay, accumulate=c.accumulate, spread=spread)
   step_fn = jax.jit(step, donate_argnums=0, out_shardings=mesh.copy(devices))
   return _loop(c, workdir, state, first, step_fn=step_fn, put=lambda b: mesh.put(b, devices), task=task)
 

@@ -44,23 +44,34 @@ def _matrices(params):
   return jax.tree_util.tree_map_with_path(matrix, params)
 
 
-def make_step(loss, tx, draw, *, ema_decay: float):
+def make_step(loss, tx, draw, *, ema_decay: float, accumulate: int = 1, spread=lambda examples: examples):
   """Returns the pure update (state, batch, key) -> (state, metrics).
 
   Args:
     loss: (params, example) -> (what to minimise, name -> number to report), of one example.
     tx: optimiser.
-    draw: (key, batch) -> examples with a leading batch axis.
+    draw: (key, batch, part) -> examples with a leading batch axis, as of `make_draw`.
     ema_decay: of the moving average of the parameters, reached after a ramp.
+    accumulate: parts of the batch that are drawn and learned from one after the other: memory for one of them is enough. The update is
+      that of all together.
+    spread: examples -> examples, where they shall lie; see `mesh.spread`.
   """
 
   def total(params, examples):
     losses, parts = jax.vmap(loss, (None, 0))(params, examples)
     return losses.mean(), jax.tree.map(jnp.mean, parts)
 
+  def learned(params, batch, key, part):
+    return jax.value_and_grad(total, has_aux=True)(params, spread(draw(key, batch, part)))
+
   def step(state: State, batch, key: jax.Array):
-    examples = draw(jax.random.fold_in(key, state.step), batch)
-    (mean, parts), grads = jax.value_and_grad(total, has_aux=True)(state.params, examples)
+    one = lambda part: learned(state.params, batch, jax.random.fold_in(key, state.step), part)
+    if accumulate == 1:
+      (mean, parts), grads = one(0)
+    else:
+      zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, 0))
+      sums, _ = jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, one(part)), None), zeros, jnp.arange(accumulate))
+      (mean, parts), grads = jax.tree.map(lambda x: x / accumulate, sums)
     updates, opt = tx.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
@@ -70,28 +81,30 @@ def make_step(loss, tx, draw, *, ema_decay: float):
   return step
 
 
-def make_draw(one, *, devices: int, together: int):
+def make_draw(one, *, devices: int, together: int, accumulate: int = 1):
   """Batches `one(key, item) -> example` over a batch that is split over the devices.
 
   Args:
     one: draws one example.
     devices: the batch axis is split over.
     together: examples a device draws at once. A CPU is faster with one after the other: XLA then keeps each in its cache.
+    accumulate: parts of the batch, of which one is drawn; an example does not depend on how many there are.
 
   Returns:
-    (key, batch) -> examples with a leading batch axis.
+    (key, batch, part) -> examples with a leading batch axis, those of part `part` from 0.
   """
 
   # not batch_size=1: that is a vmap of one, under which both sides of a condition are computed, so every damage on every page
   chunk = None if together == 1 else together
 
-  def draw(key: jax.Array, batch):
+  def draw(key: jax.Array, batch, part=0):
     size = len(next(iter(batch.values())))
     items = jax.random.split(key, size), batch
     mapped = lambda items: jax.lax.map(lambda item: one(*item), items, batch_size=chunk)
-    if devices == 1:
+    if devices == accumulate == 1:
       return mapped(items)
-    by_device = jax.tree.map(lambda x: x.reshape(devices, size // devices, *x.shape[1:]), items)
-    return jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), jax.vmap(mapped)(by_device))
+    each = size // devices // accumulate  # every device draws examples of its own, whatever the part
+    by_device = jax.tree.map(lambda x: x.reshape(devices, accumulate, each, *x.shape[1:])[:, part], items)
+    return jax.tree.map(lambda x: x.reshape(devices * each, *x.shape[2:]), jax.vmap(mapped)(by_device))
 
   return draw

@@ -49,6 +49,15 @@ def test_finer_columns_read_at_first_what_was_read_before_each_column_twice(appl
   assert_close(found, jax.tree.map(lambda a: a.repeat(2, axis=2 if a.ndim > 2 else 1), apply(params, strips)), atol=1e-4)
 
 
+def test_a_block_computed_anew_has_the_same_gradient_and_keeps_less(params, strips):
+  again = model.network(widths=(8, 8), cell=(4, 4), dtype='float32', remat=True)
+  total = lambda net: lambda p: sum((part**2).mean() for part in jax.tree.leaves(net.apply(p, strips)))
+  # what a gradient keeps is what the function that computes it holds
+  kept = lambda net: sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda p: jax.vjp(total(net), p)[1], params)))
+  assert kept(again) < 0.6 * kept(NET)
+  assert_close(jax.jit(jax.grad(total(again)))(params), jax.jit(jax.grad(total(NET)))(params), atol=1e-6)
+
+
 def test_bfloat16_computes_coarsely_but_keeps_parameters_and_scores_in_float32(apply, params, strips):
   net = model.network(widths=(8, 8), cell=(4, 4), dtype='bfloat16')
   found = jax.jit(net.apply)(params, strips)

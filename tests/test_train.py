@@ -158,32 +158,32 @@ def test_a_run_that_is_killed_twenty_times_ends_with_the_state_of_one_that_was_n
 
 
 ON_DEVICES = """
-import pathlib, runpy, sys
+import json, pathlib, runpy, sys
 from ml_collections import ConfigDict
 from ecgjax import train
 c = runpy.run_path('configs/unet.py')['get_config']('debug')
 c.batch_size, c.evals, c.total_steps = 8, ConfigDict(), 3
+for word in sys.argv[2:]:
+  c[word.split('=')[0]] = json.loads(word.split('=')[1])
 train.train(c, pathlib.Path(sys.argv[1]))
 """
 
 
 @pytest.mark.slow
-def test_eight_two_and_one_devices_give_the_same_losses(tmp_path):
-  losses = {}
-  for devices in (8, 2, 1):
-    workdir = tmp_path / str(devices)
-    process = subprocess.run(
-      [sys.executable, '-c', ON_DEVICES, str(workdir)], cwd=ROOT, env=environment(devices=devices), capture_output=True, text=True,
-      timeout=900,
-    )  # fmt: skip
+def test_however_pages_and_their_columns_are_shared_out_the_losses_are_the_same(tmp_path):
+  ways = [(1,), (2,), (8,), (8, 'width_shards=4'), (2, 'accumulate=4'), (8, 'width_shards=2', 'accumulate=2'), (1, 'remat=true')]
+  found = {}
+  for devices, *options in ways:
+    workdir = tmp_path / '-'.join([str(devices), *options])
+    script = [sys.executable, '-c', ON_DEVICES, str(workdir), *options]
+    process = subprocess.run(script, cwd=ROOT, env=environment(devices=devices), capture_output=True, text=True, timeout=900)
     assert process.returncode == 0, process.stderr
     assert f' {devices} x cpu' in process.stderr
-    losses[devices] = [line['loss'] for line in journal(workdir) if 'loss' in line]
-  print(losses)
-  assert len(losses[1]) == 3
-  # the sum over the batch is taken in another order
-  np.testing.assert_allclose(losses[8], losses[1], rtol=1e-5)
-  np.testing.assert_allclose(losses[2], losses[1], rtol=1e-5)
+    found[workdir.name] = [line['loss'] for line in journal(workdir) if 'loss' in line]
+  print(found)
+  assert len(found['1']) == 3
+  for way in found.values():  # sums are taken in another order
+    np.testing.assert_allclose(way, found['1'], rtol=1e-5)
 
 
 def sentence(process):
@@ -200,6 +200,8 @@ def sentence(process):
   [
     (('--config.totl_steps', '3'), 1, r'Did you mean "total_steps"'),
     (('--config.batch_size=3',), 2, r'config.batch_size=3 must be a multiple of the 2 devices'),
+    (('--config.accumulate=2',), 2, r'config.batch_size=2 must be a multiple of the 2 devices times config.accumulate=2'),
+    (('--config.width_shards=3',), 2, r'config.width_shards=3 must divide the 2 devices of a host'),
     (('--config.data.signals=/no/where.npy.xz',), 1, r'no pack /no/where.npy.xz'),
     (('--config.init_from=/no/where.safetensors',), 1, r'no weights file /no/where.safetensors'),
     pytest.param(('--config.strip.height_px=600',), 1, r'strips are .* need multiples of \(32, 32\)', marks=pytest.mark.slow),

@@ -58,7 +58,7 @@ def test_an_update_is_the_gradient_of_both_losses_and_the_average_follows():
     return losses.trace_loss(scores, example.rows_px, example.printed, example.inks, sigma_px=1.5, class_weight=0.5, signal_weight=0.0)
 
   seen = []
-  draw = lambda key, batch: (seen.append(key), example)[1]
+  draw = lambda key, batch, part: (seen.append(key), example)[1]
   step = update.make_step(loss, optax.sgd(0.01), draw, ema_decay=0.9)
   params = {'w': jnp.float32(0.3), 'v': jnp.arange(4.0)}
   state = update.State(jnp.int32(0), params, optax.sgd(0.01).init(params), params)
@@ -81,6 +81,30 @@ def test_examples_do_not_depend_on_how_many_are_drawn_at_once(devices, together)
   key = jax.random.key(5)
   judge = np.stack([one(k, {'pack': v}) for k, v in zip(jax.random.split(key, 8), batch['pack'], strict=True)])
   np.testing.assert_allclose(update.make_draw(one, devices=devices, together=together)(key, batch), judge, atol=1e-6)
+
+
+@pytest.mark.parametrize('devices', [1, 2])
+def test_a_batch_learned_from_in_parts_gives_the_update_of_the_whole(devices):
+  def loss(params, example):
+    error = (params['w'] @ example - 1) ** 2
+    return error, {'error': error}
+
+  one = lambda key, item: jax.random.normal(key, (3,)) + item['pack']
+  batch, params, tx = {'pack': jnp.arange(8.0)}, {'w': jnp.array([0.5, -0.2, 0.1])}, optax.sgd(0.1)
+  state = update.State(jnp.int32(3), params, tx.init(params), params)
+
+  def updated(accumulate):
+    draw = update.make_draw(one, devices=devices, together=1, accumulate=accumulate)
+    drawn = [draw(jax.random.key(0), batch, part) for part in range(accumulate)]
+    assert {len(part) for part in drawn} == {8 // accumulate}
+    step = update.make_step(loss, tx, draw, ema_decay=0.9, accumulate=accumulate)
+    return np.sort(np.concatenate(drawn), axis=0), jax.jit(step)(state, batch, jax.random.key(7))
+
+  whole, judge = updated(1)
+  for accumulate in (2, 4):
+    examples, found = updated(accumulate)
+    np.testing.assert_array_equal(examples, whole)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, judge)
 
 
 def test_damage_that_a_page_does_not_have_is_not_computed():
