@@ -7,6 +7,21 @@ import jax
 
 from ecgjax import data, evaluators, geometry, layout, log, losses, model, packs, pagenet, records, variants, views
 
+MANY = 10**9
+LIMITS = {  # of what a config says, by its name, the evals' by theirs; of lists, each of their numbers
+  'seed': (0, 2**31 - 1), 'total_steps': (1, MANY), 'max_minutes': (0, MANY), 'log_every': (1, MANY), 'eval_every': (1, MANY),
+  'ckpt_every': (1, MANY),
+  'batch_size': (1, 2**16), 'accumulate': (1, 2**16), 'width_shards': (1, 2**16), 'ema_decay': (0, 1),
+  'strip.rate_hz': (50, 2000), 'strip.height_px': (64, 2048), 'strip.window_px': (16, 2**16),
+  'canvas.size_px': (64, 4096), 'canvas.views': (1, 64), 'model.widths': (1, 2**14), 'model.cell': (1, 64),
+  'data.simulated_share': (0, 1), 'data.tall_share': (0, 1), 'data.strength': (0, 10), 'data.together': (1, 2**16),
+  'loss.sigma_px': (0.1, 100), 'loss.class_weight': (0, 1e3), 'loss.signal_weight': (0, 1e3), 'loss.on_weight': (0, 1e3),
+  'loss.turn_weight': (0, 1e3),
+  'optim.peak_lr': (0, 10), 'optim.warmup_steps': (0, MANY), 'optim.decay_steps': (0, MANY), 'optim.weight_decay': (0, 10),
+  'optim.clip_norm': (1e-6, 1e9), 'optim.muon_rms': (1e-6, 1e3), 'pages': (1, 1000),
+}  # fmt: skip
+DTYPES = ('float32', 'bfloat16')
+
 
 class Task(NamedTuple):
   """All that `train` needs to know of what is learned.
@@ -36,10 +51,34 @@ def make(c) -> Task:
   Raises:
     ValueError: for a config that does not say what to do.
   """
+  check(c)
   tasks = {'trace': trace, 'page': page}
   if c.task not in tasks:
     raise ValueError(f'config.task={c.task!r} must be one of {", ".join(tasks)}')
   return tasks[c.task](c)
+
+
+def check(c) -> None:
+  """Refuses a config that says what cannot be, before anything is compiled.
+
+  Raises:
+    ValueError: with the option and its limits, see LIMITS.
+  """
+  for name, value in _flat(c).items():
+    limits = LIMITS.get(name.split('.')[-1] if name.startswith('evals.') else name)
+    values = value if isinstance(value, tuple | list) else (value,)
+    if limits and not (values and all(limits[0] <= x <= limits[1] for x in values)):
+      raise ValueError(f'config.{name}={value} must be {limits[0]:g} to {limits[1]:g}')
+  if c.model.dtype not in DTYPES:
+    raise ValueError(f'config.model.dtype={c.model.dtype!r} must be one of {", ".join(DTYPES)}')
+  if len(c.model.get('cell', (1, 1))) != 2:
+    raise ValueError(f'config.model.cell={c.model.cell} must be two numbers, rows and columns')
+
+
+def _flat(c) -> dict[str, Any]:
+  inside = {name: _flat(value) for name, value in c.items() if hasattr(value, 'items')}
+  below = {f'{name}.{key}': value for name, part in inside.items() for key, value in part.items()}
+  return {name: value for name, value in c.items() if name not in inside} | below
 
 
 def trace(c) -> Task:

@@ -310,3 +310,38 @@ def test_wrong_usage_is_one_sentence(tmp_path, capsys):
   assert cli.main(['archive', str(tmp_path), str(tmp_path / 'out'), '--shard', '0/1', '--fs', '2']) == 2
   told = capsys.readouterr().err.splitlines()
   assert len(told) == 2 and '--shard 2/2' in told[0] and '--fs 50 to 10000' in told[1]
+
+
+def reading_pids():
+  """Process ids of all Ray workers that read or open pages, and of their children."""
+  told = subprocess.run(['ps', '-eo', 'pid=,ppid=,args='], capture_output=True, text=True).stdout.splitlines()
+  found = [(int(pid), int(parent), args) for pid, parent, args in (line.split(None, 2) for line in told)]
+  workers = {pid for pid, _, args in found if 'ray::' in args and ('PageReader' in args or '_opened' in args)}
+  return workers, {pid for pid, parent, args in found if parent in workers and 'spawn_main' in args}
+
+
+@pytest.mark.slow
+def test_with_ray_every_page_has_one_row_though_its_workers_and_their_children_are_killed(home, page, tmp_path):
+  picture = io.BytesIO()
+  Image.fromarray(page).save(picture, 'PNG')
+  for n in range(6):
+    (home / f'page-{n}.png').write_bytes(picture.getvalue())
+  tar(home / 'more.tar', [(f'{n}.png', picture.getvalue()) for n in range(4)])
+  (home / 'two.pdf').write_bytes(two_pages())
+  out = tmp_path / 'out'
+  run, killed = started(home, out, '--engine', 'jax', rows_each=1), 0
+  while run.poll() is None and killed < 4:
+    time.sleep(3)
+    if counted(out) > 2 * killed:  # between two kills something is read
+      for pids in reading_pids():
+        for pid in sorted(pids)[:1]:
+          os.kill(pid, signal.SIGKILL)
+      killed += 1
+  told, errors = run.communicate(timeout=500)
+  assert run.returncode == 0 and killed == 4, errors
+  found = {(os.path.basename(r['source']), r['member'], r['page']): r for r in parquet.read_table(out).to_pylist()}
+  assert len(found) == counted(out) == 9 + 6 + 4 + 2 and f'{counted(out)} pages' in told
+  good = [row for (name, _, _), row in found.items() if name.startswith(('page-', 'more'))]
+  read = [row for row in good if row['status'] == 'ok']
+  assert len(read) >= 6 and all('the process that read it ended' in row['reasons'][0] for row in good if row['status'] != 'ok')
+  assert len({tuple(row['leads_uv']['II']) for row in read}) == 1  # of one picture, whoever read it

@@ -1,24 +1,31 @@
 """Bytes that somebody damaged, or made up: every reader gives what it promises or says why not, and nothing else is raised.
 
-ECGJAX_FUZZ=10000 pytest tests/test_fuzz.py looks for so many examples of each kind, other ones each time.
+ECGJAX_FUZZ=10000 pytest tests/test_fuzz.py looks for so many examples of each kind, other ones each time; `fuzz.py` goes by coverage.
 """
 
+import functools
 import io
 import json
 import lzma
 import os
+import pathlib
+import runpy
+import tarfile
+import tempfile
 import urllib.parse
 
+import fuzz
 import httpx
 import jax
 import numpy as np
+import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save
+from pyarrow import parquet
 from test_pictures import BAD, FILES
 
-from ecgjax import checkpoint, folder, model, packs, submit
+from ecgjax import checkpoint, mesh, model, packs, pagenet, tasks, update
 from ecgjax.io import pictures
 from ecgjax.layout import LEADS
 
@@ -42,18 +49,17 @@ def damaged(data: bytes, changes) -> bytes:
 
 MAKE = FILES | {kind: make for kind, (make, _) in BAD.items() if 'bomb' not in kind and 'long' not in kind}
 SEEDS = {kind: make() for kind, make in MAKE.items()}
+OPTIONS = (
+  '-o', 'out', '--fs', '--jobs', '--gain', '--format', 'csv', 'edf,', '--shard', '1/2', '--corners=1,2', '--timeout', '--',
+  '0', '1e9', 'nan',
+)  # fmt: skip
 
 
 @pytest.mark.parametrize('kind', SEEDS)
 @some
 @given(changes=edits)
 def test_a_picture_is_read_or_refused(kind, changes):
-  try:
-    image = pictures.open_bytes(damaged(SEEDS[kind], changes)).read(0)
-  except pictures.Unreadable as error:
-    assert str(error)
-  else:
-    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and 0 not in image.shape
+  fuzz.picture(damaged(SEEDS[kind], changes))
 
 
 @some
@@ -63,41 +69,34 @@ def test_bytes_are_no_picture_or_one(data):
     pictures.open_bytes(data).read(0)
 
 
-def refused_or(read, path, data):
-  """What `read` makes of a file, or None where it refuses it with a sentence that names it."""
-  path.write_bytes(data)
-  try:
-    return read(path)
-  except ValueError as error:
-    assert str(error) and 'Traceback' not in str(error)
-    return None
-
-
-@pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-  path, config = tmp_path_factory.mktemp('weights') / 'w.safetensors', {'widths': (8, 8), 'cell': (4, 8), 'dtype': 'float32'}
+@functools.cache
+def small_weights() -> bytes:
+  config = {'widths': (8, 8), 'cell': (4, 8), 'dtype': 'float32'}
   shapes = jax.eval_shape(model.network(**config).init, jax.random.key(0))
-  checkpoint.save_weights(path, jax.tree.map(lambda a: np.zeros(a.shape, np.float32), shapes), meta={'model': config, 'strip': {}})
-  return path.read_bytes()
+  with tempfile.TemporaryDirectory() as out:
+    path = pathlib.Path(out) / 'w.safetensors'
+    checkpoint.save_weights(path, jax.tree.map(lambda a: np.zeros(a.shape, np.float32), shapes), meta={'model': config, 'strip': {}})
+    return path.read_bytes()
 
 
 @some
 @given(changes=edits, inside=st.booleans())
-def test_weights_are_loaded_or_refused(weights, tmp_path, changes, inside):
+def test_weights_are_loaded_or_refused(changes, inside):
+  weights = small_weights()
   head = 8 + int.from_bytes(weights[:8], 'little')  # its JSON says what the numbers are: damage there tells more
   data = weights[:8] + damaged(weights[8:head], changes) + weights[head:] if inside else damaged(weights, changes)
   if inside:
     data = (len(data) - 8 - len(weights[head:])).to_bytes(8, 'little') + data[8:]
-  found = refused_or(lambda path: checkpoint.load_network(path, model.network, part='strip'), tmp_path / 'w.safetensors', data)
-  assert found is None or set(found[2]) >= {'model', 'strip'}
+  fuzz.weights(data)
+
+
+SAID = json.dumps({'model': {'widths': [8, 8], 'cell': [4, 8], 'dtype': 'float32'}, 'strip': {}}).encode()
 
 
 @some
 @given(changes=edits)
-def test_what_weights_say_of_themselves_is_understood_or_refused(tmp_path, changes):
-  said = json.dumps({'model': {'widths': [8, 8], 'cell': [4, 8], 'dtype': 'float32'}, 'strip': {}})
-  data = save({'w': np.zeros(3, np.float32)}, {'meta': damaged(said.encode(), changes).decode(errors='replace')})
-  assert refused_or(lambda path: checkpoint.load_network(path, model.network, part='strip'), tmp_path / 'w', data) is None
+def test_what_weights_say_of_themselves_is_understood_or_refused(changes):
+  fuzz.said_of_weights(damaged(SAID, changes))
 
 
 def packed(records) -> bytes:
@@ -108,11 +107,9 @@ def packed(records) -> bytes:
 
 @some
 @given(changes=edits, inside=st.booleans())
-def test_a_pack_is_loaded_or_refused(tmp_path, changes, inside):
+def test_a_pack_is_loaded_or_refused(changes, inside):
   raw = packed(1)
-  data = lzma.compress(damaged(raw, changes)) if inside else damaged(lzma.compress(raw), changes)
-  pack = refused_or(packs.load_pack, tmp_path / 'p.npy.xz', data)
-  assert pack is None or (pack.dtype == np.int16 and pack.shape[1:] == (8, packs.SAMPLES))
+  fuzz.unpacked(damaged(raw, changes)) if inside else fuzz.pack(damaged(lzma.compress(raw), changes))
 
 
 TRAIN = b'id,fs,sig_len\n1,500,5000\n2,250,2500\n'
@@ -122,23 +119,103 @@ TEST = b'id,lead,fs,number_of_rows\n' + b''.join(b'7,%s,500,%d\n' % (lead.encode
 
 @some
 @given(changes=edits)
-def test_a_list_of_records_is_read_or_refused(tmp_path, changes):
-  found = refused_or(folder.read_train_csv, tmp_path / 'train.csv', damaged(TRAIN, changes))
-  assert found is None or all(fs > 0 and n > 0 for fs, n in found.values())
+def test_a_list_of_records_is_read_or_refused(changes):
+  fuzz.train_csv(damaged(TRAIN, changes))
 
 
 @some
 @given(changes=edits)
-def test_a_record_is_read_or_refused(tmp_path, changes):
-  found = refused_or(lambda path: folder.read_record_csv(path, fs=2), tmp_path / 'r.csv', damaged(RECORD, changes))
-  assert found is None or all(np.isfinite(mv).all() for mv in found.values())
+def test_a_record_is_read_or_refused(changes):
+  fuzz.record_csv(damaged(RECORD, changes))
 
 
 @some
 @given(changes=edits)
-def test_what_a_submission_wants_is_read_or_refused(tmp_path, changes):
-  found = refused_or(submit.read_test_csv, tmp_path / 'test.csv', damaged(TEST, changes))
-  assert found is None or all(fs > 0 and rows > 0 for wanted in found for fs, rows in wanted.leads.values())
+def test_what_a_submission_wants_is_read_or_refused(changes):
+  fuzz.test_csv(damaged(TEST, changes))
+
+
+def tarred(mode: str) -> bytes:
+  out = io.BytesIO()
+  with tarfile.open(fileobj=out, mode=mode) as tar:
+    for name in ('1.png', '1.json', 'a/2.png'):
+      info = tarfile.TarInfo(name)
+      info.size = 40
+      tar.addfile(info, io.BytesIO(bytes(40)))
+  return out.getvalue()
+
+
+def tabled() -> bytes:
+  out = io.BytesIO()
+  parquet.write_table(pyarrow.table({'image': [b'one', b'two', None], 'label': [1, 2, 3]}), out, row_group_size=2)
+  return out.getvalue()
+
+
+TARS, PARQUET = {mode: tarred(mode) for mode in ('w', 'w:gz', 'w:xz')}, tabled()
+
+
+@pytest.mark.parametrize('mode', TARS)
+@some
+@given(changes=edits)
+def test_the_members_of_a_tar_are_read_or_it_is_said_why_not(mode, changes):
+  fuzz.tar(damaged(TARS[mode], changes))
+
+
+@some
+@given(changes=edits)
+def test_the_rows_of_a_parquet_file_are_read_or_it_is_said_why_not(changes):
+  fuzz.parquet(damaged(PARQUET, changes))
+
+
+@some
+@given(first=st.sampled_from(['digitize', 'archive']), rest=st.lists(st.sampled_from(OPTIONS) | st.text(max_size=8), max_size=6))
+def test_a_command_line_is_understood_or_refused(first, rest):
+  fuzz.words('\0'.join([first, *rest]).encode(errors='replace'))
+
+
+def configs(variant):
+  root = pathlib.Path(__file__).resolve().parents[1] / 'configs'
+  return {name: runpy.run_path(str(root / f'{name}.py'))['get_config'](variant) for name in ('unet', 'page', 'finetune', 'unet_large')}
+
+
+SOUND = configs('debug')
+ARE_NUMBERS = lambda value: type(value) in (int, float) or (type(value) is tuple and type(value[0]) is int)
+NUMBERS = {name: [key for key, value in tasks._flat(c).items() if ARE_NUMBERS(value)] for name, c in SOUND.items()}
+whole = st.sampled_from([0, -1, 1, 2, 3, 7, 64, 10**9, 10**20, -(10**20)])
+real = st.floats() | st.sampled_from([0.0, 1.0, 0.5, 2.0, 1e-30])
+
+
+def test_every_number_of_every_config_has_its_limits_and_is_within():
+  for name, c in SOUND.items():
+    tasks.check(c)
+    assert {key.split('.')[-1] if key.startswith('evals.') else key for key in NUMBERS[name]} <= set(tasks.LIMITS), name
+
+
+@settings(some, max_examples=LONG or 200)
+@given(name=st.sampled_from(sorted(SOUND)), data=st.data())
+def test_a_config_trains_or_is_refused_by_the_name_of_its_option(name, data):
+  c = SOUND[name].copy_and_resolve_references()
+  option = data.draw(st.sampled_from(NUMBERS[name]))
+  old = tasks._flat(c)[option]
+  drawn = whole if isinstance(old, int) else real if isinstance(old, float) else st.lists(whole, max_size=4).map(tuple)
+  c.update_from_flattened_dict({option: data.draw(drawn)})
+  try:
+    tasks.check(c)
+    devices = mesh.data_mesh(batch_size=c.batch_size, accumulate=c.accumulate, width_shards=c.width_shards)
+    update.make_draw(lambda key, item: item, devices=devices.shape['data'], together=c.data.together, accumulate=c.accumulate)
+    tx, net = update.optimiser(**c.optim), _network(c)
+    jax.eval_shape(tx.init, jax.eval_shape(net.init, jax.random.key(c.seed)))
+  except ValueError as error:
+    assert str(error).startswith('config.') or 'config.' in str(error), error
+
+
+def _network(c):
+  return model.network(**c.model, remat=c.remat) if c.task == 'trace' else pagenet.network(**c.model)
+
+
+@pytest.mark.parametrize('path', sorted(fuzz.CORPUS.glob('*/*')), ids=lambda path: f'{path.parent.name}/{path.name}')
+def test_what_once_broke_a_reader_is_read_or_refused(path):
+  fuzz.READERS[path.parent.name](path.read_bytes())
 
 
 numbers = st.floats() | st.integers(-(10**9), 10**9) | st.sampled_from([0.0, 1.0, 500.0, -1.0, 1e300])
@@ -151,6 +228,7 @@ bodies = st.fixed_dictionaries({}, optional={
   'start_s': st.dictionaries(lead, numbers, max_size=3) | anything,
   'seconds': st.just(1.0) | anything, 'fs_hz': st.just(500.0) | anything,
 })  # fmt: skip
+SAVED = {'leads_mv': {'I': [0.1, None]}, 'start_s': {'I': 0.0}, 'seconds': 1.0, 'fs_hz': 500.0}
 saves = st.fixed_dictionaries({
   'format': st.sampled_from(['csv', 'wfdb', 'edf', 'parquet', 'dicom']) | st.text(max_size=5), 'name': st.text(max_size=200),
 })  # fmt: skip
