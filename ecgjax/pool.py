@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -69,6 +70,13 @@ def _claimed(name: str) -> bool:
   return True
 
 
+def _end_with(parent: int) -> None:
+  """Ends this process when its parent has ended: who would kill a task that hangs, or take its result?"""
+  while os.getppid() == parent:
+    time.sleep(1)
+  os._exit(1)
+
+
 def prepare(place: str, shares: int) -> None:
   """Gives a child process its share of cores and memory and the programs of earlier runs, before anything heavy is imported.
 
@@ -79,6 +87,7 @@ def prepare(place: str, shares: int) -> None:
   import resource
 
   keep_programs()
+  threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
   if hasattr(os, 'sched_setaffinity') and shares > 1:
     mine = next((i for i in range(shares) if _claimed(f'{place}-{i}')), 0)
     cores = sorted(os.sched_getaffinity(0))

@@ -131,9 +131,9 @@ def serve_requests(*, clients: int, requests: int, jobs: int) -> dict[str, float
 def archive_pages(*, pages: int, jobs: list[int], with_ray: bool) -> dict[str, float | str]:
   """Times `ecgjax archive` over clean pages by its readers: pages a second once all are at work, and how that grows with them."""
   from ecgjax import worker
-  from ecgjax.archive import cluster, command, rows, sources
+  from ecgjax.archive import cluster, command, sources, store
 
-  none, how = rows.Done(np.zeros(0, 'S16'), {}), cluster.How(worker.Options(), 300.0, '')
+  none, how = store.Done(np.zeros(0, 'S16'), {}), cluster.How(worker.Options(), 300.0, '')
   numbers: dict[str, float | str] = {}
   with tempfile.TemporaryDirectory() as folder:
     for n, mv in enumerate(simval.recordings('', count=pages)):

@@ -105,11 +105,11 @@ def test_csv(data: bytes) -> None:
 
 
 def _members(data: bytes, kind: str) -> None:
-  from ecgjax.archive import sources
+  from ecgjax.archive import members, sources
 
   path = pathlib.Path(scratch().name) / f'a.{kind}'
   path.write_bytes(data)
-  names = [member.name for member in sources.members(sources.Origin(str(path), len(data), kind), wanted=lambda _: True)]
+  names = [member.name for member in members.members(sources.Origin(str(path), len(data), kind), wanted=lambda _: True)]
   assert len(names) == len(set(names))  # or two rows would have one place
 
 

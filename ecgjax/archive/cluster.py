@@ -7,6 +7,7 @@ decoded and read in child processes of the tasks and actors (`pool`), so that no
 import collections
 import contextlib
 import functools
+import importlib.util
 import logging
 import math
 import os
@@ -16,16 +17,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow
-from pyarrow import compute
 
 from ecgjax import pool, worker
-from ecgjax.archive import rows, sources, work
+from ecgjax.archive import members, rows, sources, store, work
 
 TRIES = 3  # of what was lost with a process of Ray
 BLOCK_BYTES = 8 << 20  # Ray hands on so much at a time: about one picture
 READER_CPUS, OPENER_CPUS = 0.75, 0.25  # of Ray's reckoning: a core is shared by one reader and what feeds it
-READER_BYTES = 5 << 29  # of memory, Ray's reckoning
+READER_BYTES = 5 << 29  # of memory
 OPENERS = 8  # readers on a core for each task that opens files: a page takes 20 times as long to read
+PLUGINS = {'GPU': ('jax_cuda12_plugin', 'jax_cuda13_plugin', 'jax_rocm60_plugin', 'jax_rocm7_plugin'), 'TPU': ('libtpu',)}  # of JAX
+LOST = '(lost)'  # member that stands for those that may not have a row
+COUNTED = ('unit', 'status', 'member', 'page', 'pages')
 END = 'end'  # status of the row that says how many rows a part of a source has
 
 PAGE = pyarrow.schema([*rows.SCHEMA, ('unit', pyarrow.int64())])
@@ -53,27 +56,27 @@ def _decoder():
   return pool.children(1)
 
 
-def _opened(units, *, done: rows.Done, how: How):
+def _opened(units, *, done: store.Done, how: How):
   """Opens parts of sources: a table of one row a page, with its px or the reason why there are none, and END after each part."""
   for unit in units.to_pylist():
-    source, count = sources.Origin(unit['url'], unit['size_bytes'], unit['kind']), 0
+    source, count = sources.Origin(os.fsdecode(unit['url']), unit['size_bytes'], unit['kind']), 0
     wanted = lambda name, source=source: not done.file(source.url, name)
-    for member in sources.members(source, wanted=wanted, part=unit['part'], parts=unit['parts'], column=how.column):
+    for member in members.members(source, wanted=wanted, part=unit['part'], parts=unit['parts'], column=how.column):
       for row in _pages(source, member, done, how.limit_s):
         count += 1
         yield _picture(row | {'unit': unit['unit']})
     yield _picture({'unit': unit['unit'], 'status': END, 'pages': count})
 
 
-def _pages(source: sources.Origin, member: sources.Member, done: rows.Done, limit_s: float) -> Iterator[dict[str, Any]]:
+def _pages(source: sources.Origin, member: members.Member, done: store.Done, limit_s: float) -> Iterator[dict[str, Any]]:
   if member.data is None:
     yield rows.where(source.url, member.name, data=None) | rows.failed(member.reason)
     return
-  number, pages = 0, 1
-  while number < pages or done.page(source.url, member.name, number + 1):
+  number, pages = 0, 0
+  while not pages or number < pages:
     if not done.page(source.url, member.name, number + 1):
       opened, lost = pool.answer(_decoder().schedule(work.opened, args=[member.data, number], timeout=limit_s), limit_s=limit_s)
-      pages = max(pages, opened.pages if opened else worker.counted(_decoder(), '', member.data, limit_s=limit_s))
+      pages = max(pages, number + 1, opened.pages if opened else worker.counted(_decoder(), '', member.data, limit_s=limit_s))
       row = rows.where(source.url, member.name, data=member.data, page=number + 1, pages=pages)
       if opened is None or opened.image is None:
         yield row | rows.failed(opened.reason if opened else lost)
@@ -133,16 +136,18 @@ def readers(resources: Mapping[str, float], jobs: int | None) -> tuple[int, dict
   """Returns how many readers there are and what each takes of a cluster: a device, or a core where there is none.
 
   Args:
-    resources: of the cluster, as Ray names them: CPU, GPU, TPU.
-    jobs: readers, where a person says so.
+    resources: of the cluster, as Ray names them: CPU, memory (bytes), GPU, TPU.
+    jobs: readers, where a person says so; never more than devices.
   """
-  device = next((name for name in ('GPU', 'TPU') if resources.get(name)), '')
-  count = jobs or int(resources.get(device) or resources['CPU'])
+  able = lambda device: any(importlib.util.find_spec(name) for name in PLUGINS[device])
+  device = next((name for name in PLUGINS if resources.get(name) and able(name)), '')
+  fit = max(1, int(resources.get('memory', 0) // READER_BYTES))  # not asked of Ray: it waits for ever where no machine has so much
+  count = min(jobs or fit, int(resources[device])) if device else jobs or min(fit, int(resources.get('CPU', 1)))
   takes = {'num_gpus': 1} if device == 'GPU' else {'resources': {'TPU': 1}} if device == 'TPU' else {}
-  return count, {'num_cpus': READER_CPUS, 'memory': READER_BYTES, **takes}
+  return count, {'num_cpus': READER_CPUS * min(1.0, resources.get('CPU', 1) / count), **takes}
 
 
-def read(units: list[Unit], done: Callable[[], rows.Done], how: How, *, jobs: int | None) -> Iterator[pyarrow.Table]:
+def read(units: list[Unit], done: Callable[[], store.Done], how: How, *, jobs: int | None) -> Iterator[pyarrow.Table]:
   """Reads the pages of an archive that have no row yet.
 
   Args:
@@ -154,29 +159,39 @@ def read(units: list[Unit], done: Callable[[], rows.Done], how: How, *, jobs: in
   Yields:
     Rows of `rows.SCHEMA` as they are there, in no order. What was lost with a process of Ray TRIES times has a row that says so.
   """
-  left = dict(enumerate(units))
+  left, ended = dict(enumerate(units)), 0
   for _ in range(TRIES):
-    counts, ends = collections.Counter(), {}
+    seen, ends, whole = collections.defaultdict(set), {}, set()
     for block in _blocks(left, done(), how, jobs):
-      for unit, status, pages in zip(*(block[name].to_pylist() for name in ('unit', 'status', 'pages')), strict=True):
-        if status == END:
+      new = []  # a task that Ray began anew may hand on a page twice
+      for unit, status, name, page, pages in zip(*(block[c].to_pylist() for c in COUNTED), strict=True):
+        fresh = status != END and (name, page) not in seen[unit]
+        new.append(fresh)
+        if fresh:
+          seen[unit].add((name, page))
+        elif status == END:
           ends[unit] = pages
-        else:
-          counts[unit] += 1
-      page_rows = block.filter(compute.field('status') != END).select(rows.SCHEMA.names)
-      if len(page_rows):
-        yield page_rows
-    left = {unit: what for unit, what in left.items() if ends.get(unit) != counts[unit]}
+        if ends.get(unit) == len(seen[unit]):
+          whole.add(unit)
+          del seen[unit]  # or memory would grow with the archive
+      if any(new):
+        yield block.filter(pyarrow.array(new)).select(rows.SCHEMA.names)
+    ended += len(ends)
+    left = {unit: what for unit, what in left.items() if unit not in whole}
     if not left:
       return
+  if not ended:
+    raise ValueError("Ray's workers opened nothing: is ecgjax[scale] installed where they run? Ray's own logs say more")
   already = done()
   lost = {what.source.url for what in left.values()}
-  again = f'the process that opened it ended, {TRIES} times'
-  for url in sorted(url for url in lost if not already.page(url, '', 1)):
-    yield rows.table([rows.where(url, '', data=None) | rows.failed(again)])
+  for url in sorted(lost):
+    name = LOST if already.page(url, '', 1) else ''
+    if not already.page(url, name, 1):
+      told = f'it, or a part of it, was lost with a process of Ray, {TRIES} times'
+      yield rows.table([rows.where(url, name, data=None) | rows.failed(told)])
 
 
-def _blocks(units: dict[int, Unit], done: rows.Done, how: How, jobs: int | None) -> Iterator[pyarrow.Table]:
+def _blocks(units: dict[int, Unit], done: store.Done, how: How, jobs: int | None) -> Iterator[pyarrow.Table]:
   import ray.data
 
   context = ray.data.DataContext.get_current()
@@ -185,17 +200,22 @@ def _blocks(units: dict[int, Unit], done: rows.Done, how: How, jobs: int | None)
   resources = ray.cluster_resources()
   count, takes = readers(resources, jobs)
   on_devices = takes.keys() & {'num_gpus', 'resources'}
-  openers = int(resources['CPU']) if on_devices else math.ceil(count / OPENERS)
-  listed = [what.source._asdict() | {'unit': unit, 'part': what.part, 'parts': what.parts} for unit, what in units.items()]
-  size = max(1, min(64, len(listed) // (16 * openers)))
-  blocks = [pyarrow.Table.from_pylist(listed[at : at + size]) for at in range(0, len(listed), size)]
+  openers = int(resources.get('CPU', 1)) if on_devices else math.ceil(count / OPENERS)
+  size = max(1, min(64, len(units) // (16 * openers)))
+  numbers = list(units)
+  blocks = [pyarrow.Table.from_pylist([_listed(n, units[n]) for n in numbers[at : at + size]]) for at in range(0, len(numbers), size)]
   opened: Any = _opened  # Ray's own types know tables of one kind alone
   pages = (
     ray.data.from_arrow(blocks)
     .map_batches(opened, batch_size=None, batch_format='pyarrow', fn_kwargs={'done': done, 'how': how},
-                 num_cpus=OPENER_CPUS, compute=ray.data.TaskPoolStrategy(size=openers))
+                 num_cpus=OPENER_CPUS, max_retries=TRIES, compute=ray.data.TaskPoolStrategy(size=openers))
     .map_batches(PageReader, batch_size=1, batch_format='pyarrow', **takes,
-                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
-                 fn_constructor_kwargs={'how': how, 'place': uuid.uuid4().hex, 'share': count / resources['CPU']})
+                 max_task_retries=TRIES, compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
+                 fn_constructor_kwargs={'how': how, 'place': uuid.uuid4().hex, 'share': count / resources.get('CPU', 1)})
   )  # fmt: skip
   yield from pages.iter_batches(batch_size=None, batch_format='pyarrow', prefetch_batches=0)
+
+
+def _listed(number: int, unit: Unit) -> dict[str, Any]:
+  # Arrow's text is UTF-8, which names of files are not always
+  return unit.source._asdict() | {'url': os.fsencode(unit.source.url), 'unit': number, 'part': unit.part, 'parts': unit.parts}

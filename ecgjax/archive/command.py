@@ -3,6 +3,7 @@
 import argparse
 import collections
 import math
+import os
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import pyarrow
 
 from ecgjax import pool, worker
-from ecgjax.archive import cluster, estimate, rows, sources, work
+from ecgjax.archive import cluster, estimate, members, rows, sources, store, work
 from ecgjax.archive.cluster import How, Unit
 
 TOLD_S = 10.0  # between two lines that say how far it is
@@ -41,7 +42,7 @@ def shard(text: str) -> tuple[int, int]:
   return int(i), int(n)
 
 
-def alone(units: list[Unit], done: rows.Done, how: How, *, jobs: int) -> Iterator[pyarrow.Table]:
+def alone(units: list[Unit], done: store.Done, how: How, *, jobs: int) -> Iterator[pyarrow.Table]:
   """Reads the pages of an archive that have no row yet, in child processes of this one.
 
   Args:
@@ -53,14 +54,17 @@ def alone(units: list[Unit], done: rows.Done, how: How, *, jobs: int) -> Iterato
   Yields:
     Rows of `rows.SCHEMA` as they are there.
   """
-  members = ((unit.source.url, member) for unit in units for member in _members(unit, done, how.column))
+  files = ((unit.source.url, member) for unit in units for member in _members(unit, done, how.column))
   waiting: collections.deque[Due] = collections.deque()
   broken: list[Mapping] = []
+  more = True
 
   def take() -> tuple[Due, list] | None:
+    nonlocal more
     while not waiting:
-      url, member = next(members, ('', None))
+      url, member = next(files, ('', None)) if len(broken) < store.ROWS else ('', None)
       if member is None:
+        more = len(broken) >= store.ROWS
         return None
       if member.data is None:
         broken.append(rows.where(url, member.name, data=None) | rows.failed(member.reason))
@@ -74,25 +78,26 @@ def alone(units: list[Unit], done: rows.Done, how: How, *, jobs: int) -> Iterato
 
   with pool.children(jobs) as children:
     try:
-      for task, result, lost, _ in pool.answers(children, work.page, take, jobs=jobs, limit_s=how.limit_s):
-        pages = task.pages
-        if not pages:
-          pages = result[0] if result else max(task.number + 1, worker.counted(children, '', task.data, limit_s=how.limit_s))
-          others = (n for n in range(task.number + 1, pages) if not done.page(task.url, task.name, n + 1))
-          waiting.extend(task._replace(number=n, pages=pages) for n in others)
-        row = rows.where(task.url, task.name, data=task.data, page=task.number + 1, pages=pages)
-        yield rows.table([row | (result[1] if result else rows.failed(lost)), *broken])
+      while more:
+        for task, result, lost, _ in pool.answers(children, work.page, take, jobs=jobs, limit_s=how.limit_s):
+          pages = task.pages
+          if not pages:
+            pages = result[0] if result else max(task.number + 1, worker.counted(children, '', task.data, limit_s=how.limit_s))
+            others = (n for n in range(task.number + 1, pages) if not done.page(task.url, task.name, n + 1))
+            waiting.extend(task._replace(number=n, pages=pages) for n in others)
+          row = rows.where(task.url, task.name, data=task.data, page=task.number + 1, pages=pages)
+          yield rows.table([row | (result[1] if result else rows.failed(lost))])
+        yield rows.table(broken)
         broken.clear()
-      yield rows.table(broken)
     except BaseException:
       children.stop()
       raise
 
 
-def _members(unit: Unit, done: rows.Done, column: str) -> Iterator[sources.Member]:
+def _members(unit: Unit, done: store.Done, column: str) -> Iterator[members.Member]:
   url = unit.source.url
   wanted = lambda name: not done.file(url, name)
-  return sources.members(unit.source, wanted=wanted, part=unit.part, parts=unit.parts, column=column)
+  return members.members(unit.source, wanted=wanted, part=unit.part, parts=unit.parts, column=column)
 
 
 def parted(found: list[sources.Origin]) -> list[Unit]:
@@ -103,10 +108,13 @@ def parted(found: list[sources.Origin]) -> list[Unit]:
 
 def run(args: argparse.Namespace) -> int:
   """Does what `ecgjax archive` asks for; returns 0 if every page has its row, whatever it says."""
-  if not (args.timeout > 0 and 50 <= args.fs <= 10_000 and (args.jobs or 1) >= 1):
+  if not (args.timeout > 0 and 50 <= args.fs <= 10_000 and (args.jobs is None or args.jobs >= 1)):
     raise ValueError('--jobs must be 1 or more, --timeout above 0, --fs 50 to 10000')
   i, n = shard(args.shard) if args.shard else (0, 1)
-  wanted = worker.Options(fs=args.fs, speed_mm_s=args.speed, gain_mm_mv=args.gain, weights=args.weights, engine=args.engine)
+  if args.retry and n > 1:
+    raise ValueError('--retry takes away rows of all parts: give it once without --shard, or with --shard 0/1, while nothing else runs')
+  path = os.path.abspath(args.weights) if args.weights else None  # a worker of Ray may be elsewhere
+  wanted = worker.Options(fs=args.fs, speed_mm_s=args.speed, gain_mm_mv=args.gain, weights=path, engine=args.engine)
   how = How(wanted, args.timeout, args.column)
   with pool.children(1) as children:  # before anything is listed: that may take long
     if wrong := worker.checked(children, wanted):
@@ -115,37 +123,39 @@ def run(args: argparse.Namespace) -> int:
   found = list(sources.listed(args.inputs, but=args.output))
   if not found:
     raise ValueError(f'nothing to read in {", ".join(args.inputs)}: no pictures, tars or Parquet files')
-  signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job that must go writes what it has read
   if args.estimate:
     return estimate.told(found, how, jobs=args.jobs or pool.cores(), price=args.price, alone=alone)
   facts = {'fs_hz': args.fs, 'speed_mm_s': args.speed, 'gain_mm_mv': args.gain, 'weights_sha256': weights}
-  with rows.Store(args.output, facts, owner=f'{i}-of-{n}') as store:
+  with store.Store(args.output, facts, owner=f'{i}-of-{n}') as kept:
     if args.retry:
-      print(f'{store.forget(args.retry)} pages that were {args.retry} are read again', file=sys.stderr)
+      print(f'{kept.forget(args.retry)} pages that were {args.retry} are read again', file=sys.stderr)
+    stop = lambda: signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job that must go writes what it has read
     if args.shard:
+      stop()
       units = [Unit(source, i, n) for source in found]
-      _kept(lambda done: alone(units, done(), how, jobs=args.jobs or pool.cores()), store, found, parts=n)
+      _kept(lambda done: alone(units, done(), how, jobs=args.jobs or pool.cores()), kept, found, parts=n)
     else:
       with cluster.connected():
-        _kept(lambda done: cluster.read(parted(found), done, how, jobs=args.jobs), store, found, parts=1)
-  print(f'{_counted(store.counts)}: rows in {args.output}')
+        stop()  # Ray has put its own in place
+        _kept(lambda done: cluster.read(parted(found), done, how, jobs=args.jobs), kept, found, parts=1)
+  print(f'{_counted(kept.counts)}: rows in {args.output}')
   return 0
 
 
-def _kept(read: Callable, store: rows.Store, found: list[sources.Origin], *, parts: int) -> None:
+def _kept(read: Callable, kept: store.Store, found: list[sources.Origin], *, parts: int) -> None:
   """Keeps the rows that `read(done)` yields, and says on stderr how far it is with its share of `parts`."""
   start, size, before = time.monotonic(), sum(source.size_bytes for source in found), 0
 
-  def done() -> rows.Done:
+  def done() -> store.Done:
     nonlocal before
-    store.flush()
-    there, before = store.done()
+    kept.flush()
+    there, before = kept.done()
     return there
 
   pages, seen, told, first = 0, 0, start, start
   try:
     for table in read(done):
-      store.add(table)
+      kept.add(table)
       first = first if pages else time.monotonic()
       pages += len(table)
       seen += sum(count or 0 for count, page in zip(table['bytes'].to_pylist(), table['page'].to_pylist(), strict=True) if page == 1)
@@ -154,7 +164,7 @@ def _kept(read: Callable, store: rows.Store, found: list[sources.Origin], *, par
         share = min(1.0, seen / max(1.0, (size - before) / parts))
         left = f'{(1 / share - 1) * pages / pace / 60:.0f} min left' if pages > 1 else ''
         far = f'{pace:.2f} pages/s, {100 * share:.1f} % of what was to be read, {left}'
-        print(f'{_counted(store.counts)}; {far}', file=sys.stderr, flush=True)
+        print(f'{_counted(kept.counts)}; {far}', file=sys.stderr, flush=True)
   finally:
     print(f'{pages} pages read in {time.monotonic() - start:.0f} s', file=sys.stderr)
 

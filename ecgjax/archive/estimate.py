@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow
 
 from ecgjax import pool
-from ecgjax.archive import rows, sources
+from ecgjax.archive import members, rows, sources
 from ecgjax.archive.cluster import How, Unit
 
 SAMPLE = 100  # files
@@ -15,7 +15,7 @@ CONTAINERS = 20  # tars and Parquet files that are looked into
 
 
 class Chosen:
-  """Stands for `rows.Done`: all that was not chosen is done."""
+  """Stands for `store.Done`: all that was not chosen is done."""
 
   def __init__(self, files: set[tuple[str, str]]):
     self.files = files
@@ -46,8 +46,9 @@ def chosen(found: list[sources.Origin], *, column: str) -> tuple[list[tuple[sour
   single = [(source, '') for source in found if source.kind == 'picture']
   held = [source for source in found if source.kind != 'picture']
   looked = [held[i] for i in spread(len(held), most=CONTAINERS)]
-  inside = [(source, name) for source in looked for name in sources.names(source, column=column)]
-  inner = math.ceil(len(inside) * sum(s.size_bytes for s in held) / max(1, sum(s.size_bytes for s in looked)))
+  inside = [(source, name) for source in looked for name in members.names(source, column=column)]
+  weight = lambda many: sum(s.size_bytes for s in many) or len(many)  # not every store tells sizes
+  inner = math.ceil(len(inside) * weight(held) / max(1, weight(looked)))
   total = len(single) + inner
   singles = round(SAMPLE * len(single) / max(1, total))
   return [many[i] for many, most in ((single, singles), (inside, SAMPLE - singles)) for i in spread(len(many), most=most)], total
@@ -67,6 +68,8 @@ def told(found: list[sources.Origin], how: How, *, jobs: int, price: float | Non
     0, or 3 if no page of the sample could be read.
   """
   sample, files = chosen(found, column=how.column)
+  if not sample:
+    raise ValueError('no picture was found in the tars and Parquet files that were looked into')
   units = [Unit(source, 0, 1) for source in dict.fromkeys(source for source, _ in sample)]
   read = pyarrow.concat_tables(alone(units, Chosen({(source.url, name) for source, name in sample}), how, jobs=jobs))
   pages = files * len(read) / len(sample)

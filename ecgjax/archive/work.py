@@ -38,24 +38,30 @@ def read(image, wanted: worker.Options) -> dict[str, Any]:
     Columns of `rows.SCHEMA`: all but where the page is.
   """
   start, made = time.perf_counter(), {}
+  from ecgjax.archive import rows
+
   try:
     from ecgjax import __version__, reading
-    from ecgjax.archive import rows
 
     reader = reading.cached(wanted.weights or reading.WEIGHTS, engine=wanted.engine)
     made = {'ecgjax': __version__, 'weights_sha256': worker.checksum(wanted.weights), 'engine': reader.engine}
     found = reading.digitize(image, reader=reader, fs=wanted.fs, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=wanted.gain_mm_mv)
+    capped = {lead: std.clip(max=rows.MAX_STD_MV) for lead, std in found.std.items()}
     return made | {
       'status': found.status, 'reasons': list(found.warnings), 'quality': found.quality,
-      'leads_uv': rows.samples(found.leads), 'std_uv': rows.samples(found.std),
+      'leads_uv': rows.samples(found.leads), 'std_uv': rows.samples(capped),
       'fs_hz': found.fs, 'seconds': found.seconds, 'start_s': found.start_s,
       'layout': found.layout, 'speed_mm_s': found.speed_mm_s, 'gain_mm_mv': found.gain_mm_mv, 'read_s': time.perf_counter() - start,
     }  # fmt: skip
   except Exception as error:
-    return made | {'status': 'fail', 'reasons': [worker.told(error)], 'read_s': time.perf_counter() - start}
+    return made | {'status': 'fail', 'reasons': [rows.shown(worker.told(error))], 'read_s': time.perf_counter() - start}
 
 
 def page(data: bytes, number: int, wanted: worker.Options) -> tuple[int, dict[str, Any]]:
   """Returns how many pages a file's bytes hold, and of page `number`, from 0, what `read` says."""
   decoded = opened(data, number)
-  return decoded.pages, read(decoded.image, wanted) if decoded.image is not None else {'status': 'fail', 'reasons': [decoded.reason]}
+  if decoded.image is None:
+    from ecgjax.archive import rows
+
+    return decoded.pages, rows.failed(decoded.reason)
+  return decoded.pages, read(decoded.image, wanted)
