@@ -25,7 +25,8 @@ def parser() -> argparse.ArgumentParser:
     f'Serves a page on this machine, and the same as a JSON API (/api/openapi.json). {NOTICE}')))
   _archive(commands.add_parser('archive', help='an archive of any size to Parquet, one row a page', description=(
     'Reads every page of an archive, on one machine or a cluster of Ray, and writes one row a page. Run again, it reads what has no row '
-    f'yet. {NOTICE}'), epilog='Exit codes: 0 every page has its row (see its status), 2 wrong usage, 3 of --estimate none could be read, 130 interrupted.'))  # fmt: skip
+    f'yet. {NOTICE}'), epilog='Exit codes: 0 every page has '
+    'its row (see its status), 2 wrong usage, 3 none of the sample of --estimate could be read, 130 interrupted.'))  # fmt: skip
   commands.add_parser('doctor', help='check this installation', description='Prints versions, devices, engines, checksums and a self-test.')
   _export(commands.add_parser('export', help='write the trace network for other programs'))
   return whole
