@@ -208,9 +208,9 @@ def _blocks(units: dict[int, Unit], done: store.Done, how: How, jobs: int | None
   pages = (
     ray.data.from_arrow(blocks)
     .map_batches(opened, batch_size=None, batch_format='pyarrow', fn_kwargs={'done': done, 'how': how},
-                 num_cpus=OPENER_CPUS, max_retries=TRIES, compute=ray.data.TaskPoolStrategy(size=openers))
+                 num_cpus=OPENER_CPUS, compute=ray.data.TaskPoolStrategy(size=openers))
     .map_batches(PageReader, batch_size=1, batch_format='pyarrow', **takes,
-                 max_task_retries=TRIES, compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
+                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
                  fn_constructor_kwargs={'how': how, 'place': uuid.uuid4().hex, 'share': count / resources.get('CPU', 1)})
   )  # fmt: skip
   yield from pages.iter_batches(batch_size=None, batch_format='pyarrow', prefetch_batches=0)
