@@ -34,7 +34,7 @@ def train(c, workdir: pathlib.Path) -> update.State:
   log.say(f'{c.note} {jax.device_count()} x {jax.devices()[0].device_kind}, workdir {workdir}')
   devices = mesh.data_mesh(batch_size=c.batch_size, accumulate=c.accumulate, width_shards=c.width_shards)
   task, tx = tasks.make(c), update.optimiser(**c.optim)
-  draw = update.make_draw(task.one, devices=devices.shape['data'], together=c.data.together, accumulate=c.accumulate)
+  draw = update.make_draw(task.one, together=c.data.together, accumulate=c.accumulate, mesh=devices if devices.size > 1 else None)
 
   def init(key):
     params = task.net.init(key)

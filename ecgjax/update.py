@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from optax import contrib
 
 
@@ -81,14 +83,14 @@ def make_step(loss, tx, draw, *, ema_decay: float, accumulate: int = 1, spread=l
   return step
 
 
-def make_draw(one, *, devices: int, together: int, accumulate: int = 1):
+def make_draw(one, *, together: int, accumulate: int = 1, mesh: Mesh | None = None):
   """Batches `one(key, item) -> example` over a batch that is split over the devices.
 
   Args:
     one: draws one example.
-    devices: the batch axis is split over.
     together: examples a device draws at once. A CPU is faster with one after the other: XLA then keeps each in its cache.
     accumulate: parts of the batch, of which one is drawn; an example does not depend on how many there are.
+    mesh: whose rows of devices share the batch, each drawing its own; all is drawn by one where it is None.
 
   Returns:
     (key, batch, part) -> examples with a leading batch axis, those of part `part` from 0.
@@ -97,14 +99,15 @@ def make_draw(one, *, devices: int, together: int, accumulate: int = 1):
   # not batch_size=1: that is a vmap of one, under which both sides of a condition are computed, so every damage on every page
   chunk = None if together == 1 else together
 
+  def own(keys, batch, part):
+    mine = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:])[part], (keys, batch))
+    return jax.lax.map(lambda item: one(*item), mine, batch_size=chunk)
+
+  # nor vmap over the devices, for the same reason: each runs a program of its own, with its own conditions
+  rows = P('data')
+  shared = own if mesh is None else jax.shard_map(own, mesh=mesh, in_specs=(rows, rows, P()), out_specs=rows, check_vma=False)
+
   def draw(key: jax.Array, batch, part=0):
-    size = len(next(iter(batch.values())))
-    items = jax.random.split(key, size), batch
-    mapped = lambda items: jax.lax.map(lambda item: one(*item), items, batch_size=chunk)
-    if devices == accumulate == 1:
-      return mapped(items)
-    each = size // devices // accumulate  # every device draws examples of its own, whatever the part
-    by_device = jax.tree.map(lambda x: x.reshape(devices, accumulate, each, *x.shape[1:])[:, part], items)
-    return jax.tree.map(lambda x: x.reshape(devices * each, *x.shape[2:]), jax.vmap(mapped)(by_device))
+    return shared(jax.random.split(key, len(next(iter(batch.values())))), batch, jnp.int32(part))
 
   return draw

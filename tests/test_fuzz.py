@@ -201,8 +201,8 @@ def test_a_config_trains_or_is_refused_by_the_name_of_its_option(name, data):
   c.update_from_flattened_dict({option: data.draw(drawn)})
   try:
     tasks.check(c)
-    devices = mesh.data_mesh(batch_size=c.batch_size, accumulate=c.accumulate, width_shards=c.width_shards)
-    update.make_draw(lambda key, item: item, devices=devices.shape['data'], together=c.data.together, accumulate=c.accumulate)
+    mesh.data_mesh(batch_size=c.batch_size, accumulate=c.accumulate, width_shards=c.width_shards)
+    update.make_draw(lambda key, item: item, together=c.data.together, accumulate=c.accumulate)
     tx, net = update.optimiser(**c.optim), _network(c)
     jax.eval_shape(tx.init, jax.eval_shape(net.init, jax.random.key(c.seed)))
   except ValueError as error:

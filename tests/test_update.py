@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from ecgjax import data, losses, model, update
+from ecgjax import data, losses, mesh, model, update
 
 
 def test_the_learning_rate_warms_up_and_cools_down():
@@ -74,17 +74,16 @@ def test_an_update_is_the_gradient_of_both_losses_and_the_average_follows():
   )
 
 
-@pytest.mark.parametrize(('devices', 'together'), [(1, 1), (1, 4), (2, 2), (4, 1)])
-def test_examples_do_not_depend_on_how_many_are_drawn_at_once(devices, together):
+@pytest.mark.parametrize('together', [1, 2, 4])
+def test_examples_do_not_depend_on_how_many_are_drawn_at_once(together):
   one = lambda key, item: jax.random.normal(key, (3,)) + item['pack']
   batch = {'pack': jnp.arange(8.0)}
   key = jax.random.key(5)
   judge = np.stack([one(k, {'pack': v}) for k, v in zip(jax.random.split(key, 8), batch['pack'], strict=True)])
-  np.testing.assert_allclose(update.make_draw(one, devices=devices, together=together)(key, batch), judge, atol=1e-6)
+  np.testing.assert_allclose(update.make_draw(one, together=together)(key, batch), judge, atol=1e-6)
 
 
-@pytest.mark.parametrize('devices', [1, 2])
-def test_a_batch_learned_from_in_parts_gives_the_update_of_the_whole(devices):
+def test_a_batch_learned_from_in_parts_gives_the_update_of_the_whole():
   def loss(params, example):
     error = (params['w'] @ example - 1) ** 2
     return error, {'error': error}
@@ -94,7 +93,7 @@ def test_a_batch_learned_from_in_parts_gives_the_update_of_the_whole(devices):
   state = update.State(jnp.int32(3), params, tx.init(params), params)
 
   def updated(accumulate):
-    draw = update.make_draw(one, devices=devices, together=1, accumulate=accumulate)
+    draw = update.make_draw(one, together=1, accumulate=accumulate)
     drawn = [draw(jax.random.key(0), batch, part) for part in range(accumulate)]
     assert {len(part) for part in drawn} == {8 // accumulate}
     step = update.make_step(loss, tx, draw, ema_decay=0.9, accumulate=accumulate)
@@ -107,14 +106,15 @@ def test_a_batch_learned_from_in_parts_gives_the_update_of_the_whole(devices):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, judge)
 
 
-def test_damage_that_a_page_does_not_have_is_not_computed():
+@pytest.mark.parametrize('shared', [False, True])
+def test_damage_that_a_page_does_not_have_is_not_computed(shared):
   counted = []
 
   def one(key, item):
     worn = lambda x: (jax.debug.callback(lambda: counted.append(1)), x + 1)[1]
     return jax.lax.cond(item['strength'] > 0, worn, lambda x: x, item['strength'])
 
-  draw = update.make_draw(one, devices=1, together=1)
+  draw = update.make_draw(one, together=1, mesh=mesh.data_mesh(batch_size=4) if shared else None)
   drawn = jax.jit(draw)(jax.random.key(0), {'strength': jnp.array([0.0, 1.0, 0.0, 0.0])})
   jax.effects_barrier()
   assert drawn.tolist() == [0, 2, 0, 0] and len(counted) == 1
