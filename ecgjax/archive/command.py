@@ -162,9 +162,8 @@ def _kept(read: Callable, kept: store.Store, found: list[sources.Origin], *, par
       if (now := time.monotonic()) - told > TOLD_S and seen:
         told, pace = now, (pages - 1) / max(now - first, 1e-6)
         share = min(1.0, seen / max(1.0, (size - before) / parts))
-        left = f'{(1 / share - 1) * pages / pace / 60:.0f} min left' if pages > 1 else ''
-        far = f'{pace:.2f} pages/s, {100 * share:.1f} % of what was to be read, {left}'
-        print(f'{_counted(kept.counts)}; {far}', file=sys.stderr, flush=True)
+        left = f'; {pace:.2f} pages/s, {(1 / share - 1) * pages / pace / 60:.0f} min left' if pages > 1 else ''
+        print(f'{_counted(kept.counts)}; {100 * share:.1f} % of what was to be read{left}', file=sys.stderr, flush=True)
   finally:
     print(f'{pages} pages read in {time.monotonic() - start:.0f} s', file=sys.stderr)
 
