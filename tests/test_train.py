@@ -204,7 +204,7 @@ def sentence(process):
     (('--config.width_shards=3',), 2, r'config.width_shards=3 must divide the 2 devices of a host'),
     (('--config.data.signals=/no/where.npy.xz',), 1, r'no pack /no/where.npy.xz'),
     (('--config.init_from=/no/where.safetensors',), 1, r'no weights file /no/where.safetensors'),
-    pytest.param(('--config.strip.height_px=600',), 1, r'strips are .* need multiples of \(32, 32\)', marks=pytest.mark.slow),
+    pytest.param(('--config.strip.height_px=600',), 1, r'strips are .* need multiples of \(32, 64\)', marks=pytest.mark.slow),
   ],
 )
 def test_a_mistake_ends_with_one_sentence(tmp_path, options, devices, text):
