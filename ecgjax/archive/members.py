@@ -60,12 +60,18 @@ def members(source: Origin, *, wanted: Callable[[str], bool], part: int = 0, par
       return
     except Exception as failed:  # of a damaged container or a lost connection nearly anything
       error = failed
-      if not isinstance(failed, OSError) or isinstance(failed, LASTING):
+      if not _passing(failed):
         break
   of_part = source.kind != 'picture' and part > 0
   name = f'part {part} of {parts}' if of_part else ''
-  if (not of_part or isinstance(error, OSError)) and left(name):
+  if (not of_part or (error is not None and _passing(error))) and left(name):
     yield Member(name, None, _told(error) + (', or not all of it' if given else ''))
+
+
+def _passing(error: Exception) -> bool:
+  """Whether it is an error of a disk or a connection, which may pass; for damaged bytes Arrow raises an OSError without a number."""
+  numbered = isinstance(error, OSError) and error.errno is not None
+  return (numbered or isinstance(error, ConnectionError | TimeoutError)) and not isinstance(error, LASTING)
 
 
 def names(source: Origin, *, column: str) -> list[str]:
