@@ -63,11 +63,9 @@ def make_step(loss, tx, draw, *, ema_decay: float, accumulate: int = 1, spread=l
     losses, parts = jax.vmap(loss, (None, 0))(params, examples)
     return losses.mean(), jax.tree.map(jnp.mean, parts)
 
-  def learned(params, batch, key, part):
-    return jax.value_and_grad(total, has_aux=True)(params, spread(draw(key, batch, part)))
-
   def step(state: State, batch, key: jax.Array):
-    one = lambda part: learned(state.params, batch, jax.random.fold_in(key, state.step), part)
+    key = jax.random.fold_in(key, state.step)
+    one = lambda part: jax.value_and_grad(total, has_aux=True)(state.params, spread(draw(key, batch, part)))
     if accumulate == 1:
       (mean, parts), grads = one(0)
     else:

@@ -131,7 +131,7 @@ def serve_requests(*, clients: int, requests: int, jobs: int) -> dict[str, float
 def archive_pages(*, pages: int, jobs: list[int], with_ray: bool) -> dict[str, float | str]:
   """Times `ecgjax archive` over clean pages by its readers: pages a second once all are at work, and how that grows with them."""
   from ecgjax import worker
-  from ecgjax.archive import cluster, command, sources, store
+  from ecgjax.archive import alone, cluster, command, sources, store
 
   none, how = store.Done(np.zeros(0, 'S16'), {}), cluster.How(worker.Options(), 300.0, '')
   numbers: dict[str, float | str] = {}
@@ -144,7 +144,7 @@ def archive_pages(*, pages: int, jobs: list[int], with_ray: bool) -> dict[str, f
         with cluster.connected():
           rate = _rate(cluster.read(units, lambda: none, how, jobs=count), skip=2 * count)
       else:
-        rate = _rate(command.alone(units, none, how, jobs=count), skip=2 * count)
+        rate = _rate(alone.read(units, none, how, jobs=count), skip=2 * count)
       name = f'{"Ray" if ray else "alone"}, {count} readers'
       numbers[f'{name} pages/s'] = rate
       first = numbers[f'{name.split(",")[0]}, {jobs[0]} readers pages/s']

@@ -21,7 +21,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from ecgjax import cli, layout, worker
-from ecgjax.archive import cluster, command, estimate, members, rows, sources, store, work
+from ecgjax.archive import alone, cluster, command, estimate, members, rows, sources, store, work
 
 NONE = store.Done(np.zeros(0, 'S16'), {})
 HOW = cluster.How(worker.Options(engine='jax'), 60.0, '')
@@ -210,7 +210,7 @@ def test_samples_are_kept_to_a_microvolt_and_absent_ones_absent(tmp_path):
 
 def read_alone(home, out, done=NONE):
   units = [cluster.Unit(source, 0, 1) for source in sources.listed([str(home)], but=str(out))]
-  return pyarrow.concat_tables(command.alone(units, done, HOW, jobs=1)).to_pylist()
+  return pyarrow.concat_tables(alone.read(units, done, HOW, jobs=1)).to_pylist()
 
 
 def test_every_page_has_one_row_with_the_reason_why_it_could_not_be_read(home, tmp_path):
@@ -322,7 +322,7 @@ def test_names_that_are_no_text_are_written_out_and_found_again(tmp_path):
   (row,) = [r for r in read_alone(home, out) if not r['member']]
   assert row['source'].endswith(r'\udcff \udce4.png')
   with store.Store(str(out), {}) as kept:
-    for table in command.alone([cluster.Unit(s, 0, 1) for s in sources.listed([str(home)], but=str(out))], NONE, HOW, jobs=1):
+    for table in alone.read([cluster.Unit(s, 0, 1) for s in sources.listed([str(home)], but=str(out))], NONE, HOW, jobs=1):
       kept.add(table)
     kept.flush()
     done, _ = kept.done()

@@ -51,6 +51,12 @@ class How(NamedTuple):
   column: str
 
 
+def undone(unit: Unit, done: store.Known, column: str) -> Iterator[members.Member]:
+  """Yields the members of a part of a source of which not every page has its row; `column` as in `members.members`."""
+  wanted = lambda name: not done.file(unit.source.url, name)
+  return members.members(unit.source, wanted=wanted, part=unit.part, parts=unit.parts, column=column)
+
+
 @functools.cache
 def _decoder():
   return pool.children(1)
@@ -60,8 +66,7 @@ def _opened(units, *, done: store.Done, how: How):
   """Opens parts of sources: a table of one row a page, with its px or the reason why there are none, and END after each part."""
   for unit in units.to_pylist():
     source, count = sources.Origin(os.fsdecode(unit['url']), unit['size_bytes'], unit['kind']), 0
-    wanted = lambda name, source=source: not done.file(source.url, name)
-    for member in members.members(source, wanted=wanted, part=unit['part'], parts=unit['parts'], column=how.column):
+    for member in undone(Unit(source, unit['part'], unit['parts']), done, how.column):
       for row in _pages(source, member, done, how.limit_s):
         count += 1
         yield _picture(row | {'unit': unit['unit']})

@@ -7,27 +7,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
-
-import pyarrow
+from collections.abc import Callable
 
 from ecgjax import pool, worker
-from ecgjax.archive import cluster, estimate, members, rows, sources, store, work
+from ecgjax.archive import alone, cluster, estimate, sources, store
 from ecgjax.archive.cluster import How, Unit
 
 TOLD_S = 10.0  # between two lines that say how far it is
 PARTS = 16  # that an archive has at least where its sources can be parted, so that a cluster opens them side by side
-
-
-class Due(NamedTuple):
-  """A page, from 0, of a file in memory; `pages` is 0 for the first of a file to be read, whose answer says how many there are."""
-
-  url: str
-  name: str
-  data: bytes
-  number: int
-  pages: int
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -40,64 +27,6 @@ def shard(text: str) -> tuple[int, int]:
   if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
     raise ValueError(f'--shard {text}: write i/n with i from 0 to n - 1, as 0/8')
   return int(i), int(n)
-
-
-def alone(units: list[Unit], done: store.Done, how: How, *, jobs: int) -> Iterator[pyarrow.Table]:
-  """Reads the pages of an archive that have no row yet, in child processes of this one.
-
-  Args:
-    units: its parts.
-    done: which pages have their rows.
-    how: they are read.
-    jobs: child processes.
-
-  Yields:
-    Rows of `rows.SCHEMA` as they are there.
-  """
-  files = ((unit.source.url, member) for unit in units for member in _members(unit, done, how.column))
-  waiting: collections.deque[Due] = collections.deque()
-  broken: list[Mapping] = []
-  more = True
-
-  def take() -> tuple[Due, list] | None:
-    nonlocal more
-    while not waiting:
-      url, member = next(files, ('', None)) if len(broken) < store.ROWS else ('', None)
-      if member is None:
-        more = len(broken) >= store.ROWS
-        return None
-      if member.data is None:
-        broken.append(rows.where(url, member.name, data=None) | rows.failed(member.reason))
-        continue
-      first = 0
-      while done.page(url, member.name, first + 1):
-        first += 1
-      waiting.append(Due(url, member.name, member.data, first, 0))
-    task = waiting.popleft()
-    return task, [task.data, task.number, how.wanted]
-
-  with pool.children(jobs) as children:
-    try:
-      while more:
-        for task, result, lost, _ in pool.answers(children, work.page, take, jobs=jobs, limit_s=how.limit_s):
-          pages = task.pages
-          if not pages:
-            pages = result[0] if result else max(task.number + 1, worker.counted(children, '', task.data, limit_s=how.limit_s))
-            others = (n for n in range(task.number + 1, pages) if not done.page(task.url, task.name, n + 1))
-            waiting.extend(task._replace(number=n, pages=pages) for n in others)
-          row = rows.where(task.url, task.name, data=task.data, page=task.number + 1, pages=pages)
-          yield rows.table([row | (result[1] if result else rows.failed(lost))])
-        yield rows.table(broken)
-        broken.clear()
-    except BaseException:
-      children.stop()
-      raise
-
-
-def _members(unit: Unit, done: store.Done, column: str) -> Iterator[members.Member]:
-  url = unit.source.url
-  wanted = lambda name: not done.file(url, name)
-  return members.members(unit.source, wanted=wanted, part=unit.part, parts=unit.parts, column=column)
 
 
 def parted(found: list[sources.Origin]) -> list[Unit]:
@@ -124,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
   if not found:
     raise ValueError(f'nothing to read in {", ".join(args.inputs)}: no pictures, tars or Parquet files')
   if args.estimate:
-    return estimate.told(found, how, jobs=args.jobs or pool.cores(), price=args.price, alone=alone)
+    return estimate.told(found, how, jobs=args.jobs or pool.cores(), price=args.price)
   facts = {'fs_hz': args.fs, 'speed_mm_s': args.speed, 'gain_mm_mv': args.gain, 'weights_sha256': weights}
   with store.Store(args.output, facts, owner=f'{i}-of-{n}') as kept:
     if args.retry:
@@ -133,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.shard:
       stop()
       units = [Unit(source, i, n) for source in found]
-      _kept(lambda done: alone(units, done(), how, jobs=args.jobs or pool.cores()), kept, found, parts=n)
+      _kept(lambda done: alone.read(units, done(), how, jobs=args.jobs or pool.cores()), kept, found, parts=n)
     else:
       with cluster.connected():
         stop()  # Ray has put its own in place

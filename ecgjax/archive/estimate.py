@@ -1,13 +1,12 @@
 """What reading an archive will take, by a sample of its pages."""
 
 import math
-from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow
 
 from ecgjax import pool
-from ecgjax.archive import members, rows, sources
+from ecgjax.archive import alone, members, rows, sources
 from ecgjax.archive.cluster import How, Unit
 
 SAMPLE = 100  # files
@@ -54,7 +53,7 @@ def chosen(found: list[sources.Origin], *, column: str) -> tuple[list[tuple[sour
   return [many[i] for many, most in ((single, singles), (inside, SAMPLE - singles)) for i in spread(len(many), most=most)], total
 
 
-def told(found: list[sources.Origin], how: How, *, jobs: int, price: float | None, alone: Callable[..., Iterator[pyarrow.Table]]) -> int:
+def told(found: list[sources.Origin], how: How, *, jobs: int, price: float | None) -> int:
   """Reads a sample and prints what the whole would take; writes nothing.
 
   Args:
@@ -62,7 +61,6 @@ def told(found: list[sources.Origin], how: How, *, jobs: int, price: float | Non
     how: it would be read.
     jobs: processes that read the sample.
     price: of a core for an hour.
-    alone: `command.alone`.
 
   Returns:
     0, or 3 if no page of the sample could be read.
@@ -71,7 +69,7 @@ def told(found: list[sources.Origin], how: How, *, jobs: int, price: float | Non
   if not sample:
     raise ValueError('no picture was found in the tars and Parquet files that were looked into')
   units = [Unit(source, 0, 1) for source in dict.fromkeys(source for source, _ in sample)]
-  read = pyarrow.concat_tables(alone(units, Chosen({(source.url, name) for source, name in sample}), how, jobs=jobs))
+  read = pyarrow.concat_tables(alone.read(units, Chosen({(source.url, name) for source, name in sample}), how, jobs=jobs))
   pages = files * len(read) / len(sample)
   status = {name: read['status'].to_pylist().count(name) for name in ('ok', 'review', 'fail')}
   print(f'{files:,} files, about {pages:,.0f} pages; read for this: {len(read)} pages of {len(sample)} files, {status}')

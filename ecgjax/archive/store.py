@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow
@@ -30,6 +30,13 @@ ROWS, FLUSH_S = 1000, 60.0  # a file is written when one of them is reached
 def _name(source: str, member: str) -> bytes:
   digest = hashlib.blake2b(shown(f'{source}\0{member}').encode(), digest_size=16).digest()
   return digest.rstrip(b'\0')  # as NumPy has it
+
+
+class Known(Protocol):
+  """Says which files and pages are not to be read: `Done`, or those that a sample leaves out."""
+
+  def file(self, source: str, member: str) -> bool: ...
+  def page(self, source: str, member: str, page: int) -> bool: ...
 
 
 class Done:

@@ -1,0 +1,73 @@
+"""An archive read without Ray, by child processes of this one."""
+
+import collections
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import pyarrow
+
+from ecgjax import pool, worker
+from ecgjax.archive import rows, store, work
+from ecgjax.archive.cluster import How, Unit, undone
+
+
+class Due(NamedTuple):
+  """A page, from 0, of a file in memory; `pages` is 0 for the first of a file to be read, whose answer says how many there are."""
+
+  url: str
+  name: str
+  data: bytes
+  number: int
+  pages: int
+
+
+def read(units: list[Unit], done: store.Known, how: How, *, jobs: int) -> Iterator[pyarrow.Table]:
+  """Reads the pages of an archive that have no row yet, in child processes of this one.
+
+  Args:
+    units: its parts.
+    done: which pages have their rows.
+    how: they are read.
+    jobs: child processes.
+
+  Yields:
+    Rows of `rows.SCHEMA` as they are there.
+  """
+  files = ((unit.source.url, member) for unit in units for member in undone(unit, done, how.column))
+  waiting: collections.deque[Due] = collections.deque()
+  broken: list[Mapping] = []
+  more = True
+
+  def take() -> tuple[Due, list] | None:
+    nonlocal more
+    while not waiting:
+      url, member = next(files, ('', None)) if len(broken) < store.ROWS else ('', None)
+      if member is None:
+        more = len(broken) >= store.ROWS
+        return None
+      if member.data is None:
+        broken.append(rows.where(url, member.name, data=None) | rows.failed(member.reason))
+        continue
+      first = 0
+      while done.page(url, member.name, first + 1):
+        first += 1
+      waiting.append(Due(url, member.name, member.data, first, 0))
+    task = waiting.popleft()
+    return task, [task.data, task.number, how.wanted]
+
+  with pool.children(jobs) as children:
+    try:
+      while more:
+        for task, result, lost, _ in pool.answers(children, work.page, take, jobs=jobs, limit_s=how.limit_s):
+          pages = task.pages
+          if not pages:
+            pages = result[0] if result else max(task.number + 1, worker.counted(children, '', task.data, limit_s=how.limit_s))
+            others = (n for n in range(task.number + 1, pages) if not done.page(task.url, task.name, n + 1))
+            waiting.extend(task._replace(number=n, pages=pages) for n in others)
+          row = rows.where(task.url, task.name, data=task.data, page=task.number + 1, pages=pages)
+          yield rows.table([row | (result[1] if result else rows.failed(lost))])
+        yield rows.table(broken)
+        broken.clear()
+    except BaseException:
+      children.stop()
+      raise
