@@ -61,6 +61,16 @@ def listed(inputs: list[str], out: pathlib.Path, *, recursive: bool) -> list[Fil
   return files
 
 
+def check_how(args: argparse.Namespace) -> None:
+  """Refuses limits and rates that no command reads pages with.
+
+  Raises:
+    ValueError: for --timeout or --fs.
+  """
+  if not (args.timeout > 0 and 50 <= args.fs <= 10_000):
+    raise ValueError('--timeout must be above 0, --fs 50 to 10000')
+
+
 def options(args: argparse.Namespace) -> worker.Options:
   """Returns what the command line says of how pages are read.
 
@@ -70,8 +80,9 @@ def options(args: argparse.Namespace) -> worker.Options:
   formats = tuple(args.format.split(','))
   if unknown := [name for name in formats if name not in FORMATS]:
     raise ValueError(f'--format {unknown[0]} is not one of {", ".join(FORMATS)}')
-  if not (1 <= args.jobs <= 256 and args.timeout > 0 and 50 <= args.fs <= 10_000):
-    raise ValueError('--jobs must be 1 to 256, --timeout above 0, --fs 50 to 10000')
+  if not 1 <= args.jobs <= 256:
+    raise ValueError('--jobs must be 1 to 256')
+  check_how(args)
   corners = None
   if args.corners:
     try:

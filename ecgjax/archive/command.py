@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from ecgjax import pool, worker
+from ecgjax import batch, pool, worker
 from ecgjax.archive import alone, cluster, estimate, sources, store
 from ecgjax.archive.cluster import How, Unit
 
@@ -37,8 +37,9 @@ def parted(found: list[sources.Origin]) -> list[Unit]:
 
 def run(args: argparse.Namespace) -> int:
   """Does what `ecgjax archive` asks for; returns 0 if every page has its row, whatever it says."""
-  if not (args.timeout > 0 and 50 <= args.fs <= 10_000 and (args.jobs is None or args.jobs >= 1)):
-    raise ValueError('--jobs must be 1 or more, --timeout above 0, --fs 50 to 10000')
+  batch.check_how(args)
+  if args.jobs is not None and args.jobs < 1:
+    raise ValueError('--jobs must be 1 or more')
   i, n = shard(args.shard) if args.shard else (0, 1)
   if args.retry and n > 1:
     raise ValueError('--retry takes away rows of all parts: give it once without --shard, or with --shard 0/1, while nothing else runs')
