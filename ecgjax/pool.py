@@ -1,17 +1,22 @@
 """Child processes, each with its share of the machine: a task that hangs or kills its process costs itself alone."""
 
 import concurrent.futures
+import glob
 import hashlib
+import importlib.util
 import os
 import pathlib
 import platform
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 MEMORY_BYTES = 8 << 30  # of a child; a page needs 2 GiB
+PLUGINS = {'GPU': ('jax_cuda12_plugin', 'jax_cuda13_plugin', 'jax_rocm60_plugin', 'jax_rocm7_plugin'), 'TPU': ('libtpu',)}  # of JAX
+# what Linux shows of devices; glob's patterns
+SHOWN = {'GPU': ('/dev/nvidia[0-9]', '/dev/nvidia[0-9][0-9]'), 'TPU': ('/dev/accel[0-9]', '/dev/vfio/[0-9]', '/dev/vfio/[0-9][0-9]')}
 AHEAD = 4  # tasks handed out for each process, so that none waits and any number of them needs little memory
 
 
@@ -30,12 +35,49 @@ def cores() -> int:
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
+def usable(kind: str) -> bool:
+  """Whether the installed JAX can use devices of a kind, 'GPU' or 'TPU'."""
+  return any(importlib.util.find_spec(name) for name in PLUGINS[kind])
+
+
+def devices(kind: str, environ: Mapping[str, str] = os.environ) -> list[str]:
+  """Returns the names of this machine's devices of a kind, 'GPU' (NVIDIA's alone) or 'TPU', that JAX can use and this process may."""
+  if not usable(kind) or environ.get('JAX_PLATFORMS') == 'cpu':
+    return []
+  told = environ.get('CUDA_VISIBLE_DEVICES' if kind == 'GPU' else 'TPU_VISIBLE_CHIPS')
+  if told is not None:
+    return [name for name in told.split(',') if name not in ('', '-1')]
+  return [str(n) for n in range(sum(len(glob.glob(pattern)) for pattern in SHOWN[kind]))]
+
+
+def device(number: int, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+  """Returns what gives one of several children its device, to be put into its environment before JAX is imported.
+
+  A GPU serves several; a TPU chip serves one process, so those beyond the chips read on the cores.
+
+  Args:
+    number: of the child, from 0.
+    environ: in which the child is.
+  """
+  gpus, chips = devices('GPU', environ), devices('TPU', environ)
+  if chips:
+    one = {'TPU_VISIBLE_CHIPS': chips[number % len(chips)], 'TPU_CHIPS_PER_PROCESS_BOUNDS': '1,1,1', 'TPU_PROCESS_BOUNDS': '1,1,1'}
+    return one if number < len(chips) else {'JAX_PLATFORMS': 'cpu'}
+  return {'CUDA_VISIBLE_DEVICES': gpus[number % len(gpus)]} if gpus else {}
+
+
+def readers() -> int:
+  """Returns how many pages this machine reads at once: as many as it has devices, or cores where it has none."""
+  return len(devices('GPU') + devices('TPU')) or cores()
+
+
 def children(jobs: int, *, place: str = '', shares: int = 0):
   """Returns a pebble.ProcessPool of so many child processes, each with its share of the machine (see `prepare`).
 
   Args:
     jobs: processes.
-    place: a name for all pools that share the machine's cores among them; a pool has them for itself where it is empty.
+    place: a name for all pools that share the machine's cores among them, and whose devices somebody else has shared out; a pool has
+      cores and devices for itself where it is empty.
     shares: into which the cores are parted; as many as jobs where it is 0.
   """
   import multiprocessing
@@ -45,7 +87,7 @@ def children(jobs: int, *, place: str = '', shares: int = 0):
 
   # glibc looks at it when a child starts: with huge pages for its many large arrays a page of ECG takes a fifth less time
   os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')
-  share = (place or uuid.uuid4().hex, shares or jobs)
+  share = (place or uuid.uuid4().hex, shares or jobs, not place)
   return pebble.ProcessPool(max_workers=jobs, context=multiprocessing.get_context('spawn'), initializer=prepare, initargs=share)
 
 
@@ -77,19 +119,23 @@ def _end_with(parent: int) -> None:
   os._exit(1)
 
 
-def prepare(place: str, shares: int) -> None:
-  """Gives a child process its share of cores and memory and the programs of earlier runs, before anything heavy is imported.
+def prepare(place: str, shares: int, with_device: bool) -> None:
+  """Gives a child process its share of cores, devices and memory and the programs of earlier runs, before anything heavy is imported.
 
   Args:
     place: name of the pools that share the cores, see `children`.
     shares: into which they are parted; the child takes the first that is free.
+    with_device: whether it takes a device, too.
   """
   import resource
 
   keep_programs()
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # or the first child would take most of a GPU's memory
   threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+  mine = next((i for i in range(shares) if _claimed(f'{place}-{i}')), 0) if shares > 1 else 0
+  if with_device and shares > 1:
+    os.environ.update(device(mine))
   if hasattr(os, 'sched_setaffinity') and shares > 1:
-    mine = next((i for i in range(shares) if _claimed(f'{place}-{i}')), 0)
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core for i, core in enumerate(cores) if i % shares == mine} or {cores[mine % len(cores)]})
   hard = resource.getrlimit(resource.RLIMIT_DATA)[1]

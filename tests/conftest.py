@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from archives import a_table, png, tar
 from PIL import Image
 
 from ecgjax import fuse, samples, simval, variants
@@ -60,6 +61,21 @@ def sample(tmp_path_factory):
   out = tmp_path_factory.mktemp('sample') / 'data'
   samples.write_folder(out, records=3, tests=1, seed=1, rates_hz=(250,))
   return out
+
+
+@pytest.fixture
+def home(tmp_path):
+  """An archive of all kinds: 3 pictures, 3 in a tar, 3 in a Parquet file, and what is none of them."""
+  folder = tmp_path / 'in'
+  (folder / 'ward' / '.trash').mkdir(parents=True)
+  for n, name in enumerate(('a.png', 'ward/b.JPG', 'ward/c.png')):
+    (folder / name).write_bytes(png(n))
+  for name in ('notes.txt', '.hidden.png', 'ward/.trash/d.png'):
+    (folder / name).write_bytes(png())
+  tar(folder / 'x-00000.tar', [('1.png', png(3)), ('1.json', b'{}'), ('2.png', png(4)), ('.3.png', b''), ('2.png', png(5))])
+  images = [{'bytes': png(6), 'path': 'p'}, {'bytes': None, 'path': 'q'}, {'bytes': png(7), 'path': 'r'}]
+  a_table(folder / 'y.parquet', images)
+  return folder
 
 
 class Site(NamedTuple):

@@ -7,7 +7,6 @@ decoded and read in child processes of the tasks and actors (`pool`), so that no
 import collections
 import contextlib
 import functools
-import importlib.util
 import logging
 import math
 import os
@@ -26,7 +25,6 @@ BLOCK_BYTES = 8 << 20  # Ray hands on so much at a time: about one picture
 READER_CPUS, OPENER_CPUS = 0.75, 0.25  # of Ray's reckoning: a core is shared by one reader and what feeds it
 READER_BYTES = 5 << 29  # of memory
 OPENERS = 8  # readers on a core for each task that opens files: a page takes 20 times as long to read
-PLUGINS = {'GPU': ('jax_cuda12_plugin', 'jax_cuda13_plugin', 'jax_rocm60_plugin', 'jax_rocm7_plugin'), 'TPU': ('libtpu',)}  # of JAX
 LOST = '(lost)'  # member that stands for those that may not have a row
 COUNTED = ('unit', 'status', 'member', 'page', 'pages')
 END = 'end'  # status of the row that says how many rows a part of a source has
@@ -142,13 +140,14 @@ def readers(resources: Mapping[str, float], jobs: int | None) -> tuple[int, dict
 
   Args:
     resources: of the cluster, as Ray names them: CPU, memory (bytes), GPU, TPU.
-    jobs: readers, where a person says so; never more than devices.
+    jobs: readers, where a person says so; several share a GPU, a TPU chip has one.
   """
-  able = lambda device: any(importlib.util.find_spec(name) for name in PLUGINS[device])
-  device = next((name for name in PLUGINS if resources.get(name) and able(name)), '')
+  device = next((kind for kind in pool.PLUGINS if resources.get(kind) and pool.usable(kind)), '')
   fit = max(1, int(resources.get('memory', 0) // READER_BYTES))  # not asked of Ray: it waits for ever where no machine has so much
-  count = min(jobs or fit, int(resources[device])) if device else jobs or min(fit, int(resources.get('CPU', 1)))
-  takes = {'num_gpus': 1} if device == 'GPU' else {'resources': {'TPU': 1}} if device == 'TPU' else {}
+  able = int(resources[device] if device else resources.get('CPU', 1))
+  count = min(jobs or fit, able) if device == 'TPU' else jobs or min(fit, able)
+  # as many share each GPU, or Ray would place more on one than on another
+  takes = {'GPU': {'num_gpus': 1 / math.ceil(count / able)}, 'TPU': {'resources': {'TPU': 1}}}.get(device, {})
   return count, {'num_cpus': READER_CPUS * min(1.0, resources.get('CPU', 1) / count), **takes}
 
 

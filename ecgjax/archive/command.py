@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
   if not found:
     raise ValueError(f'nothing to read in {", ".join(args.inputs)}: no pictures, tars or Parquet files')
   if args.estimate:
-    return estimate.told(found, how, jobs=args.jobs or pool.cores(), price=args.price)
+    return estimate.told(found, how, jobs=args.jobs or pool.readers(), price=args.price)
   facts = {'fs_hz': args.fs, 'speed_mm_s': args.speed, 'gain_mm_mv': args.gain, 'weights_sha256': weights}
   with store.Store(args.output, facts, owner=f'{i}-of-{n}') as kept:
     if args.retry:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.shard:
       stop()
       units = [Unit(source, i, n) for source in found]
-      _kept(lambda done: alone.read(units, done(), how, jobs=args.jobs or pool.cores()), kept, found, parts=n)
+      _kept(lambda done: alone.read(units, done(), how, jobs=args.jobs or pool.readers()), kept, found, parts=n)
     else:
       with cluster.connected():
         stop()  # Ray has put its own in place

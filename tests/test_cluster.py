@@ -1,0 +1,107 @@
+"""An archive read by Ray: who reads, what is begun anew, and what is left when its workers are killed."""
+
+import concurrent.futures
+import io
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pyarrow
+import pytest
+from archives import HOW, NONE, counted, started, tar, two_pages
+from PIL import Image
+from pyarrow import parquet
+
+from ecgjax import pool
+from ecgjax.archive import cluster, members, rows, sources, store
+
+
+def test_readers_are_as_many_as_devices_or_cores(monkeypatch):
+  much = {'CPU': 64.0, 'memory': float(1 << 40)}
+  assert cluster.readers(much, None) == (64, {'num_cpus': cluster.READER_CPUS})
+  assert cluster.readers(much | {'GPU': 8.0}, None)[0] == 64  # which JAX cannot use here
+  monkeypatch.setattr(pool.importlib.util, 'find_spec', lambda name: name in ('jax_cuda13_plugin', 'libtpu'))
+  count, takes = cluster.readers(much | {'GPU': 8.0}, None)
+  assert count == 8 and takes['num_gpus'] == 1
+  count, takes = cluster.readers(much | {'GPU': 8.0}, 12)
+  assert count == 12 and takes['num_gpus'] == 0.5  # two on each at most
+  count, takes = cluster.readers(much | {'TPU': 4.0}, 12)
+  assert count == 4 and takes['resources'] == {'TPU': 1}
+  assert cluster.readers(much | {'memory': 3.0 * cluster.READER_BYTES}, None)[0] == 3
+  assert cluster.readers(much | {'memory': 1e9}, None)[0] == 1 and cluster.readers(much, 5)[0] == 5
+
+
+def test_pages_of_a_file_that_was_begun_are_read_with_ray_as_without(monkeypatch):
+  class Now:
+    def schedule(self, function, *, args, timeout):
+      job = concurrent.futures.Future()
+      job.set_result(function(*args))
+      return job
+
+  monkeypatch.setattr(cluster, '_decoder', Now)
+  source, member = sources.Origin('a.pdf', 1, 'picture'), members.Member('', two_pages())
+  read = lambda begun: [row['page'] for row in cluster._pages(source, member, store.Done(np.zeros(0, 'S16'), begun), 60.0)]
+  name = store._name('a.pdf', '')
+  assert [read({}), read({name: frozenset({1})}), read({name: frozenset({2})})] == [[1, 2], [2], [1]]
+
+
+def blocks_of(*passes):
+  """A stand-in for Ray: what each pass hands on, as (unit, member, END's count) or (unit, member, None)."""
+  left = iter(passes)
+
+  def blocks(units, done, how, jobs):
+    for unit, member, count in next(left):
+      row = rows.where(units[unit].source.url, member, data=b'1') | {'status': 'ok'} if count is None else {'status': 'end', 'pages': count}
+      yield pyarrow.Table.from_pylist([row | {'unit': unit}], schema=cluster.PAGE)
+
+  return blocks
+
+
+def test_what_ray_lost_is_read_again_what_it_repeats_is_kept_once_and_what_stays_lost_is_said(monkeypatch):
+  units = [cluster.Unit(sources.Origin(f'{n}.tar', 1, 'tar'), 0, 1) for n in range(3)]
+  first = [(0, 'a', None), (0, 'a', None), (0, '', 1), (1, 'a', None), (1, '', 2), (2, 'a', None)]
+  monkeypatch.setattr(cluster, '_blocks', blocks_of(first, [(1, 'b', None), (1, '', 1)], []))
+  found = pyarrow.concat_tables(cluster.read(units, lambda: NONE, HOW, jobs=1)).to_pylist()
+  told = [(r['source'], r['member'], r['status']) for r in found]
+  good = [('0.tar', 'a', 'ok'), ('1.tar', 'a', 'ok'), ('2.tar', 'a', 'ok'), ('1.tar', 'b', 'ok')]
+  assert told == [*good, ('2.tar', '', 'fail')] and 'was lost with a process of Ray' in found[-1]['reasons'][0]
+  monkeypatch.setattr(cluster, '_blocks', blocks_of([], [], []))
+  with pytest.raises(ValueError, match='opened nothing'):  # an installation that cannot work makes no rows
+    list(cluster.read(units, lambda: NONE, HOW, jobs=1))
+
+
+def reading_pids():
+  """Process ids of all Ray workers that read or open pages, and of their children."""
+  told = subprocess.run(['ps', '-eo', 'pid=,ppid=,args='], capture_output=True, text=True).stdout.splitlines()
+  found = [(int(pid), int(parent), args) for pid, parent, args in (line.split(None, 2) for line in told)]
+  workers = {pid for pid, _, args in found if 'ray::' in args and ('PageReader' in args or '_opened' in args)}
+  return workers, {pid for pid, parent, args in found if parent in workers and 'spawn_main' in args}
+
+
+@pytest.mark.slow
+def test_with_ray_every_page_has_one_row_though_its_workers_and_their_children_are_killed(home, page, tmp_path):
+  picture = io.BytesIO()
+  Image.fromarray(page).save(picture, 'PNG')
+  for n in range(6):
+    (home / f'page-{n}.png').write_bytes(picture.getvalue())
+  tar(home / 'more.tar', [(f'{n}.png', picture.getvalue()) for n in range(4)])
+  (home / 'two.pdf').write_bytes(two_pages())
+  out = tmp_path / 'out'
+  run, killed = started(home, out, '--engine', 'jax', rows_each=1), 0
+  while run.poll() is None and killed < 4:
+    time.sleep(3)
+    if counted(out) > 2 * killed:  # between two kills something is read
+      for pids in reading_pids():
+        for pid in sorted(pids)[:1]:
+          os.kill(pid, signal.SIGKILL)
+      killed += 1
+  told, errors = run.communicate(timeout=500)
+  assert run.returncode == 0 and killed == 4, errors
+  found = {(os.path.basename(r['source']), r['member'], r['page']): r for r in parquet.read_table(out).to_pylist()}
+  assert len(found) == counted(out) == 9 + 6 + 4 + 2 and f'{counted(out)} pages' in told
+  good = [row for (name, _, _), row in found.items() if name.startswith(('page-', 'more'))]
+  read = [row for row in good if row['status'] == 'ok']
+  assert len(read) >= 6 and all('the process that read it ended' in row['reasons'][0] for row in good if row['status'] != 'ok')
+  assert len({tuple(row['leads_uv']['II']) for row in read}) == 1  # of one picture, whoever read it

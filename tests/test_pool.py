@@ -1,0 +1,90 @@
+"""Child processes: what each has of the machine, and when it ends."""
+
+import fnmatch
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ecgjax import pool
+
+
+@pytest.fixture
+def machine(monkeypatch):
+  """(JAX's plugins, devices that the system shows, environment) -> what each of four children is given."""
+
+  def given(plugins, shown, **environ):
+    monkeypatch.setattr(pool.importlib.util, 'find_spec', lambda name: name in plugins)
+    monkeypatch.setattr(pool.glob, 'glob', lambda pattern: fnmatch.filter(shown, pattern))
+    return [pool.device(number, environ) for number in range(4)]
+
+  return given
+
+
+def test_children_share_the_gpus_that_the_process_may_use_evenly(machine):
+  two = ['/dev/nvidia0', '/dev/nvidia1', '/dev/nvidiactl', '/dev/accel0']
+  named = lambda found: [child.get('CUDA_VISIBLE_DEVICES') for child in found]
+  assert named(machine(['jax_cuda13_plugin'], two)) == ['0', '1', '0', '1']
+  assert named(machine(['jax_cuda13_plugin'], two, CUDA_VISIBLE_DEVICES='3,GPU-5a')) == ['3', 'GPU-5a', '3', 'GPU-5a']
+  nothing = [{}] * 4
+  assert machine(['jax_cuda13_plugin'], two, CUDA_VISIBLE_DEVICES='') == nothing
+  assert machine(['jax_cuda13_plugin'], two, JAX_PLATFORMS='cpu') == nothing
+  assert machine(['jax_cuda13_plugin'], []) == machine([], two) == nothing  # no GPU, or a JAX that knows none
+
+
+def test_each_tpu_chip_has_one_child_and_the_others_read_on_the_cores(machine):
+  found = machine(['libtpu'], ['/dev/vfio/0', '/dev/vfio/1', '/dev/vfio/vfio'])
+  assert [child.get('TPU_VISIBLE_CHIPS') for child in found] == ['0', '1', None, None]
+  assert [child.get('JAX_PLATFORMS') for child in found] == [None, None, 'cpu', 'cpu']
+  assert all(child['TPU_PROCESS_BOUNDS'] == child['TPU_CHIPS_PER_PROCESS_BOUNDS'] == '1,1,1' for child in found[:2])
+
+
+def shares(seconds):
+  """What a child has: its cores, and what its environment says of devices; keeps it busy, so that the next task has another child."""
+  time.sleep(seconds)
+  cores = os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else set()
+  return os.getpid(), sorted(cores), {name: os.environ.get(name) for name in ('CUDA_VISIBLE_DEVICES', 'XLA_PYTHON_CLIENT_PREALLOCATE')}
+
+
+def test_each_child_has_a_device_and_cores_of_its_own_and_one_that_is_begun_anew_has_those_of_the_lost_one(monkeypatch, tmp_path):
+  (tmp_path / 'jax_cuda13_plugin.py').touch()
+  monkeypatch.syspath_prepend(tmp_path)  # as pebble's children have it
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5')
+  with pool.children(2) as children:
+    both = lambda: [job.result() for job in [children.schedule(shares, args=[1]) for _ in range(2)]]
+    found = both()
+    assert {environ['CUDA_VISIBLE_DEVICES'] for _, _, environ in found} == {'4', '5'}
+    assert {environ['XLA_PYTHON_CLIENT_PREALLOCATE'] for _, _, environ in found} == {'false'}
+    if pool.cores() > 1:
+      assert not set(found[0][1]) & set(found[1][1])
+    os.kill(found[0][0], signal.SIGKILL)
+    again = both()
+    assert found[0][0] not in [pid for pid, *_ in again]
+    assert sorted(str(rest) for _, *rest in again) == sorted(str(rest) for _, *rest in found)
+  with pool.children(1, place='of-a-cluster', shares=2) as children:  # which has shared out its devices
+    assert children.schedule(shares, args=[0]).result()[2]['CUDA_VISIBLE_DEVICES'] == '4,5'
+
+
+def test_a_child_ends_with_its_parent(tmp_path):
+  code = (
+    'import time\nfrom ecgjax import pool\n'
+    'if __name__ == "__main__":\n'
+    '  children = pool.children(1)\n  job = children.schedule(time.sleep, args=[600])\n'
+    '  import multiprocessing\n  time.sleep(2)\n  print(multiprocessing.active_children()[0].pid, flush=True)\n  time.sleep(600)'
+  )
+  (tmp_path / 'parent.py').write_text(code)
+  parent = subprocess.Popen([sys.executable, str(tmp_path / 'parent.py')], stdout=subprocess.PIPE, text=True)
+  child = int(parent.stdout.readline())
+  os.kill(child, 0)
+  parent.kill()
+  parent.communicate()
+  for _ in range(50):
+    time.sleep(0.1)
+    try:
+      os.kill(child, 0)
+    except ProcessLookupError:
+      return
+  raise AssertionError('it is still there')
