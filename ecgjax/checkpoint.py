@@ -109,7 +109,7 @@ def load_weights(path) -> tuple[dict, dict]:
   from safetensors import SafetensorError, safe_open
 
   if not pathlib.Path(path).is_file():
-    raise ValueError(f'no weights file {path}; give --weights the path of a .safetensors file')
+    raise ValueError(f'no weights file {path}; give --weights, or config.init_from of a training, the path of a .safetensors file')
   params: dict = {}
   try:
     with safe_open(str(path), framework='flax') as file:

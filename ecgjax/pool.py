@@ -40,7 +40,7 @@ def usable(kind: str) -> bool:
   return any(importlib.util.find_spec(name) for name in PLUGINS[kind])
 
 
-def devices(kind: str, environ: Mapping[str, str] = os.environ) -> list[str]:
+def devices(kind: str, *, environ: Mapping[str, str] = os.environ) -> list[str]:
   """Returns the names of this machine's devices of a kind, 'GPU' (NVIDIA's alone) or 'TPU', that JAX can use and this process may."""
   if not usable(kind) or environ.get('JAX_PLATFORMS') == 'cpu':
     return []
@@ -50,7 +50,7 @@ def devices(kind: str, environ: Mapping[str, str] = os.environ) -> list[str]:
   return [str(n) for n in range(sum(len(glob.glob(pattern)) for pattern in SHOWN[kind]))]
 
 
-def device(number: int, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def device(number: int, *, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
   """Returns what gives one of several children its device, to be put into its environment before JAX is imported.
 
   A GPU serves several; a TPU chip serves one process, so those beyond the chips read on the cores.
@@ -59,7 +59,7 @@ def device(number: int, environ: Mapping[str, str] = os.environ) -> dict[str, st
     number: of the child, from 0.
     environ: in which the child is.
   """
-  gpus, chips = devices('GPU', environ), devices('TPU', environ)
+  gpus, chips = devices('GPU', environ=environ), devices('TPU', environ=environ)
   if chips:
     one = {'TPU_VISIBLE_CHIPS': chips[number % len(chips)], 'TPU_CHIPS_PER_PROCESS_BOUNDS': '1,1,1', 'TPU_PROCESS_BOUNDS': '1,1,1'}
     return one if number < len(chips) else {'JAX_PLATFORMS': 'cpu'}

@@ -32,6 +32,7 @@ def every(step: int, period: int, last: int) -> bool:
 def train(c, workdir: pathlib.Path) -> update.State:
   """Runs the training that the config describes; returns the last state."""
   log.say(f'{c.note} {jax.device_count()} x {jax.devices()[0].device_kind}, workdir {workdir}')
+  given = checkpoint.load_weights(c.init_from)[0] if c.init_from else None  # before anything is compiled
   devices = mesh.data_mesh(batch_size=c.batch_size, accumulate=c.accumulate, width_shards=c.width_shards)
   task, tx = tasks.make(c), update.optimiser(**c.optim)
   draw = update.make_draw(task.one, together=c.data.together, accumulate=c.accumulate, mesh=devices if devices.size > 1 else None)
@@ -40,11 +41,12 @@ def train(c, workdir: pathlib.Path) -> update.State:
     params = task.net.init(key)
     return update.State(jnp.int32(0), params, tx.init(params), params)
 
-  state = jax.jit(init, out_shardings=mesh.copy(devices))(jax.random.key(c.seed))
-  if c.init_from:
-    params, _ = checkpoint.load_weights(c.init_from)
-    checkpoint.compare(params, state.params, c.init_from)
-    state = update.State(state.step, params, state.opt, params)
+  key = jax.random.key(c.seed)
+  if given:
+    checkpoint.compare(given, jax.eval_shape(init, key).params, c.init_from)
+  state = jax.jit(init, out_shardings=mesh.copy(devices))(key)
+  if given:
+    state = update.State(state.step, given, state.opt, given)
   saved = hosts.of_first(lambda: _saved(c, workdir, state), like=jax.device_get(state))
   if saved is not None:
     state = saved

@@ -215,7 +215,7 @@ def test_a_page_that_hangs_is_given_up_and_one_that_is_killed_is_reported_and_th
 
   killer = threading.Thread(target=kill)
   killer.start()
-  outcomes = [outcome for outcome, _ in batch.results(files, worker.Options(engine='jax'), jobs=1, limit_s=20.0)]
+  outcomes = [outcome for outcome, _ in batch.results(files, worker.Options(engine='jax'), jobs=1, limit_s=4.0)]
   killer.join()
   assert 'the process that read it ended' in outcomes[0].reasons[0] and 'known kind' in outcomes[1].reasons[0]
 

@@ -19,7 +19,7 @@ def machine(monkeypatch):
   def given(plugins, shown, **environ):
     monkeypatch.setattr(pool.importlib.util, 'find_spec', lambda name: name in plugins)
     monkeypatch.setattr(pool.glob, 'glob', lambda pattern: fnmatch.filter(shown, pattern))
-    return [pool.device(number, environ) for number in range(4)]
+    return [pool.device(number, environ=environ) for number in range(4)]
 
   return given
 

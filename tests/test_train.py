@@ -25,7 +25,7 @@ STEPS = 4  # of the debug config
 def environment(*, cache=None, devices=1):
   # compiling is nearly all of a debug run's time; optimization does not change what is tested here
   env = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-         'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}  # fmt: skip
+         'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} --xla_cpu_use_fusion_emitters=false'}  # fmt: skip
   if cache:
     env |= {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
   return env
