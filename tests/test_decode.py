@@ -253,7 +253,7 @@ def recordings(shared):
   return [np.float64(packs.pack_to_mv(pack[k])) for k in range(0, 270, 30)]
 
 
-@pytest.mark.parametrize('fs', [250, 256, 500, 512, 1000, 1025])
+@pytest.mark.parametrize('fs', [250, 1000, *(pytest.param(fs, marks=pytest.mark.slow) for fs in (256, 500, 512, 1025))])
 def test_signal_to_label_to_signal_loses_less_than_forty_decibels(recordings, fs):
   traces, labels = [], [signal.resample(mv, 10 * fs, axis=-1) for mv in recordings]
   for mv in labels:

@@ -36,7 +36,7 @@ def test_a_wavy_picture_in_any_turn_is_registered_to_a_fifth_of_a_px(page, turn)
   assert found.residual_px < 0.3 and found.lattice.dtype == np.float32
 
 
-@pytest.mark.parametrize(('level', 'left'), [(215, True), (190, False)])
+@pytest.mark.parametrize(('level', 'left'), [(215, True), pytest.param(190, False, marks=pytest.mark.slow)])
 def test_a_black_and_white_print_is_held_by_its_5_mm_grid_and_refused_where_that_is_gone_too(page, level, left):
   """Where nothing is written only the grid can tell; without it the lattice is 3 px off there."""
   image, true = seen(page)
@@ -63,7 +63,7 @@ def test_offsets_tell_a_shift_of_a_px_and_how_sure_they_are(page):
   assert np.asarray(told.weight)[:, 35:, :].max() < 1e-3  # nothing is there
 
 
-@pytest.mark.parametrize('what', ['another', 'mirrored', 'blank', 'half'])
+@pytest.mark.parametrize('what', ['another', *(pytest.param(what, marks=pytest.mark.slow) for what in ('mirrored', 'blank', 'half'))])
 def test_what_is_not_the_original_is_refused_with_the_reason(page, printed, beats_mv, what):
   image, _ = seen(page)
   other = printed(5, np.roll(-0.8 * beats_mv, 130, axis=1))

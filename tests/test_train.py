@@ -127,7 +127,8 @@ def test_a_run_that_is_told_to_stop_saves_and_goes_on_to_the_same_end(finished, 
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_and_the_command_it_names_stops_at_the_very_step(tmp_path, compiled):
-  wild = ('--config.optim.peak_lr=1e30',)  # the second step's rate, after a warm-up from 0: the third step's loss is no number
+  # of the second step, after a warm-up from 0: the third step's loss is no number
+  wild = ('--config.optim.peak_lr=10', '--config.optim.muon_rms=1000')
   late = sentence(run(tmp_path, *wild, '--config.log_every=4', cache=compiled))
   assert re.search(r'loss is \S+, gradient \S+ at step 4, seed 0, and was sound at step 2\.', late)
   assert sorted(states(tmp_path)) == [2] and not (tmp_path / 'trace.safetensors').exists()
