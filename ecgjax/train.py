@@ -35,7 +35,7 @@ def train(c, workdir: pathlib.Path) -> update.State:
   given = checkpoint.load_weights(c.init_from)[0] if c.init_from else None  # before anything is compiled
   devices = mesh.data_mesh(batch_size=c.batch_size, accumulate=c.accumulate, width_shards=c.width_shards)
   task, tx = tasks.make(c), update.optimiser(**c.optim)
-  draw = update.make_draw(task.one, together=c.data.together, accumulate=c.accumulate, mesh=devices if devices.size > 1 else None)
+  draw = update.make_draw(task.one, together=c.data.together, accumulate=c.accumulate, mesh=devices)
 
   def init(key):
     params = task.net.init(key)

@@ -102,8 +102,8 @@ def make_draw(one, *, together: int, accumulate: int = 1, mesh: Mesh | None = No
     return jax.lax.map(lambda item: one(*item), mine, batch_size=chunk)
 
   # nor vmap over the devices, for the same reason: each runs a program of its own, with its own conditions
-  rows = P('data')
-  shared = own if mesh is None else jax.shard_map(own, mesh=mesh, in_specs=(rows, rows, P()), out_specs=rows, check_vma=False)
+  rows, alone = P('data'), mesh is None or mesh.size == 1
+  shared = own if alone else jax.shard_map(own, mesh=mesh, in_specs=(rows, rows, P()), out_specs=rows, check_vma=False)
 
   def draw(key: jax.Array, batch, part=0):
     return shared(jax.random.split(key, len(next(iter(batch.values())))), batch, jnp.int32(part))

@@ -65,7 +65,7 @@ def train_steps(setting: str, *, batch: int, repeats: int, profile: str) -> dict
   c = runpy.run_path(str(CONFIG))['get_config'](setting)
   c.data.variants, c.batch_size = 'mixed', batch or max(c.batch_size, jax.device_count())
   devices, task, tx = mesh.data_mesh(batch_size=c.batch_size), tasks.make(c), update.optimiser(**c.optim)
-  draw = update.make_draw(task.one, together=c.data.together, mesh=devices if devices.size > 1 else None)
+  draw = update.make_draw(task.one, together=c.data.together, mesh=devices)
   whole = update.make_step(task.loss, tx, draw, ema_decay=c.ema_decay)
   given: dict[str, Any] = {'out_shardings': mesh.copy(devices)}
 

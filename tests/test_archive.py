@@ -16,7 +16,7 @@ from ecgjax.archive import alone, cluster, command, estimate, rows, sources, sto
 
 
 def test_what_is_done_is_what_the_files_hold(tmp_path):
-  page = lambda name, n, of, status='ok': rows.where(name, 'm', data=b'12345', page=n, pages=of) | {'status': status}
+  page = lambda name, n, of, status='ok': rows.paged(rows.where(name, 'm', data=b'12345'), page=n, pages=of) | {'status': status}
   with store.Store(str(tmp_path), {'fs_hz': 500}) as kept:
     kept.add(rows.table([page('one', 1, 1), page('three', 1, 3), page('three', 3, 3, 'fail'), page('two', 2, 2)]))
     assert not kept.parts() and not kept.done()[0].file('one', 'm')  # not yet
@@ -90,6 +90,8 @@ def test_every_page_has_one_row_with_the_reason_why_it_could_not_be_read(home, t
   assert 'the file is empty' in by['empty.png', '', 1]['reasons'][0] and by['y.parquet', '1', 1]['key'] is None
   assert [by['two.pdf', '', n]['pages'] for n in (1, 2)] == [2, 2] and 'too few to be read' in by['two.pdf', '', 2]['reasons'][0]
   assert by['a.png', '', 1]['key'] == f'{hashlib.sha256(png(0)).hexdigest()}-1' and by['a.png', '', 1]['bytes'] == len(png(0))
+  digest = hashlib.sha256((home / 'two.pdf').read_bytes()).hexdigest()
+  assert [by['two.pdf', '', n]['key'] for n in (1, 2)] == [f'{digest}-1', f'{digest}-2']
   first = store.Done(np.zeros(0, 'S16'), {store._name(str(home / 'two.pdf'), ''): frozenset({1})})
   assert [(r['page'], r['pages']) for r in read_alone(home / 'two.pdf', tmp_path, first)] == [(2, 2)]  # only what has none
 

@@ -16,6 +16,7 @@ class Due(NamedTuple):
 
   url: str
   name: str
+  at: Mapping
   data: bytes
   number: int
   pages: int
@@ -51,7 +52,7 @@ def read(units: list[Unit], done: store.Known, how: How, *, jobs: int) -> Iterat
       first = 0
       while done.page(url, member.name, first + 1):
         first += 1
-      waiting.append(Due(url, member.name, member.data, first, 0))
+      waiting.append(Due(url, member.name, rows.where(url, member.name, data=member.data), member.data, first, 0))
     task = waiting.popleft()
     return task, [task.data, task.number, how.wanted]
 
@@ -64,8 +65,7 @@ def read(units: list[Unit], done: store.Known, how: How, *, jobs: int) -> Iterat
             pages = result[0] if result else max(task.number + 1, worker.counted(children, '', task.data, limit_s=how.limit_s))
             others = (n for n in range(task.number + 1, pages) if not done.page(task.url, task.name, n + 1))
             waiting.extend(task._replace(number=n, pages=pages) for n in others)
-          row = rows.where(task.url, task.name, data=task.data, page=task.number + 1, pages=pages)
-          yield rows.table([row | (result[1] if result else rows.failed(lost))])
+          yield rows.table([rows.paged(task.at, page=task.number + 1, pages=pages) | (result[1] if result else rows.failed(lost))])
         yield rows.table(broken)
         broken.clear()
     except BaseException:

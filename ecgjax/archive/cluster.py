@@ -75,12 +75,12 @@ def _pages(source: sources.Origin, member: members.Member, done: store.Done, lim
   if member.data is None:
     yield rows.where(source.url, member.name, data=None) | rows.failed(member.reason)
     return
-  number, pages = 0, 0
+  number, pages, at = 0, 0, rows.where(source.url, member.name, data=member.data)
   while not pages or number < pages:
     if not done.page(source.url, member.name, number + 1):
       opened, lost = pool.answer(_decoder().schedule(work.opened, args=[member.data, number], timeout=limit_s), limit_s=limit_s)
       pages = max(pages, number + 1, opened.pages if opened else worker.counted(_decoder(), '', member.data, limit_s=limit_s))
-      row = rows.where(source.url, member.name, data=member.data, page=number + 1, pages=pages)
+      row = rows.paged(at, page=number + 1, pages=pages)
       if opened is None or opened.image is None:
         yield row | rows.failed(opened.reason if opened else lost)
       else:

@@ -48,19 +48,22 @@ def shown(name: str) -> str:
   return name.encode('utf-8', 'backslashreplace').decode()
 
 
-def where(source: str, member: str, *, data: bytes | None, page: int = 1, pages: int = 1) -> dict[str, Any]:
-  """Returns what is known of a page before it is read.
+def where(source: str, member: str, *, data: bytes | None) -> dict[str, Any]:
+  """Returns what is known of a file's only page before it is read.
 
   Args:
     source: url of the source.
     member: name in it.
     data: the file's bytes, where they could be had.
-    page: from 1.
-    pages: of the file.
   """
-  key = None if data is None else f'{hashlib.sha256(data).hexdigest()}-{page}'
-  at = {'source': shown(source), 'member': shown(member), 'page': page, 'pages': pages}
-  return {'key': key, **at, 'bytes': None if data is None else len(data)}
+  key = None if data is None else f'{hashlib.sha256(data).hexdigest()}-1'
+  size = None if data is None else len(data)
+  return {'key': key, 'source': shown(source), 'member': shown(member), 'page': 1, 'pages': 1, 'bytes': size}
+
+
+def paged(at: Mapping[str, Any], *, page: int, pages: int) -> dict[str, Any]:
+  """Returns the same of page `page`, from 1, of `pages`; large files are not summed up again for each."""
+  return {**at, 'key': f'{at["key"].split("-")[0]}-{page}', 'page': page, 'pages': pages}
 
 
 def samples(leads: Mapping[str, np.ndarray]) -> dict[str, pyarrow.Array]:
