@@ -169,4 +169,5 @@ def test_the_colab_notebook_trains_scores_and_shows(tmp_path, page):
   done = executed(ROOT / 'notebooks' / 'colab.ipynb', parameters, tmp_path, env)
   assert printed(done).count('score dB') == 3  # of the training, of its weights, of those that ship
   assert 'ok' in printed(done[-1:])
-  assert pictures(done) == 3
+  assert 'just trained has read nothing' in printed(done)  # after two steps
+  assert pictures(done) == 3  # losses, a page by the shipped weights, the page of one's own
