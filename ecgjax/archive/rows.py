@@ -62,7 +62,7 @@ def where(source: str, member: str, *, data: bytes | None) -> dict[str, Any]:
 
 
 def paged(at: Mapping[str, Any], *, page: int, pages: int) -> dict[str, Any]:
-  """Returns the same of page `page`, from 1, of `pages`; large files are not summed up again for each."""
+  """Returns what `where` says, of page `page`, from 1, of `pages`: a large file is not summed up again for each."""
   return {**at, 'key': f'{at["key"].split("-")[0]}-{page}', 'page': page, 'pages': pages}
 
 
