@@ -12,7 +12,7 @@ from ecgjax.archive.cluster import How, Unit, undone
 
 
 class Due(NamedTuple):
-  """A page, from 0, of a file in memory, where `at` says; `pages` is 0 for the first of a file to be read: its answer says how many there are."""
+  """A page, from 0, of a file in memory that `at` tells of; `pages` is 0 for the first to be read, whose answer says how many there are."""
 
   url: str
   name: str
