@@ -131,7 +131,7 @@ class Cut(Exception):
   """The power went."""
 
 
-def cut_short(folder, step, monkeypatch):
+def die_before_the_rename(folder, step, monkeypatch):
   """Saves a step in a process that dies just before the rename."""
 
   def cut(*_):
@@ -145,7 +145,7 @@ def cut_short(folder, step, monkeypatch):
 
 def test_an_interrupted_save_leaves_the_one_before_and_nothing_half_written(tmp_path, monkeypatch):
   fill(tmp_path, 1)
-  cut_short(tmp_path, 2, monkeypatch)
+  die_before_the_rename(tmp_path, 2, monkeypatch)
   found, step = checkpoint.restore(tmp_path, state(0), warn=refuse)
   assert step == 1
   assert_equal(found, state(1))
@@ -155,7 +155,7 @@ def test_an_interrupted_save_leaves_the_one_before_and_nothing_half_written(tmp_
 
 def test_an_interrupted_second_save_of_a_step_does_not_lose_the_first(tmp_path, monkeypatch):
   fill(tmp_path, 2)
-  cut_short(tmp_path, 2, monkeypatch)
+  die_before_the_rename(tmp_path, 2, monkeypatch)
   assert checkpoint.restore(tmp_path, state(0), warn=refuse)[1] == 2
 
 
