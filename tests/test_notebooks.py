@@ -146,7 +146,7 @@ def test_the_kaggle_notebook_writes_a_submission_with_the_attached_wheel_alone(w
   script = [sys.executable, 'scripts/make_sample_data.py', '--records', '1', '--out', str(inputs / 'competition')]
   subprocess.run(script, cwd=ROOT, check=True, capture_output=True, timeout=600)
   site = tmp_path / 'site'  # in place of the environment's own packages
-  env = {'PIP_TARGET': str(site), 'PIP_NO_DEPS': '1', 'PYTHONPATH': str(site), 'JAX_PLATFORMS': 'cpu'}
+  env = {'PIP_QUIET': '0', 'PIP_TARGET': str(site), 'PIP_NO_DEPS': '1', 'PYTHONPATH': str(site), 'JAX_PLATFORMS': 'cpu'}
   done = executed(ROOT / 'notebooks' / 'kaggle.ipynb', {'INPUT': str(inputs), 'WORK': str(tmp_path), 'SHOW': 1}, tmp_path, env)
   assert 'Successfully installed ecgjax' in printed(done)
   assert (site / 'ecgjax' / 'weights' / 'trace.safetensors').is_file()
