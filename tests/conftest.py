@@ -14,12 +14,13 @@ os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # for the wor
 
 import jax
 import jax.numpy as jnp
+import known
 import numpy as np
 import pytest
 from archives import a_table, png, tar
 from PIL import Image
 
-from ecgjax import fuse, samples, simval, variants
+from ecgjax import fuse, layout, rectify, samples, simval, variants
 
 LONGEST = ('test_train', 'test_ecg_pages', 'test_register', 'test_rectify', 'test_refine')
 
@@ -89,6 +90,20 @@ def home(tmp_path):
   return folder
 
 
+@pytest.fixture
+def a_page_is_found(monkeypatch):
+  """White pages have neither grid nor landmarks; that they are found at all is taken for granted here (test_rectify)."""
+  monkeypatch.setattr(rectify, 'rectify', lambda image: known.FOUND)
+
+
+@pytest.fixture
+def runs():
+  """Lead -> its printed run."""
+  segments = {s.lead: s for s in (known.PAGE.scored(lead) for lead in layout.LEADS)}
+  cut = {lead: slice(round(s.start_s * known.FS), round(s.stop_s * known.FS)) for lead, s in segments.items()}
+  return {lead: known.MV[i, cut[lead]] for i, lead in enumerate(layout.LEADS)}
+
+
 class Site(NamedTuple):
   """A server of the page whose network is a table: `asked` collects the corners that it was given, `png` is a page that it reads."""
 
@@ -105,11 +120,10 @@ def site(page, beats_mv):
   """`ecgjax serve` in this process: everything is real but the finding of the page and the network, which know what was printed."""
   import uvicorn
 
-  from ecgjax import decode, geometry, layout, reading, rectify
+  from ecgjax import decode, reading
   from ecgjax.serve import api, app, desk
 
-  printed = layout.make()
-  frame = geometry.frame(printed, rate_hz=500, height_px=640)
+  printed, frame, found = known.PAGE, known.FRAME, known.FOUND
   rows = np.full((4, frame.width_px), frame.rows_px(0.0), np.float32)
   for segment in printed.segments:
     first, stop = round(500 * segment.start_s), round(500 * segment.stop_s)
@@ -117,7 +131,6 @@ def site(page, beats_mv):
     rows[segment.row, first + frame.margin_px : stop + frame.margin_px] = frame.rows_px(mv)
   trace = decode.Trace(jnp.asarray(rows), jnp.full_like(rows, 0.3), jnp.ones_like(rows))
   asked = []
-  found = rectify.Found(geometry.page_lattice(), np.ones((45, 57)), '3x4+II', 1.0, 1.0, 'ok', '')
 
   def within(image, corners):
     asked.append(corners)

@@ -1,74 +1,18 @@
-"""From a picture to leads, tables and a submission, with a reader that knows the truth in place of the network."""
+"""From a picture to leads, with a reader that knows the truth in place of the network."""
 
-import argparse
-import csv
 import io
 import json
 import sys
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from known import FRAME, FS, MV, PAGE, WHITE, reader
 from PIL import Image
 from scipy import ndimage
 
-from ecgjax import chart, decode, evaluate, fuse, geometry, layout, log, metrics, paper, plot, predict, reading, rectify, truth
+from ecgjax import chart, geometry, layout, log, metrics, plot, reading, rectify
 
-FS = 250
-PAGE = layout.make()
-FRAME = geometry.frame(PAGE, rate_hz=500, height_px=640)
-WHITE = np.full((paper.HEIGHT_PX, paper.WIDTH_PX, 3), 255, np.uint8)
-TIMES = np.arange(10 * FS) / FS
-MV = np.stack([np.sin(2 * np.pi * (1 + 0.1 * n) * TIMES + n) for n in range(12)])
-MV[:6] = [one * MV[0] + two * MV[1] for one, two in fuse.LIMBS.values()]  # as bodies have it
-
-
-def reader(hidden=()):
-  """A Reader that finds MV on any page, but for the rows named in `hidden`."""
-  mv, printed = truth.at(jnp.asarray(MV, jnp.float32), FRAME.times_s(), layout=PAGE, rate_hz=FS)
-  visible = jnp.asarray(printed, jnp.float32).at[jnp.array(hidden, int)].set(0.0)
-  trace = decode.Trace(FRAME.rows_px(mv), jnp.full(mv.shape, 0.3), visible)
-  return reading.Reader(lambda image, lattice: trace, PAGE, FRAME, {'model': {}})
-
-
-@pytest.fixture(autouse=True)
-def a_page_is_found(monkeypatch):
-  """White pages have neither grid nor landmarks; that they are found at all is taken for granted here (test_rectify)."""
-  lattice = geometry.page_lattice()
-  found = rectify.Found(lattice, np.ones(lattice.shape[:2]), '3x4+II', 1.0, 1.0, 'ok', '')
-  monkeypatch.setattr(rectify, 'rectify', lambda image: found)
-
-
-@pytest.fixture
-def runs():
-  """Lead -> its printed run."""
-  segments = {s.lead: s for s in (PAGE.scored(lead) for lead in layout.LEADS)}
-  cut = {lead: slice(round(s.start_s * FS), round(s.stop_s * FS)) for lead, s in segments.items()}
-  return {lead: MV[i, cut[lead]] for i, lead in enumerate(layout.LEADS)}
-
-
-@pytest.fixture
-def data_dir(tmp_path, runs):
-  """A competition folder: two records to score, three to read."""
-  (tmp_path / 'test').mkdir()
-  train, test = ['id,fs,sig_len'], ['id,lead,fs,number_of_rows']
-  for record in ('a', 'b'):
-    (tmp_path / 'train' / record).mkdir(parents=True)
-    Image.fromarray(WHITE).save(tmp_path / f'train/{record}/{record}-0001.png', compress_level=1)
-    train.append(f'{record},{FS},{10 * FS}')
-    with (tmp_path / f'train/{record}/{record}.csv').open('w', newline='') as file:
-      rows = csv.writer(file)
-      rows.writerow(layout.LEADS)
-      for i in range(10 * FS):
-        inside = [round(PAGE.scored(lead).start_s * FS) <= i < round(PAGE.scored(lead).stop_s * FS) for lead in layout.LEADS]
-        rows.writerow([f'{mv[i]:.6f}' if shown else '' for mv, shown in zip(MV, inside, strict=True)])
-  for record in ('x', 'y', 'z'):
-    test += [f'{record},{lead},{FS},{len(run)}' for lead, run in runs.items()]
-  Image.fromarray(WHITE).save(tmp_path / 'test/x.png', compress_level=1)
-  (tmp_path / 'test/y.png').write_bytes(b'\x89PNG\r\n\x1a\n and no more')  # z has no picture at all
-  (tmp_path / 'train.csv').write_text('\n'.join(train))
-  (tmp_path / 'test.csv').write_text('\n'.join(test))
-  return tmp_path
+pytestmark = pytest.mark.usefixtures('a_page_is_found')
 
 
 def test_what_is_on_the_page_comes_out_as_leads(runs):
@@ -200,81 +144,6 @@ def test_a_page_that_is_not_found_is_not_read_and_one_that_is_hard_to_see_is_for
   monkeypatch.setattr(rectify, 'rectify', lambda image: outcome('review', 'hard to see'))
   found = reading.digitize(WHITE, reader=reader())
   assert found.status == 'review' and found.warnings == ('hard to see',)
-
-
-def options(data_dir, **more):
-  base = {'data': str(data_dir), 'weights': 'w', 'variant': None, 'pictures': None, 'json': None, 'overwrite': False,
-          'true_lattice': False, 'signals': '', 'pages': 2}
-  return argparse.Namespace(**{**base, **more})
-
-
-def test_predict_goes_on_past_bad_pictures_and_lists_them(data_dir, tmp_path, monkeypatch, capsys, runs):
-  monkeypatch.setattr(reading, 'reader', lambda path, engine='auto': reader())
-  out = tmp_path / 'submission.csv'
-  assert predict.run(options(data_dir, out=out)) == 1
-  printed = capsys.readouterr()
-  assert '1 of 3 records read' in printed.out
-  assert 'y: not read' in printed.err and 'z: not read, zeros written: ValueError: it has no image' in printed.err
-  rows = list(csv.DictReader(out.read_text().splitlines()))
-  assert len(rows) == 3 * sum(len(run) for run in runs.values())
-  values = {row['id']: float(row['value']) for row in rows}
-  assert values['y_0_V1'] == 0 and values['x_7_V1'] == pytest.approx(runs['V1'][7], abs=0.02)
-  with pytest.raises(ValueError, match='exists; choose another --out or add --overwrite'):
-    predict.run(options(data_dir, out=out))
-  with pytest.raises(ValueError, match='no folder .*nowhere for --out'):
-    predict.run(options(data_dir, out=tmp_path / 'nowhere/s.csv'))
-
-
-def test_predict_says_which_leads_it_filled_with_zeros(data_dir, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(reading, 'reader', lambda path, engine='auto': reader(hidden=(3,)))
-  assert predict.run(options(data_dir, out=tmp_path / 's.csv')) == 1
-  assert 'x: zeros for II, of which nothing was seen' in capsys.readouterr().err
-
-
-def test_evaluate_counts_what_it_cannot_read_and_lists_what_it_cannot_score(data_dir, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(reading, 'reader', lambda path, engine='auto': reader())
-  (data_dir / 'train/a/a-0005.jpg').write_bytes(b'no picture')
-  truth_csv = data_dir / 'train/b/b.csv'
-  truth_csv.write_text(truth_csv.read_text().replace('aVF', 'aVX', 1))
-  assert evaluate.run(options(data_dir, json=tmp_path / 'out.json', pictures=tmp_path / 'pictures')) == 1
-  printed = capsys.readouterr()
-  assert 'b-0001 is not scored' in printed.err and (tmp_path / 'pictures/a-0001.png').is_file()
-  line = next(text for text in printed.out.splitlines() if text.startswith('all')).split()
-  assert line[1] == '2' and line[-4:-1] == ['1', '0', '1']  # ok, review, fail
-
-  def refuse(name):
-    raise AssertionError(f'{name} is not JSON')
-
-  pages = json.loads((tmp_path / 'out.json').read_text(), parse_constant=refuse)['pages']
-  assert {p['variant']: p['status'] for p in pages} == {'0001': 'ok', '0005': 'fail'}
-  assert pages[0]['report']['db_open'] > 40 and pages[1]['report']['lead_r']['I'] is None
-
-
-def test_a_folder_without_the_variant_asked_for_is_one_sentence(data_dir, monkeypatch):
-  monkeypatch.setattr(reading, 'reader', lambda path, engine='auto': reader())
-  with pytest.raises(ValueError, match='holds no picture of the variants asked for'):
-    evaluate.run(options(data_dir, variant=['0003']))
-
-
-def test_the_page_score_is_the_metrics_own(data_dir, runs):
-  (job, _) = evaluate.folder_jobs(str(data_dir), wanted=['0001'])
-  page = evaluate.evaluate_page(job, reader=reader())
-  assert page.report.ratio_open == pytest.approx(metrics.reference_ratio(runs, reading.digitize(
-    WHITE, reader=reader(), fs=FS).leads, fs=FS, cap=metrics.CAP_OPEN), rel=1e-3)  # fmt: skip
-
-
-def test_a_page_whose_lattice_is_known_is_read_along_it_too_and_the_table_shows_the_difference(data_dir, monkeypatch):
-  """A page that is not found scores 10 log10 of next to nothing; along its true lattice it reaches the cap."""
-  known = geometry.page_lattice()
-  job = evaluate.folder_jobs(str(data_dir), wanted=['0001'])[0]._replace(picture=lambda: (WHITE, known))
-  found = rectify.rectify(WHITE)
-  monkeypatch.setattr(rectify, 'rectify', lambda image: found._replace(status='fail', reason='not found'))
-  page = evaluate.evaluate_page(job, reader=reader())
-  assert page.status == 'fail' and page.true_lattice is not None and page.true_lattice.ratio_open > 1e4
-  cost = 10 * np.log10(page.true_lattice.ratio / page.report.ratio)
-  titles, numbers = (text.split() for text in evaluate.table([page]).replace(' dB', '_dB').replace('p95 px', 'p95_px').splitlines())
-  assert titles[-5] == 'lost_dB' and float(numbers[-5]) == pytest.approx(cost, abs=0.01)
-  assert evaluate.evaluate_page(job, reader=reader(), true_lattice=True).true_lattice is None
 
 
 def test_our_png_is_what_pillow_reads():
