@@ -132,12 +132,12 @@ def prepare(place: str, shares: int, with_device: bool) -> None:
   keep_programs()
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # or the first child would take most of a GPU's memory
   threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
-  mine = next((i for i in range(shares) if _claimed(f'{place}-{i}')), 0) if shares > 1 else 0
-  if with_device and shares > 1:
-    os.environ.update(device(mine))
-  if hasattr(os, 'sched_setaffinity') and shares > 1:
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core for i, core in enumerate(cores) if i % shares == mine} or {cores[mine % len(cores)]})
+  if shares > 1:
+    mine = next((i for i in range(shares) if _claimed(f'{place}-{i}')), 0)
+    os.environ.update(device(mine) if with_device else {})
+    if hasattr(os, 'sched_setaffinity'):
+      cores = sorted(os.sched_getaffinity(0))
+      os.sched_setaffinity(0, {core for i, core in enumerate(cores) if i % shares == mine} or {cores[mine % len(cores)]})
   hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
   resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard), hard))
 
