@@ -121,20 +121,16 @@ def results(files: list[File], wanted: worker.Options, *, jobs: int, limit_s: fl
       file, number = tasks.popleft()
       return (file, number), [file.path, str(file.stem), number, wanted, given(file)]
 
-  with pool.children(jobs) as children:
-    try:
-      if wrong := worker.checked(children, wanted):
-        raise ValueError(wrong)
-      for (file, number), result, lost, seconds in pool.answers(children, worker.page, take, jobs=jobs, limit_s=limit_s):
-        if lost:  # a first page that could not even say how many there are has them counted
-          pages = worker.counted(children, file.path, given(file), limit_s=limit_s) if number == 0 else 1
-          result = worker.failed(file.path, number, lost, seconds=seconds, pages=pages)
-        more = result.pages - 1 if number == 0 else 0
-        tasks.extendleft((file, n) for n in range(more, 0, -1))
-        yield result, more
-    except BaseException:
-      children.stop()
-      raise
+  with pool.Children(jobs) as children:
+    if wrong := worker.checked(children, wanted):
+      raise ValueError(wrong)
+    for (file, number), result, lost, seconds in pool.answers(children, worker.page, take, limit_s=limit_s):
+      if lost:  # a first page that could not even say how many there are has them counted
+        pages = worker.counted(children, file.path, given(file), limit_s=limit_s) if number == 0 else 1
+        result = worker.failed(file.path, number, lost, seconds=seconds, pages=pages)
+      more = result.pages - 1 if number == 0 else 0
+      tasks.extendleft((file, n) for n in range(more, 0, -1))
+      yield result, more
 
 
 def run(args: argparse.Namespace) -> int:

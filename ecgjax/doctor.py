@@ -8,7 +8,7 @@ import pathlib
 import platform
 import time
 
-from ecgjax import pool
+from ecgjax import machine
 
 EXTRAS = {
   'cpu': ('openvino', 'onnx'), 'files': ('pypdfium2', 'pillow-heif', 'pydicom', 'wfdb', 'edfio', 'pyarrow', 'pandas', 'matplotlib'),
@@ -19,7 +19,7 @@ SOUND_DB = 20.0  # of the drawn page of the self-test, which reads at 25 to 30
 
 def run(args: argparse.Namespace) -> int:
   """Prints versions, devices, engines, checksums of the weights and a self-test; returns 0 if all is in order, else 1."""
-  pool.keep_programs()
+  machine.keep_programs()
   import jax
 
   import ecgjax

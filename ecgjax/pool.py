@@ -1,101 +1,23 @@
 """Child processes, each with its share of the machine: a task that hangs or kills its process costs itself alone."""
 
-import concurrent.futures
-import glob
-import hashlib
-import importlib.util
+import multiprocessing
 import os
-import pathlib
-import platform
+import queue
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, TimeoutError, wait
 from typing import Any
 
+import pebble
+
+from ecgjax import machine
+
 MEMORY_BYTES = 8 << 30  # of a child; a page needs 2 GiB
-PLUGINS = {'GPU': ('jax_cuda12_plugin', 'jax_cuda13_plugin', 'jax_rocm60_plugin', 'jax_rocm7_plugin'), 'TPU': ('libtpu',)}  # of JAX
-# what Linux shows of devices; glob's patterns
-SHOWN = {'GPU': ('/dev/nvidia[0-9]', '/dev/nvidia[0-9][0-9]'), 'TPU': ('/dev/accel[0-9]', '/dev/vfio/[0-9]', '/dev/vfio/[0-9][0-9]')}
 AHEAD = 4  # tasks handed out for each process, so that none waits and any number of them needs little memory
-
-
-def programs_folder() -> pathlib.Path:
-  """Returns where compiled programs are kept from one run to the next: below XDG_CACHE_HOME, one folder for each kind of CPU."""
-  home = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
-  try:
-    flags = next(line for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines() if line.startswith(('flags', 'Features')))
-  except (OSError, StopIteration):
-    flags = platform.processor()
-  return home / 'ecgjax' / hashlib.sha256(f'{platform.machine()} {flags}'.encode()).hexdigest()[:12]
-
-
-def cores() -> int:
-  """Returns how many cores this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
-def usable(kind: str) -> bool:
-  """Whether the installed JAX can use devices of a kind, 'GPU' or 'TPU'."""
-  return any(importlib.util.find_spec(name) for name in PLUGINS[kind])
-
-
-def devices(kind: str, *, environ: Mapping[str, str] = os.environ) -> list[str]:
-  """Returns the names of this machine's devices of a kind, 'GPU' (NVIDIA's alone) or 'TPU', that JAX can use and this process may."""
-  if not usable(kind) or environ.get('JAX_PLATFORMS') == 'cpu':
-    return []
-  told = environ.get('CUDA_VISIBLE_DEVICES' if kind == 'GPU' else 'TPU_VISIBLE_CHIPS')
-  if told is not None:
-    return [name for name in told.split(',') if name not in ('', '-1')]
-  return [str(n) for n in range(sum(len(glob.glob(pattern)) for pattern in SHOWN[kind]))]
-
-
-def device(number: int, *, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-  """Returns what gives one of several children its device, to be put into its environment before JAX is imported.
-
-  A GPU serves several; a TPU chip serves one process, so those beyond the chips read on the cores.
-
-  Args:
-    number: of the child, from 0.
-    environ: in which the child is.
-  """
-  gpus, chips = devices('GPU', environ=environ), devices('TPU', environ=environ)
-  if chips:
-    one = {'TPU_VISIBLE_CHIPS': chips[number % len(chips)], 'TPU_CHIPS_PER_PROCESS_BOUNDS': '1,1,1', 'TPU_PROCESS_BOUNDS': '1,1,1'}
-    return one if number < len(chips) else {'JAX_PLATFORMS': 'cpu'}
-  return {'CUDA_VISIBLE_DEVICES': gpus[number % len(gpus)]} if gpus else {}
-
-
-def readers() -> int:
-  """Returns how many pages this machine reads at once: as many as it has devices, or cores where it has none."""
-  return len(devices('GPU') + devices('TPU')) or cores()
-
-
-def children(jobs: int, *, place: str = '', shares: int = 0):
-  """Returns a pebble.ProcessPool of so many child processes, each with its share of the machine (see `prepare`).
-
-  Args:
-    jobs: processes.
-    place: a name for all pools that share the machine's cores among them, and whose devices somebody else has shared out; a pool has
-      cores and devices for itself where it is empty.
-    shares: into which the cores are parted; as many as jobs where it is 0.
-  """
-  import multiprocessing
-  import uuid
-
-  import pebble
-
-  # glibc looks at it when a child starts: with huge pages for its many large arrays a page of ECG takes a fifth less time
-  os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')
-  share = (place or uuid.uuid4().hex, shares or jobs, not place)
-  return pebble.ProcessPool(max_workers=jobs, context=multiprocessing.get_context('spawn'), initializer=prepare, initargs=share)
-
-
-def keep_programs() -> None:
-  """Has JAX keep what it compiles in `programs_folder`; to be called before JAX is imported."""
-  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(programs_folder()))
-  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
-
+TRIES = 3  # of a task whose process ended before it said that it had begun
+LOST = (pebble.ProcessExpired, BrokenExecutor, CancelledError, TimeoutError)  # what ends a child, too
 
 _claims: list[socket.socket] = []  # open as long as this process lives
 
@@ -119,22 +41,22 @@ def _end_with(parent: int) -> None:
   os._exit(1)
 
 
-def prepare(place: str, shares: int, with_device: bool) -> None:
+def prepare(number: int, shares: int, place: str) -> None:
   """Gives a child process its share of cores, devices and memory and the programs of earlier runs, before anything heavy is imported.
 
   Args:
-    place: name of the pools that share the cores, see `children`.
-    shares: into which they are parted; the child takes the first that is free.
-    with_device: whether it takes a device, too.
+    number: of the child, from 0, which says what its share is.
+    shares: into which the cores and devices are parted.
+    place: see `Children`; where there is one, the share is the first that is free, and of cores alone.
   """
   import resource
 
-  keep_programs()
+  machine.keep_programs()
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # or the first child would take most of a GPU's memory
   threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
   if shares > 1:
-    mine = next((i for i in range(shares) if _claimed(f'{place}-{i}')), 0)
-    os.environ.update(device(mine) if with_device else {})
+    mine = next((i for i in range(shares) if _claimed(f'{place}-{i}')), 0) if place else number
+    os.environ.update({} if place else machine.device(mine))
     if hasattr(os, 'sched_setaffinity'):
       cores = sorted(os.sched_getaffinity(0))
       os.sched_setaffinity(0, {core for i, core in enumerate(cores) if i % shares == mine} or {cores[mine % len(cores)]})
@@ -142,14 +64,104 @@ def prepare(place: str, shares: int, with_device: bool) -> None:
   resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard), hard))
 
 
-def answers(pool, function: Callable, take: Callable[[], tuple[Any, list] | None], *, jobs: int, limit_s: float) -> Iterator[tuple]:
+class Children:
+  """Child processes, each with its share of the machine (see `prepare`), that do a task each; a context, which ends them.
+
+  Each is a pebble.ProcessPool of one. Children of one pool share a pipe: one that is killed at the wrong moment leaves half a message there
+  and a lock that nobody opens, and one that is killed while none has a task ends the pool. Here it costs its own task, and not even that
+  where it had not begun.
+  """
+
+  def __init__(self, jobs: int, *, place: str = '', shares: int = 0):
+    """Makes them ready; a process begins with its first task.
+
+    Args:
+      jobs: processes.
+      place: a name for all that share the machine's cores among them, and whose devices somebody else has shared out; they have cores and
+        devices for themselves where it is empty.
+      shares: into which the cores are parted; as many as jobs where it is 0.
+    """
+    # glibc looks at it when a child starts: with huge pages for its many large arrays a page of ECG takes a fifth less time
+    os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')
+    self.jobs = jobs
+    self._asked, self._due = queue.SimpleQueue(), set()
+    args = [(self._asked, (n, shares or jobs, place)) for n in range(jobs)]
+    self._threads = [threading.Thread(target=_keep, args=arg, daemon=True) for arg in args]
+    for thread in self._threads:
+      thread.start()
+
+  def schedule(self, function: Callable, *, args=(), kwargs: Mapping[str, Any] | None = None, timeout: float | None = None) -> Future:
+    """Has a child call `function(*args, **kwargs)`; returns a future that ends the child when it is cancelled, or after `timeout` s."""
+    future = Future()
+    self._due.add(future)
+    future.add_done_callback(self._due.discard)
+    self._asked.put((future, {'function': function, 'args': args, 'kwargs': kwargs or {}, 'timeout': timeout}))
+    return future
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_) -> None:
+    for future in list(self._due):
+      future.cancel()
+    for _ in self._threads:
+      self._asked.put(None)
+    for thread in self._threads:
+      thread.join()
+
+
+def _keep(asked: queue.SimpleQueue, share: tuple[int, int, str]) -> None:
+  """Has one child after the other do what is asked, until that is None."""
+  child = _begun(share)
+  while (one := asked.get()) is not None:
+    future, task = one
+    error, result = BrokenExecutor(), None
+    for _ in range(TRIES):
+      if future.cancelled() or not isinstance(error, BrokenExecutor):
+        break
+      try:
+        error, result = None, _done(child, future, task)
+      except Exception as raised:  # whatever it is, it belongs to who asked
+        error = raised
+      if isinstance(error, LOST):
+        _end(child)
+        child = _begun(share)
+    if isinstance(error, BrokenExecutor):
+      error = BrokenExecutor(f'its process ended {TRIES} times before it began')
+    if future.set_running_or_notify_cancel():
+      future.set_exception(error) if error else future.set_result(result)
+  _end(child)
+
+
+def _done(child: pebble.ProcessPool, future: Future, task: Mapping[str, Any]) -> Any:
+  """Returns what a child's task returns, or raises what it raises, or BrokenExecutor if the child ended before it began."""
+  try:
+    job = child.schedule(**task)
+  except RuntimeError as error:
+    raise BrokenExecutor from error
+  future.add_done_callback(lambda ended: ended.cancelled() and job.cancel())
+  while not wait([job], timeout=1).done:
+    if not child.active:
+      raise BrokenExecutor
+  return job.result()
+
+
+def _begun(share: tuple[int, int, str]) -> pebble.ProcessPool:
+  return pebble.ProcessPool(1, context=multiprocessing.get_context('spawn'), initializer=prepare, initargs=share)
+
+
+def _end(child: pebble.ProcessPool) -> None:
+  child.stop()
+  child.join()
+
+
+def answers(children: Children, function: Callable, take: Callable[[], tuple[Any, list] | None], *, limit_s: float) -> Iterator[tuple]:
   """Has tasks done.
 
   Args:
-    pool: pebble.ProcessPool.
+    children: that do them.
     function: what a child does.
     take: gives the next task, what it is and the function's arguments, or None if there is none now; it is asked again after each answer.
-    jobs: processes of the pool.
     limit_s: for one task; its process is killed after it, and another takes its place.
 
   Yields:
@@ -157,11 +169,11 @@ def answers(pool, function: Callable, take: Callable[[], tuple[Any, list] | None
   """
   running: dict[Any, tuple[Any, float]] = {}
   while True:
-    while len(running) < AHEAD * jobs and (task := take()) is not None:
-      running[pool.schedule(function, args=task[1], timeout=limit_s)] = task[0], time.perf_counter()
+    while len(running) < AHEAD * children.jobs and (task := take()) is not None:
+      running[children.schedule(function, args=task[1], timeout=limit_s)] = task[0], time.perf_counter()
     if not running:
       return
-    done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
     for job in done:
       what, start = running.pop(job)
       result, lost = answer(job, limit_s=limit_s)
@@ -172,7 +184,7 @@ def answer(job, *, limit_s: float) -> tuple[Any, str]:
   """Returns (a job's result, ''), or (None, why there is none): it took longer than `limit_s`, or its process ended."""
   try:
     return job.result(), ''
-  except concurrent.futures.TimeoutError:
+  except TimeoutError:
     return None, f'given up after {limit_s:g} s'
   except Exception as error:  # the process died: memory, a decoder's crash
     return None, f'the process that read it ended ({type(error).__name__}: {error})'

@@ -100,7 +100,7 @@ def checked(children, wanted: Options) -> str:
   """Returns what is wrong with the options for every page, '' if nothing is; asked of a child, see `check`."""
   try:
     return children.schedule(check, args=[wanted]).result()
-  except Exception as error:  # pebble's own, of a pool that could start nothing
+  except Exception as error:  # memory, or a system that starts no process more
     return f'no child process could be started ({type(error).__name__}: {error})'
 
 

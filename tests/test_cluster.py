@@ -14,7 +14,7 @@ from archives import HOW, NONE, counted, started, tar, two_pages
 from PIL import Image
 from pyarrow import parquet
 
-from ecgjax import pool
+from ecgjax import machine
 from ecgjax.archive import cluster, members, rows, sources, store
 
 
@@ -22,7 +22,7 @@ def test_readers_are_as_many_as_devices_or_cores(monkeypatch):
   much = {'CPU': 64.0, 'memory': float(1 << 40)}
   assert cluster.readers(much, None) == (64, {'num_cpus': cluster.READER_CPUS})
   assert cluster.readers(much | {'GPU': 8.0}, None)[0] == 64  # which JAX cannot use here
-  monkeypatch.setattr(pool.importlib.util, 'find_spec', lambda name: name in ('jax_cuda13_plugin', 'libtpu'))
+  monkeypatch.setattr(machine.importlib.util, 'find_spec', lambda name: name in ('jax_cuda13_plugin', 'libtpu'))
   count, takes = cluster.readers(much | {'GPU': 8.0}, None)
   assert count == 8 and takes['num_gpus'] == 1
   count, takes = cluster.readers(much | {'GPU': 8.0}, 12)

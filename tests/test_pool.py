@@ -1,6 +1,8 @@
 """Child processes: what each has of the machine, and when it ends."""
 
+import concurrent.futures
 import fnmatch
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,34 +11,34 @@ import time
 
 import pytest
 
-from ecgjax import pool
+from ecgjax import machine, pool
 
 
 @pytest.fixture
-def machine(monkeypatch):
+def given(monkeypatch):
   """(JAX's plugins, devices that the system shows, environment) -> what each of four children is given."""
 
-  def given(plugins, shown, **environ):
-    monkeypatch.setattr(pool.importlib.util, 'find_spec', lambda name: name in plugins)
-    monkeypatch.setattr(pool.glob, 'glob', lambda pattern: fnmatch.filter(shown, pattern))
-    return [pool.device(number, environ=environ) for number in range(4)]
+  def children(plugins, shown, **environ):
+    monkeypatch.setattr(machine.importlib.util, 'find_spec', lambda name: name in plugins)
+    monkeypatch.setattr(machine.glob, 'glob', lambda pattern: fnmatch.filter(shown, pattern))
+    return [machine.device(number, environ=environ) for number in range(4)]
 
-  return given
+  return children
 
 
-def test_children_share_the_gpus_that_the_process_may_use_evenly(machine):
+def test_children_share_the_gpus_that_the_process_may_use_evenly(given):
   two = ['/dev/nvidia0', '/dev/nvidia1', '/dev/nvidiactl', '/dev/accel0']
   named = lambda found: [child.get('CUDA_VISIBLE_DEVICES') for child in found]
-  assert named(machine(['jax_cuda13_plugin'], two)) == ['0', '1', '0', '1']
-  assert named(machine(['jax_cuda13_plugin'], two, CUDA_VISIBLE_DEVICES='3,GPU-5a')) == ['3', 'GPU-5a', '3', 'GPU-5a']
+  assert named(given(['jax_cuda13_plugin'], two)) == ['0', '1', '0', '1']
+  assert named(given(['jax_cuda13_plugin'], two, CUDA_VISIBLE_DEVICES='3,GPU-5a')) == ['3', 'GPU-5a', '3', 'GPU-5a']
   nothing = [{}] * 4
-  assert machine(['jax_cuda13_plugin'], two, CUDA_VISIBLE_DEVICES='') == nothing
-  assert machine(['jax_cuda13_plugin'], two, JAX_PLATFORMS='cpu') == nothing
-  assert machine(['jax_cuda13_plugin'], []) == machine([], two) == nothing  # no GPU, or a JAX that knows none
+  assert given(['jax_cuda13_plugin'], two, CUDA_VISIBLE_DEVICES='') == nothing
+  assert given(['jax_cuda13_plugin'], two, JAX_PLATFORMS='cpu') == nothing
+  assert given(['jax_cuda13_plugin'], []) == given([], two) == nothing  # no GPU, or a JAX that knows none
 
 
-def test_each_tpu_chip_has_one_child_and_the_others_read_on_the_cores(machine):
-  found = machine(['libtpu'], ['/dev/vfio/0', '/dev/vfio/1', '/dev/vfio/vfio'])
+def test_each_tpu_chip_has_one_child_and_the_others_read_on_the_cores(given):
+  found = given(['libtpu'], ['/dev/vfio/0', '/dev/vfio/1', '/dev/vfio/vfio'])
   assert [child.get('TPU_VISIBLE_CHIPS') for child in found] == ['0', '1', None, None]
   assert [child.get('JAX_PLATFORMS') for child in found] == [None, None, 'cpu', 'cpu']
   assert all(child['TPU_PROCESS_BOUNDS'] == child['TPU_CHIPS_PER_PROCESS_BOUNDS'] == '1,1,1' for child in found[:2])
@@ -53,26 +55,55 @@ def test_each_child_has_a_device_and_cores_of_its_own_and_one_that_is_begun_anew
   (tmp_path / 'jax_cuda13_plugin.py').touch()
   monkeypatch.syspath_prepend(tmp_path)  # as pebble's children have it
   monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5')
-  with pool.children(2) as children:
+  with pool.Children(2) as children:
     both = lambda: [job.result() for job in [children.schedule(shares, args=[1]) for _ in range(2)]]
     found = both()
     assert {environ['CUDA_VISIBLE_DEVICES'] for _, _, environ in found} == {'4', '5'}
     assert {environ['XLA_PYTHON_CLIENT_PREALLOCATE'] for _, _, environ in found} == {'false'}
-    if pool.cores() > 1:
+    if machine.cores() > 1:
       assert not set(found[0][1]) & set(found[1][1])
     os.kill(found[0][0], signal.SIGKILL)
     again = both()
     assert found[0][0] not in [pid for pid, *_ in again]
     assert sorted(str(rest) for _, *rest in again) == sorted(str(rest) for _, *rest in found)
-  with pool.children(1, place='of-a-cluster', shares=2) as children:  # which has shared out its devices
+  with pool.Children(1, place='of-a-cluster', shares=2) as children:  # which has shared out its devices
     assert children.schedule(shares, args=[0]).result()[2]['CUDA_VISIBLE_DEVICES'] == '4,5'
+
+
+def test_what_was_asked_while_children_with_nothing_to_do_are_killed_is_answered():
+  with pool.Children(2) as children:
+    ask = lambda: [children.schedule(len, args=[bytes(1 << 20)]) for _ in range(8)]  # more than a pipe holds
+    assert [job.result() for job in ask()] == [1 << 20] * 8
+    for _ in range(2):
+      for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGKILL)
+      assert [job.result(timeout=60) for job in ask()] == [1 << 20] * 8
+    assert len(multiprocessing.active_children()) == 2  # those of the pool before are gone
+  assert not multiprocessing.active_children()
+
+
+def prepare_if_well(*share):
+  if 'ILL' in os.environ:
+    os._exit(3)
+  pool.prepare(*share)
+
+
+def test_a_task_that_no_child_lives_to_begin_is_given_up_and_those_that_came_after_it_are_done(monkeypatch):
+  monkeypatch.setattr(pool, 'prepare', prepare_if_well)
+  monkeypatch.setenv('ILL', '1')
+  with pool.Children(1) as children:
+    first, second = (children.schedule(os.getpid) for _ in range(2))
+    with pytest.raises(concurrent.futures.BrokenExecutor, match=f'{pool.TRIES} times'):
+      first.result(timeout=60)
+    monkeypatch.delenv('ILL')
+    assert second.result(timeout=60) != os.getpid()
 
 
 def test_a_child_ends_with_its_parent(tmp_path):
   code = (
     'import time\nfrom ecgjax import pool\n'
     'if __name__ == "__main__":\n'
-    '  children = pool.children(1)\n  job = children.schedule(time.sleep, args=[600])\n'
+    '  children = pool.Children(1)\n  job = children.schedule(time.sleep, args=[600])\n'
     '  import multiprocessing\n  time.sleep(2)\n  print(multiprocessing.active_children()[0].pid, flush=True)\n  time.sleep(600)'
   )
   (tmp_path / 'parent.py').write_text(code)

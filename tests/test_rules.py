@@ -19,8 +19,8 @@ ORDER = [
   'surface', 'smoothing', 'flatten', 'lockin', 'landmarks', 'refine', 'settle', 'upright', 'spectrum', 'variants', 'model', 'export',
   'pagenet', 'views', 'pose', 'decode', 'losses', 'metrics', 'assemble', 'fuse', 'records', 'data', 'update', 'hosts', 'mesh',
   'checkpoint', 'engine', 'log', 'plot', 'simval', 'starts', 'rectify', 'register', 'chart', 'recording', 'quality', 'reading',
-  'evaluators', 'tasks', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict', 'cli', 'pool', 'worker', 'progress', 'batch',
-  'doctor', 'serve.desk', 'serve.api', 'serve.app', 'archive.sources', 'archive.members', 'archive.rows', 'archive.store',
+  'evaluators', 'tasks', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict', 'cli', 'machine', 'pool', 'worker', 'progress',
+  'batch', 'doctor', 'serve.desk', 'serve.api', 'serve.app', 'archive.sources', 'archive.members', 'archive.rows', 'archive.store',
   'archive.work', 'archive.cluster', 'archive.alone', 'archive.estimate', 'archive.command',
 ]  # fmt: skip
 # a default that may be given without its name

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import io
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -18,13 +17,12 @@ import zipfile
 import fastapi
 import httpx
 import numpy as np
-import pebble
 import pytest
 import wfdb
 from PIL import Image
 
-from ecgjax import geometry, layout, reading
-from ecgjax.serve import api, app, desk
+from ecgjax import geometry, layout, pool, reading
+from ecgjax.serve import api, desk
 
 
 @pytest.fixture(scope='module')
@@ -175,15 +173,15 @@ class Asking:
 
 
 def test_a_child_that_hangs_dies_or_is_no_longer_wanted_costs_its_own_request_alone(caplog):
-  with pebble.ProcessPool(1, context=multiprocessing.get_context('spawn')) as pool:
+  with pool.Children(1) as children:
 
     def status(function, *args, limit_s=60.0, most=1, patience_s=60.0):
-      done = api._runner(pool, limit_s=limit_s, most=most)
+      done = api._runner(children, limit_s=limit_s, most=most)
       with pytest.raises(fastapi.HTTPException) as raised:
         asyncio.run(done(Asking(patience_s=patience_s), function, *args))
       return raised.value.status_code, raised.value.detail
 
-    assert asyncio.run(api._runner(pool, limit_s=60, most=1)(Asking(), os.getpid)) != os.getpid()
+    assert asyncio.run(api._runner(children, limit_s=60, most=1)(Asking(), os.getpid)) != os.getpid()
     assert status(time.sleep, 30, limit_s=1) == (504, 'given up after 1 s')
     assert status(os._exit, 7)[0] == 500
     tic = time.monotonic()
@@ -191,20 +189,8 @@ def test_a_child_that_hangs_dies_or_is_no_longer_wanted_costs_its_own_request_al
     assert status(desk.digitize, b'', desk.Asked()) == (422, 'the file is empty')
     assert status(os.getpid, most=0)[0] == 503 and not caplog.records
     assert status(int, [])[1].startswith('an error of the program') and len(caplog.records) == 1
-    pool.stop()
   gc.collect()
   assert len(caplog.records) == 1  # of asyncio, which tells of futures that nobody asked
-
-
-def test_children_that_were_killed_while_they_had_nothing_to_do_are_started_again():
-  with app.Children(1) as children:
-    ask = lambda: children.schedule(os.getpid, args=[], kwargs={}, timeout=60).result()
-    first = ask()
-    os.kill(first, signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while children.pool.active and time.monotonic() < deadline:
-      time.sleep(0.05)
-    assert ask() != first
 
 
 def test_a_server_that_cannot_read_says_so_and_ends(tmp_path):

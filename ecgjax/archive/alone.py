@@ -56,18 +56,14 @@ def read(units: list[Unit], done: store.Known, how: How, *, jobs: int) -> Iterat
     task = waiting.popleft()
     return task, [task.data, task.number, how.wanted]
 
-  with pool.children(jobs) as children:
-    try:
-      while more:
-        for task, result, lost, _ in pool.answers(children, work.page, take, jobs=jobs, limit_s=how.limit_s):
-          pages = task.pages
-          if not pages:
-            pages = result[0] if result else max(task.number + 1, worker.counted(children, '', task.data, limit_s=how.limit_s))
-            others = (n for n in range(task.number + 1, pages) if not done.page(task.url, task.name, n + 1))
-            waiting.extend(task._replace(number=n, pages=pages) for n in others)
-          yield rows.table([rows.paged(task.at, page=task.number + 1, pages=pages) | (result[1] if result else rows.failed(lost))])
-        yield rows.table(broken)
-        broken.clear()
-    except BaseException:
-      children.stop()
-      raise
+  with pool.Children(jobs) as children:
+    while more:
+      for task, result, lost, _ in pool.answers(children, work.page, take, limit_s=how.limit_s):
+        pages = task.pages
+        if not pages:
+          pages = result[0] if result else max(task.number + 1, worker.counted(children, '', task.data, limit_s=how.limit_s))
+          others = (n for n in range(task.number + 1, pages) if not done.page(task.url, task.name, n + 1))
+          waiting.extend(task._replace(number=n, pages=pages) for n in others)
+        yield rows.table([rows.paged(task.at, page=task.number + 1, pages=pages) | (result[1] if result else rows.failed(lost))])
+      yield rows.table(broken)
+      broken.clear()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow
 
-from ecgjax import pool, worker
+from ecgjax import machine, pool, worker
 from ecgjax.archive import members, rows, sources, store, work
 
 TRIES = 3  # of what was lost with a process of Ray
@@ -57,7 +57,7 @@ def undone(unit: Unit, done: store.Known, column: str) -> Iterator[members.Membe
 
 @functools.cache
 def _decoder():
-  return pool.children(1)
+  return pool.Children(1)
 
 
 def _opened(units, *, done: store.Done, how: How):
@@ -97,8 +97,8 @@ class PageReader:
   """An actor of Ray's: reads the pages that it is given in a child process of its own."""
 
   def __init__(self, *, how: How, place: str, share: float):
-    shares = max(1, math.ceil(share * pool.cores() - 0.01))  # readers on this machine
-    self.how, self.pool = how, pool.children(1, place=place, shares=shares)
+    shares = max(1, math.ceil(share * machine.cores() - 0.01))  # readers on this machine
+    self.how, self.pool = how, pool.Children(1, place=place, shares=shares)
 
   def __call__(self, pictures: pyarrow.Table) -> pyarrow.Table:
     return pyarrow.Table.from_pylist([self._row(row) for row in pictures.to_pylist()], schema=PAGE)
@@ -142,7 +142,7 @@ def readers(resources: Mapping[str, float], jobs: int | None) -> tuple[int, dict
     resources: of the cluster, as Ray names them: CPU, memory (bytes), GPU, TPU.
     jobs: readers, where a person says so; several share a GPU, a TPU chip has one.
   """
-  device = next((kind for kind in pool.PLUGINS if resources.get(kind) and pool.usable(kind)), '')
+  device = next((kind for kind in machine.PLUGINS if resources.get(kind) and machine.usable(kind)), '')
   fit = max(1, int(resources.get('memory', 0) // READER_BYTES))  # not asked of Ray: it waits for ever where no machine has so much
   able = int(resources[device] if device else resources.get('CPU', 1))
   count = min(jobs or fit, able) if device == 'TPU' else jobs or min(fit, able)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from ecgjax import batch, pool, worker
+from ecgjax import batch, machine, pool, worker
 from ecgjax.archive import alone, cluster, estimate, sources, store
 from ecgjax.archive.cluster import How, Unit
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
   path = os.path.abspath(args.weights) if args.weights else None  # a worker of Ray may be elsewhere
   wanted = worker.Options(fs=args.fs, speed_mm_s=args.speed, gain_mm_mv=args.gain, weights=path, engine=args.engine)
   how = How(wanted, args.timeout, args.column)
-  with pool.children(1) as children:  # before anything is listed: that may take long
+  with pool.Children(1) as children:  # before anything is listed: that may take long
     if wrong := worker.checked(children, wanted):
       raise ValueError(wrong)
     weights = children.schedule(worker.checksum, args=[wanted.weights]).result()
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
   if not found:
     raise ValueError(f'nothing to read in {", ".join(args.inputs)}: no pictures, tars or Parquet files')
   if args.estimate:
-    return estimate.told(found, how, jobs=args.jobs or pool.readers(), price=args.price)
+    return estimate.told(found, how, jobs=args.jobs or machine.readers(), price=args.price)
   facts = {'fs_hz': args.fs, 'speed_mm_s': args.speed, 'gain_mm_mv': args.gain, 'weights_sha256': weights}
   with store.Store(args.output, facts, owner=f'{i}-of-{n}') as kept:
     if args.retry:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.shard:
       stop()
       units = [Unit(source, i, n) for source in found]
-      _kept(lambda done: alone.read(units, done(), how, jobs=args.jobs or pool.readers()), kept, found, parts=n)
+      _kept(lambda done: alone.read(units, done(), how, jobs=args.jobs or machine.readers()), kept, found, parts=n)
     else:
       with cluster.connected():
         stop()  # Ray has put its own in place

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pyarrow
 
-from ecgjax import pool
+from ecgjax import machine
 from ecgjax.archive import alone, members, rows, sources
 from ecgjax.archive.cluster import How, Unit
 
@@ -75,10 +75,10 @@ def told(found: list[sources.Origin], how: How, *, jobs: int, price: float | Non
   print(f'{files:,} files, about {pages:,.0f} pages; read for this: {len(read)} pages of {len(sample)} files, {status}')
   seconds = np.array([s or 0.0 for s in read['read_s'].to_pylist()])
   seconds = seconds[2 * jobs :] if len(seconds) > 4 * jobs else seconds  # a process compiles at its first pages
-  each = seconds * max(1.0, pool.cores() / jobs)
+  each = seconds * max(1.0, machine.cores() / jobs)
   core_s, off_s = float(each.mean()), 2 * float(each.std()) / math.sqrt(len(each))
   hours, size = pages * core_s / 3600, len(rows.packed(read)) / len(read)
-  here = f'{hours / pool.cores():,.1f} h on {pool.cores()} cores as these'
+  here = f'{hours / machine.cores():,.1f} h on {machine.cores()} cores as these'
   print(f'time: {core_s:.2f} +- {off_s:.2f} core-seconds a page, {hours:,.1f} core-hours, {here}')
   print(f'rows: {size / 1000:.1f} kB a page, {pages * size / 1e9:,.2f} GB')
   if price is not None:

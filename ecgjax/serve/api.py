@@ -30,7 +30,7 @@ def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int, scratch: str | N
   """Makes the application.
 
   Args:
-    pool: its `schedule(function, args=, kwargs=, timeout=)` returns a future; a pebble.ProcessPool, or `app.Children`.
+    pool: its `schedule(function, args=, kwargs=, timeout=)` returns a future; `ecgjax.pool.Children`.
     limit_s: for one request; its process is killed after it.
     asked: weights and engine; the rest comes with each request.
     jobs: children.
@@ -123,7 +123,7 @@ def _runner(pool, *, limit_s: float, most: int) -> Callable:
       raise HTTPException(499, 'the request was withdrawn') from error
     except (ValueError, ImportError) as error:
       raise HTTPException(422, str(error)) from error
-    except pebble.ProcessExpired as error:  # memory, a decoder's crash
+    except (pebble.ProcessExpired, concurrent.futures.BrokenExecutor) as error:  # memory, a decoder's crash
       raise HTTPException(500, f'the process that read it ended ({error})') from error
     except Exception as error:
       LOG.exception('a request failed')

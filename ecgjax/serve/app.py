@@ -92,13 +92,13 @@ def run(args: argparse.Namespace) -> int:
   token = args.token or secrets.token_urlsafe(24)
   asked = desk.Asked(weights=args.weights, engine=args.engine)
   memory = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None  # a signal on its way to be downloaded does not go to the disk
-  with tempfile.TemporaryDirectory(dir=memory) as scratch, Children(args.jobs) as children:
+  with tempfile.TemporaryDirectory(dir=memory) as scratch, pool.Children(args.jobs) as children:
     listener = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ':' in args.host else socket.AF_INET)
     app = api.make(children, limit_s=args.timeout, asked=asked, jobs=args.jobs, scratch=scratch)
     app = guarded(app, token=token, max_bytes=api.MAX_BYTES, hosts=(args.host, *LOOPBACK) if args.host in LOOPBACK else ())
     server = uvicorn.Server(uvicorn.Config(app, log_level='warning', ws='none', timeout_graceful_shutdown=1))
     options = worker.Options(weights=args.weights, engine=args.engine)
-    checked = children.schedule(worker.check, args=[options], kwargs={}, timeout=None)
+    checked = children.schedule(worker.check, args=[options])
     told = lambda: '' if not checked.done() or checked.cancelled() else str(checked.exception() or checked.result())
     checked.add_done_callback(lambda _: setattr(server, 'should_exit', server.should_exit or bool(told())))
     shown = f'[{args.host}]' if ':' in args.host else args.host
@@ -110,25 +110,3 @@ def run(args: argparse.Namespace) -> int:
     if wrong := told():
       raise ValueError(wrong)
   return 0
-
-
-class Children:
-  """Child processes that do a request each. Where one that had nothing to do was killed, which ends a pool of pebble, all start anew."""
-
-  def __init__(self, jobs: int):
-    self.jobs, self.pool = jobs, pool.children(jobs)
-
-  def schedule(self, function, *, args, kwargs, timeout: float | None):
-    """Has a child call `function(*args, **kwargs)`; returns a future that ends it when it is cancelled or after `timeout` s."""
-    try:
-      return self.pool.schedule(function, args=args, kwargs=kwargs, timeout=timeout)
-    except RuntimeError:  # the pool is broken
-      self.pool = pool.children(self.jobs)
-      return self.pool.schedule(function, args=args, kwargs=kwargs, timeout=timeout)
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *_) -> None:
-    self.pool.stop()
-    self.pool.join()

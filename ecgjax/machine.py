@@ -1,0 +1,70 @@
+"""What this machine has that reads pages: cores, devices, and programs compiled for them before."""
+
+import glob
+import hashlib
+import importlib.util
+import os
+import pathlib
+import platform
+from collections.abc import Mapping
+
+PLUGINS = {'GPU': ('jax_cuda12_plugin', 'jax_cuda13_plugin', 'jax_rocm60_plugin', 'jax_rocm7_plugin'), 'TPU': ('libtpu',)}  # of JAX
+# what Linux shows of devices; glob's patterns
+SHOWN = {'GPU': ('/dev/nvidia[0-9]', '/dev/nvidia[0-9][0-9]'), 'TPU': ('/dev/accel[0-9]', '/dev/vfio/[0-9]', '/dev/vfio/[0-9][0-9]')}
+
+
+def programs_folder() -> pathlib.Path:
+  """Returns where compiled programs are kept from one run to the next: below XDG_CACHE_HOME, one folder for each kind of CPU."""
+  home = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+  try:
+    flags = next(line for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines() if line.startswith(('flags', 'Features')))
+  except (OSError, StopIteration):
+    flags = platform.processor()
+  return home / 'ecgjax' / hashlib.sha256(f'{platform.machine()} {flags}'.encode()).hexdigest()[:12]
+
+
+def cores() -> int:
+  """Returns how many cores this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def usable(kind: str) -> bool:
+  """Whether the installed JAX can use devices of a kind, 'GPU' or 'TPU'."""
+  return any(importlib.util.find_spec(name) for name in PLUGINS[kind])
+
+
+def devices(kind: str, *, environ: Mapping[str, str] = os.environ) -> list[str]:
+  """Returns the names of this machine's devices of a kind, 'GPU' (NVIDIA's alone) or 'TPU', that JAX can use and this process may."""
+  if not usable(kind) or environ.get('JAX_PLATFORMS') == 'cpu':
+    return []
+  told = environ.get('CUDA_VISIBLE_DEVICES' if kind == 'GPU' else 'TPU_VISIBLE_CHIPS')
+  if told is not None:
+    return [name for name in told.split(',') if name not in ('', '-1')]
+  return [str(n) for n in range(sum(len(glob.glob(pattern)) for pattern in SHOWN[kind]))]
+
+
+def device(number: int, *, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+  """Returns what gives one of several children its device, to be put into its environment before JAX is imported.
+
+  A GPU serves several; a TPU chip serves one process, so those beyond the chips read on the cores.
+
+  Args:
+    number: of the child, from 0.
+    environ: in which the child is.
+  """
+  gpus, chips = devices('GPU', environ=environ), devices('TPU', environ=environ)
+  if chips:
+    one = {'TPU_VISIBLE_CHIPS': chips[number % len(chips)], 'TPU_CHIPS_PER_PROCESS_BOUNDS': '1,1,1', 'TPU_PROCESS_BOUNDS': '1,1,1'}
+    return one if number < len(chips) else {'JAX_PLATFORMS': 'cpu'}
+  return {'CUDA_VISIBLE_DEVICES': gpus[number % len(gpus)]} if gpus else {}
+
+
+def readers() -> int:
+  """Returns how many pages this machine reads at once: as many as it has devices, or cores where it has none."""
+  return len(devices('GPU') + devices('TPU')) or cores()
+
+
+def keep_programs() -> None:
+  """Has JAX keep what it compiles in `programs_folder`; to be called before JAX is imported."""
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(programs_folder()))
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
