@@ -41,19 +41,20 @@ def _end_with(parent: int) -> None:
   os._exit(1)
 
 
-def prepare(number: int, shares: int, place: str) -> None:
+def prepare(number: int, shares: int, place: str, parent: int) -> None:
   """Gives a child process its share of cores, devices and memory and the programs of earlier runs, before anything heavy is imported.
 
   Args:
     number: of the child, from 0, which says what its share is.
     shares: into which the cores and devices are parted.
     place: see `Children`; where there is one, the share is the first that is free, and of cores alone.
+    parent: process that began this one, and with which it ends.
   """
   import resource
 
   machine.keep_programs()
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # or the first child would take most of a GPU's memory
-  threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+  threading.Thread(target=_end_with, args=[parent], daemon=True).start()
   if shares > 1:
     mine = next((i for i in range(shares) if _claimed(f'{place}-{i}')), 0) if place else number
     os.environ.update({} if place else machine.device(mine))
@@ -147,7 +148,7 @@ def _done(child: pebble.ProcessPool, future: Future, task: Mapping[str, Any]) ->
 
 
 def _begun(share: tuple[int, int, str]) -> pebble.ProcessPool:
-  return pebble.ProcessPool(1, context=multiprocessing.get_context('spawn'), initializer=prepare, initargs=share)
+  return pebble.ProcessPool(1, context=multiprocessing.get_context('spawn'), initializer=prepare, initargs=(*share, os.getpid()))
 
 
 def _end(child: pebble.ProcessPool) -> None:

@@ -101,17 +101,18 @@ def test_a_task_that_no_child_lives_to_begin_is_given_up_and_those_that_came_aft
 
 def test_a_child_ends_with_its_parent(tmp_path):
   code = (
-    'import time\nfrom ecgjax import pool\n'
+    'import os, time\nfrom ecgjax import pool\n'
     'if __name__ == "__main__":\n'
-    '  children = pool.Children(1)\n  job = children.schedule(time.sleep, args=[600])\n'
-    '  import multiprocessing\n  time.sleep(2)\n  print(multiprocessing.active_children()[0].pid, flush=True)\n  time.sleep(600)'
+    '  children = pool.Children(1)\n  child = children.schedule(os.getpid).result()\n'
+    '  children.schedule(time.sleep, args=[600])\n  time.sleep(0.5)\n  print(child, flush=True)\n  time.sleep(600)'
   )
   (tmp_path / 'parent.py').write_text(code)
   parent = subprocess.Popen([sys.executable, str(tmp_path / 'parent.py')], stdout=subprocess.PIPE, text=True)
-  child = int(parent.stdout.readline())
+  with parent.stdout as told:
+    child = int(told.readline())
   os.kill(child, 0)
   parent.kill()
-  parent.communicate()
+  parent.wait()
   for _ in range(50):
     time.sleep(0.1)
     try:
