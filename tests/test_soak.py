@@ -119,4 +119,5 @@ def test_a_thousand_mixed_requests_of_six_clients_are_answered_and_memory_stays(
   print(dict(answers), [tuple(map(round, m)) for m in memory[:: max(1, len(memory) // 12)]])
   assert not wrong and sum(answers.values()) == REQUESTS and process.poll() is None
   assert own[-third:].max() < own[third:-third].max() + 20 < 400  # of the server itself, MiB
-  assert children[-third:].max() < children[third:-third].max() + 300
+  # a page takes 1 to 2 GiB for a moment, and whether two do at once is chance: the median tells what stays
+  assert np.median(children[-third:]) < np.median(children[third:-third]) + 300
