@@ -67,6 +67,7 @@ def check(wanted: Options) -> str:
   """Returns what is wrong with the options for every page, '' if nothing is; in a child, because it needs what a page needs."""
   try:
     from ecgjax import layout, reading
+    from ecgjax.io import dicom
 
     read = reading.cached(wanted.weights or reading.WEIGHTS, engine=wanted.engine).page.name
     if wanted.layout not in ('auto', read):
@@ -81,8 +82,8 @@ def check(wanted: Options) -> str:
     return f"--format {missing[0]} needs {needs[missing[0]]}: pip install 'ecgjax[files]'"
   if 'edf' in wanted.formats and wanted.fs != round(wanted.fs):
     return f'--fs {wanted.fs:g}: EDF holds whole seconds, so its rate must be a whole number'
-  if 'dicom' in wanted.formats and not 200 <= wanted.fs <= 1000:
-    return f'--fs {wanted.fs:g}: a DICOM ECG has 200 to 1000 samples a second'
+  if 'dicom' in wanted.formats and not dicom.RATES_HZ[0] <= wanted.fs <= dicom.RATES_HZ[1]:
+    return f'--fs {wanted.fs:g}: a DICOM ECG has {dicom.RATES_HZ[0]} to {dicom.RATES_HZ[1]} samples a second'
   return ''
 
 

@@ -131,14 +131,14 @@ def serve_requests(*, clients: int, requests: int, jobs: int) -> dict[str, float
 def archive_pages(*, pages: int, jobs: list[int], with_ray: bool) -> dict[str, float | str]:
   """Times `ecgjax archive` over clean pages by its readers: pages a second once all are at work, and how that grows with them."""
   from ecgjax import worker
-  from ecgjax.archive import alone, cluster, command, sources, store
+  from ecgjax.archive import alone, cluster, plan, sources, store
 
-  none, how = store.Done(np.zeros(0, 'S16'), {}), cluster.How(worker.Options(), 300.0, '')
+  none, how = store.Done(np.zeros(0, 'S16'), {}), plan.How(worker.Options(), 300.0, '')
   numbers: dict[str, float | str] = {}
   with tempfile.TemporaryDirectory() as folder:
     for n, mv in enumerate(simval.recordings('', count=pages)):
       (pathlib.Path(folder) / f'{n}.jpg').write_bytes(jpeg(simval.case(mv, '0001', n).image))
-    units = command.parted(list(sources.listed([folder], but='/nowhere')))
+    units = plan.parted(list(sources.listed([folder], but='/nowhere')))
     for count, ray in itertools.product(jobs, [False, True] if with_ray else [False]):
       if ray:
         with cluster.connected():

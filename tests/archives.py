@@ -12,10 +12,10 @@ from PIL import Image
 from pyarrow import parquet
 
 from ecgjax import worker
-from ecgjax.archive import cluster, store
+from ecgjax.archive import plan, store
 
 NONE = store.Done(np.zeros(0, 'S16'), {})
-HOW = cluster.How(worker.Options(engine='jax'), 60.0, '')
+HOW = plan.How(worker.Options(engine='jax'), 60.0, '')
 
 
 def png(value=0, size=(2, 2)):

@@ -12,7 +12,7 @@ from archives import HOW, NONE, counted, png, started, tar, two_pages
 from pyarrow import parquet
 
 from ecgjax import cli, layout
-from ecgjax.archive import alone, cluster, command, estimate, rows, sources, store, work
+from ecgjax.archive import alone, command, estimate, plan, rows, sources, store, work
 
 
 def test_what_is_done_is_what_the_files_hold(tmp_path):
@@ -76,7 +76,7 @@ def test_samples_are_kept_to_a_microvolt_and_absent_ones_absent(tmp_path):
 
 
 def read_alone(home, out, done=NONE):
-  units = [cluster.Unit(source, 0, 1) for source in sources.listed([str(home)], but=str(out))]
+  units = [plan.Unit(source, 0, 1) for source in sources.listed([str(home)], but=str(out))]
   return pyarrow.concat_tables(alone.read(units, done, HOW, jobs=1)).to_pylist()
 
 
@@ -168,7 +168,7 @@ def test_names_that_are_no_text_are_written_out_and_found_again(tmp_path):
   (row,) = [r for r in read_alone(home, out) if not r['member']]
   assert row['source'].endswith(r'\udcff \udce4.png')
   with store.Store(str(out), {}) as kept:
-    for table in alone.read([cluster.Unit(s, 0, 1) for s in sources.listed([str(home)], but=str(out))], NONE, HOW, jobs=1):
+    for table in alone.read([plan.Unit(s, 0, 1) for s in sources.listed([str(home)], but=str(out))], NONE, HOW, jobs=1):
       kept.add(table)
     kept.flush()
     done, _ = kept.done()

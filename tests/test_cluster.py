@@ -15,7 +15,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from ecgjax import machine
-from ecgjax.archive import cluster, members, rows, sources, store
+from ecgjax.archive import cluster, members, plan, rows, sources, store
 
 
 def test_readers_are_as_many_as_devices_or_cores(monkeypatch):
@@ -60,7 +60,7 @@ def blocks_of(*passes):
 
 
 def test_what_ray_lost_is_read_again_what_it_repeats_is_kept_once_and_what_stays_lost_is_said(monkeypatch):
-  units = [cluster.Unit(sources.Origin(f'{n}.tar', 1, 'tar'), 0, 1) for n in range(3)]
+  units = [plan.Unit(sources.Origin(f'{n}.tar', 1, 'tar'), 0, 1) for n in range(3)]
   first = [(0, 'a', None), (0, 'a', None), (0, '', 1), (1, 'a', None), (1, '', 2), (2, 'a', None)]
   monkeypatch.setattr(cluster, '_blocks', blocks_of(first, [(1, 'b', None), (1, '', 1)], []))
   found = pyarrow.concat_tables(cluster.read(units, lambda: NONE, HOW, jobs=1)).to_pylist()

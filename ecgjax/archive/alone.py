@@ -8,7 +8,7 @@ import pyarrow
 
 from ecgjax import pool, worker
 from ecgjax.archive import rows, store, work
-from ecgjax.archive.cluster import How, Unit, undone
+from ecgjax.archive.plan import How, Unit, undone
 
 
 class Due(NamedTuple):

@@ -12,13 +12,14 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow
 
 from ecgjax import machine, pool, worker
 from ecgjax.archive import members, rows, sources, store, work
+from ecgjax.archive.plan import How, Unit, undone
 
 TRIES = 3  # of what was lost with a process of Ray
 BLOCK_BYTES = 8 << 20  # Ray hands on so much at a time: about one picture
@@ -31,28 +32,6 @@ END = 'end'  # status of the row that says how many rows a part of a source has
 
 PAGE = pyarrow.schema([*rows.SCHEMA, ('unit', pyarrow.int64())])
 PICTURE = pyarrow.schema([*PAGE, ('height', pyarrow.int32()), ('width', pyarrow.int32()), ('px', pyarrow.large_binary())])
-
-
-class Unit(NamedTuple):
-  """What one task opens: part `part` of `parts` of a source."""
-
-  source: sources.Origin
-  part: int
-  parts: int
-
-
-class How(NamedTuple):
-  """How an archive is read."""
-
-  wanted: worker.Options
-  limit_s: float
-  column: str
-
-
-def undone(unit: Unit, done: store.Known, column: str) -> Iterator[members.Member]:
-  """Yields the members of a part of a source of which not every page has its row; `column` as in `members.members`."""
-  wanted = lambda name: not done.file(unit.source.url, name)
-  return members.members(unit.source, wanted=wanted, part=unit.part, parts=unit.parts, column=column)
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 import argparse
 import collections
-import math
 import os
 import signal
 import sys
@@ -11,10 +10,9 @@ from collections.abc import Callable
 
 from ecgjax import batch, machine, pool, worker
 from ecgjax.archive import alone, cluster, estimate, sources, store
-from ecgjax.archive.cluster import How, Unit
+from ecgjax.archive.plan import How, Unit, parted
 
 TOLD_S = 10.0  # between two lines that say how far it is
-PARTS = 16  # that an archive has at least where its sources can be parted, so that a cluster opens them side by side
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -27,12 +25,6 @@ def shard(text: str) -> tuple[int, int]:
   if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
     raise ValueError(f'--shard {text}: write i/n with i from 0 to n - 1, as 0/8')
   return int(i), int(n)
-
-
-def parted(found: list[sources.Origin]) -> list[Unit]:
-  """Returns the parts of an archive's sources that a cluster opens side by side: a few large tars are more than a few parts."""
-  parts = max(1, math.ceil(PARTS / len(found)))
-  return [Unit(source, i, n) for source in found for n in [1 if source.kind == 'picture' else parts] for i in range(n)]
 
 
 def run(args: argparse.Namespace) -> int:

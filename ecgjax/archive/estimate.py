@@ -7,7 +7,7 @@ import pyarrow
 
 from ecgjax import machine
 from ecgjax.archive import alone, members, rows, sources
-from ecgjax.archive.cluster import How, Unit
+from ecgjax.archive.plan import How, Unit
 
 SAMPLE = 100  # files
 CONTAINERS = 20  # tars and Parquet files that are looked into
