@@ -4,13 +4,21 @@ import concurrent.futures
 import io
 import os
 import pathlib
+import shutil
 import socket
+import tempfile
 import threading
 from typing import NamedTuple
 
 # half of the suite's time is compiling, which takes a third less so and changes no result that is tested; before JAX is imported
-os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false'
-os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # for the worker processes of this one, as in `pool.children`
+os.environ['XLA_FLAGS'] = (
+  f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false '
+  '--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_multi_thread_eigen=false'  # the cores have their workers
+)
+os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # for the worker processes of this one, as in `pool.Children`
+# the suite's processes, and what they start, share what they compiled
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', f'{tempfile.gettempdir()}/ecgjax-programs-{os.getpid()}')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +36,12 @@ LONGEST = ('test_train', 'test_ecg_pages', 'test_register', 'test_rectify', 'tes
 def pytest_collection_modifyitems(items):
   """Begins with the longest files: what begins late has one core work while the others wait."""
   items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
+def pytest_unconfigure():
+  """Takes away what was compiled, in the process that named the folder."""
+  if (folder := os.environ['JAX_COMPILATION_CACHE_DIR']).endswith(f'/ecgjax-programs-{os.getpid()}'):
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope='session')

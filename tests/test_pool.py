@@ -44,9 +44,9 @@ def test_each_tpu_chip_has_one_child_and_the_others_read_on_the_cores(given):
   assert all(child['TPU_PROCESS_BOUNDS'] == child['TPU_CHIPS_PER_PROCESS_BOUNDS'] == '1,1,1' for child in found[:2])
 
 
-def shares(seconds):
+def shares():
   """What a child has: its cores, and what its environment says of devices; keeps it busy, so that the next task has another child."""
-  time.sleep(seconds)
+  time.sleep(0.3)
   cores = os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else set()
   return os.getpid(), sorted(cores), {name: os.environ.get(name) for name in ('CUDA_VISIBLE_DEVICES', 'XLA_PYTHON_CLIENT_PREALLOCATE')}
 
@@ -56,7 +56,7 @@ def test_each_child_has_a_device_and_cores_of_its_own_and_one_that_is_begun_anew
   monkeypatch.syspath_prepend(tmp_path)  # as pebble's children have it
   monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5')
   with pool.Children(2) as children:
-    both = lambda: [job.result() for job in [children.schedule(shares, args=[1]) for _ in range(2)]]
+    both = lambda: [job.result() for job in [children.schedule(shares) for _ in range(2)]]
     found = both()
     assert {environ['CUDA_VISIBLE_DEVICES'] for _, _, environ in found} == {'4', '5'}
     assert {environ['XLA_PYTHON_CLIENT_PREALLOCATE'] for _, _, environ in found} == {'false'}
@@ -67,7 +67,7 @@ def test_each_child_has_a_device_and_cores_of_its_own_and_one_that_is_begun_anew
     assert found[0][0] not in [pid for pid, *_ in again]
     assert sorted(str(rest) for _, *rest in again) == sorted(str(rest) for _, *rest in found)
   with pool.Children(1, place='of-a-cluster', shares=2) as children:  # which has shared out its devices
-    assert children.schedule(shares, args=[0]).result()[2]['CUDA_VISIBLE_DEVICES'] == '4,5'
+    assert children.schedule(shares).result()[2]['CUDA_VISIBLE_DEVICES'] == '4,5'
 
 
 def test_what_was_asked_while_children_with_nothing_to_do_are_killed_is_answered():
