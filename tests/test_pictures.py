@@ -34,11 +34,11 @@ def heic():
 
 
 def dicom(values, *, bits=8, interpretation='RGB', **more):
-  from pydicom.dataset import Dataset, FileMetaDataset
+  import pydicom
   from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-  file = Dataset()
-  file.file_meta = FileMetaDataset()
+  file = pydicom.Dataset()
+  file.file_meta = pydicom.FileMetaDataset()
   file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
   file.SOPClassUID, file.SOPInstanceUID = '1.2.840.10008.5.1.4.1.1.7', generate_uid()
   file.Rows, file.Columns = values.shape[:2]

@@ -1,6 +1,10 @@
 """Recordings to files and back, by libraries that others read them with."""
 
+import concurrent.futures
 import csv
+import sys
+import threading
+import time
 
 import edfio
 import numpy as np
@@ -117,3 +121,23 @@ def test_a_writer_that_fails_leaves_the_old_file_whole(tmp_path):
   with pytest.raises(OSError, match='disk full'):
     signals.whole(path, broken)
   assert path.read_text() == 'old' and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_thread_writes_dicom_while_another_is_still_importing_its_library(tmp_path, monkeypatch):
+  inside = threading.Event()
+
+  class Slowly:
+    def find_spec(self, name, *_):
+      if name == 'pydicom.filewriter':  # which the package imports after pydicom.dataset, and save_as needs
+        inside.set()
+        time.sleep(0.5)
+
+  for name in [name for name in sys.modules if name.split('.')[0] == 'pydicom']:
+    monkeypatch.delitem(sys.modules, name)
+  monkeypatch.setattr(sys, 'meta_path', [Slowly(), *sys.meta_path])
+  with concurrent.futures.ThreadPoolExecutor() as threads:
+    first = threads.submit(dicom.write_dicom, tmp_path / 'a.dcm', MV, fs=FS)
+    assert inside.wait(timeout=30)
+    dicom.write_dicom(tmp_path / 'b.dcm', MV, fs=FS)
+    first.result()
+  assert {path.name for path in tmp_path.iterdir()} == {'a.dcm', 'b.dcm'}

@@ -28,13 +28,13 @@ def write_dicom(path, mv: np.ndarray, *, fs: float) -> None:
   Raises:
     ValueError: if a value is beyond signals.MAX_MV, or rate or length are not what the object may have.
   """
-  from pydicom.dataset import Dataset, FileMetaDataset
+  import pydicom  # whole: `from pydicom.dataset` would not wait where another thread is importing the rest, which save_as needs
   from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
   if not (RATES_HZ[0] <= fs <= RATES_HZ[1] and len(mv) <= SAMPLES):
     raise ValueError(f'{len(mv)} samples at {fs:g} Hz; a DICOM 12-lead ECG has at most {SAMPLES} at {RATES_HZ[0]} to {RATES_HZ[1]} Hz')
-  file, now = Dataset(), datetime.datetime.now()
-  file.file_meta = FileMetaDataset()
+  file, now = pydicom.Dataset(), datetime.datetime.now()
+  file.file_meta = pydicom.FileMetaDataset()
   file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
   file.SOPClassUID = TWELVE_LEAD
   file.SOPInstanceUID, file.StudyInstanceUID, file.SeriesInstanceUID = generate_uid(), generate_uid(), generate_uid()
@@ -52,9 +52,9 @@ def write_dicom(path, mv: np.ndarray, *, fs: float) -> None:
 
 
 def _waveform(steps: np.ndarray, *, fs: float):
-  from pydicom.dataset import Dataset
+  import pydicom
 
-  wave = Dataset()
+  wave = pydicom.Dataset()
   wave.MultiplexGroupTimeOffset, wave.WaveformOriginality = 0, 'DERIVED'
   wave.NumberOfWaveformChannels, wave.NumberOfWaveformSamples, wave.SamplingFrequency = len(LEADS), len(steps), f'{fs:.10g}'
   wave.ChannelDefinitionSequence = [_channel(lead) for lead in LEADS]
@@ -65,9 +65,9 @@ def _waveform(steps: np.ndarray, *, fs: float):
 
 
 def _channel(lead: str):
-  from pydicom.dataset import Dataset
+  import pydicom
 
-  channel = Dataset()
+  channel = pydicom.Dataset()
   channel.ChannelLabel = lead
   channel.ChannelSourceSequence = [_code(*MDC[lead], scheme='MDC')]
   channel.ChannelSensitivity, channel.ChannelSensitivityCorrectionFactor = 1.0, 1.0
@@ -77,8 +77,8 @@ def _channel(lead: str):
 
 
 def _code(value: str, meaning: str, *, scheme: str):
-  from pydicom.dataset import Dataset
+  import pydicom
 
-  code = Dataset()
+  code = pydicom.Dataset()
   code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
   return code
