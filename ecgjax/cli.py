@@ -1,15 +1,21 @@
 """The command `ecgjax`: what can be typed. Imports nothing heavy, so that --help answers at once; the commands' modules do the work."""
 
 import argparse
+import errno
 import importlib
 import os
 import sys
+from concurrent.futures import BrokenExecutor
 
 import ecgjax
 
 NOTICE = "Research software, not a medical device: do not base any decision about a person's health on what it reads."
 FORMATS = ('csv', 'wfdb', 'edf', 'parquet', 'dicom')
-EXITS = 'Exit codes: 0 all pages ok, 1 some failed or need a review, 2 wrong usage, 3 none could be read, 130 interrupted.'
+EXITS = (
+  'Exit codes: 0 all pages ok, 1 some failed or need a review, 2 wrong usage, 3 none could be read, 4 the machine failed, 130 interrupted.'
+)
+# what the machine lacks for now: what was asked for is right, and may be asked for again
+LACKS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
   _archive(commands.add_parser('archive', help='an archive of any size to Parquet, one row a page', description=(
     'Reads every page of an archive, on one machine or a cluster of Ray, and writes one row a page. Run again, it reads what has no row '
     f'yet. {NOTICE}'), epilog='Exit codes: 0 every page has '
-    'its row (see its status), 2 wrong usage, 3 none of the sample of --estimate could be read, 130 interrupted.'))  # fmt: skip
+    'its row (see its status), 2 wrong usage, 3 none of the sample of --estimate could be read, 4 the machine '
+    'failed, and the same command goes on, 130 interrupted.'))  # fmt: skip
   commands.add_parser('doctor', help='check this installation', description='Prints versions, devices, engines, checksums and a self-test.')
   _export(commands.add_parser('export', help='write the trace network for other programs'))
   return whole
@@ -109,9 +116,10 @@ def main(argv: list[str] | None = None) -> int:
   try:
     module, function = COMMANDS[args.command]
     return getattr(importlib.import_module(f'ecgjax.{module}'), function)(args)
-  except (ValueError, OSError, ImportError) as error:
+  except (ValueError, OSError, ImportError, BrokenExecutor) as error:
     print(f'error: {error}', file=sys.stderr)
-    return 2
+    lost = isinstance(error, BrokenExecutor | ConnectionError | TimeoutError)
+    return 4 if lost or (isinstance(error, OSError) and error.errno in LACKS) else 2
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     sys.stderr.flush()

@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import importlib.util
+import math
 import os
 import pathlib
 import platform
@@ -62,6 +63,24 @@ def device(number: int, *, environ: Mapping[str, str] = os.environ) -> dict[str,
 def readers() -> int:
   """Returns how many pages this machine reads at once: as many as it has devices, or cores where it has none."""
   return len(devices('GPU') + devices('TPU')) or cores()
+
+
+def limit(kind: str, wanted: int, *, lower: bool = True) -> None:
+  """Sets a limit of this process and of those that it starts, as far as the system lets it.
+
+  Args:
+    kind: 'CORE', 'DATA' (bytes) or 'NOFILE', as getrlimit(2) has them.
+    wanted: what it is to be.
+    lower: whether it may be set lower than it is.
+  """
+  import resource
+
+  name = getattr(resource, f'RLIMIT_{kind}')
+  soft, hard = resource.getrlimit(name)
+  least = 0 if lower else math.inf if soft == resource.RLIM_INFINITY else soft
+  most = math.inf if hard == resource.RLIM_INFINITY else hard
+  if least <= wanted:
+    resource.setrlimit(name, (int(min(wanted, most)), hard))
 
 
 def keep_programs() -> None:

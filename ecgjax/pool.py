@@ -15,8 +15,10 @@ import pebble
 from ecgjax import machine
 
 MEMORY_BYTES = 8 << 30  # of a child; a page needs 2 GiB
+FILES = 8  # descriptors that a child costs its parent, and a little more
 AHEAD = 4  # tasks handed out for each process, so that none waits and any number of them needs little memory
-TRIES = 3  # of a task whose process ended before it said that it had begun
+TRIES = 6  # of a task whose process could not be started, or ended before it said that it had begun
+PAUSE_S = 1.0  # after the first of them, then twice as long each time: half a minute in all
 LOST = (pebble.ProcessExpired, BrokenExecutor, CancelledError, TimeoutError)  # what ends a child, too
 
 _claims: list[socket.socket] = []  # open as long as this process lives
@@ -50,8 +52,6 @@ def prepare(number: int, shares: int, place: str, parent: int) -> None:
     place: see `Children`; where there is one, the share is the first that is free, and of cores alone.
     parent: process that began this one, and with which it ends.
   """
-  import resource
-
   machine.keep_programs()
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # or the first child would take most of a GPU's memory
   threading.Thread(target=_end_with, args=[parent], daemon=True).start()
@@ -61,8 +61,8 @@ def prepare(number: int, shares: int, place: str, parent: int) -> None:
     if hasattr(os, 'sched_setaffinity'):
       cores = sorted(os.sched_getaffinity(0))
       os.sched_setaffinity(0, {core for i, core in enumerate(cores) if i % shares == mine} or {cores[mine % len(cores)]})
-  hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-  resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard), hard))
+  machine.limit('DATA', MEMORY_BYTES)
+  machine.limit('CORE', 0)  # what a process that crashed held of a patient's picture would go to the disk
 
 
 class Children:
@@ -84,6 +84,7 @@ class Children:
     """
     # glibc looks at it when a child starts: with huge pages for its many large arrays a page of ECG takes a fifth less time
     os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')
+    machine.limit('NOFILE', FILES * jobs + 256, lower=False)  # many systems allow 1,024
     self.jobs = jobs
     self._asked, self._due = queue.SimpleQueue(), set()
     args = [(self._asked, (n, shares or jobs, place)) for n in range(jobs)]
@@ -115,30 +116,40 @@ def _keep(asked: queue.SimpleQueue, share: tuple[int, int, str]) -> None:
   """Has one child after the other do what is asked, until that is None."""
   child = _begun(share)
   while (one := asked.get()) is not None:
-    future, task = one
-    error, result = BrokenExecutor(), None
-    for _ in range(TRIES):
-      if future.cancelled() or not isinstance(error, BrokenExecutor):
-        break
-      try:
-        error, result = None, _done(child, future, task)
-      except Exception as raised:  # whatever it is, it belongs to who asked
-        error = raised
-      if isinstance(error, LOST):
-        _end(child)
-        child = _begun(share)
-    if isinstance(error, BrokenExecutor):
-      error = BrokenExecutor(f'its process ended {TRIES} times before it began')
-    if future.set_running_or_notify_cancel():
-      future.set_exception(error) if error else future.set_result(result)
+    child = _answered(child, share, *one)
+    del one  # or the last picture would stay here until the next comes
   _end(child)
+
+
+def _answered(child: pebble.ProcessPool, share: tuple[int, int, str], future: Future, task: Mapping[str, Any]) -> pebble.ProcessPool:
+  """Has a child do a task and the future tell what came of it; returns the child, or the one that took its place."""
+  error, result, ended = BrokenExecutor(), None, threading.Event()
+  future.add_done_callback(lambda _: ended.set())
+  for attempt in range(TRIES):
+    if not isinstance(error, BrokenExecutor) or ended.wait(PAUSE_S * 2 ** (attempt - 1) if attempt else 0):
+      break
+    try:
+      error, result = None, _done(child, future, task)
+    except BaseException as raised:  # whatever it is, it belongs to who asked; a library's SystemExit would end this thread, or who asked
+      error = raised if isinstance(raised, Exception) else RuntimeError(f'{type(raised).__name__}: {raised}')
+    if isinstance(error, LOST):
+      _end(child)
+      child = _begun(share)
+  if isinstance(error, BrokenExecutor):
+    first: BaseException = error
+    while first.__cause__:  # pebble's own errors have no words
+      first = first.__cause__
+    error = BrokenExecutor(f'no child process lived to begin it, tried {TRIES} times ({str(first) or "each ended"})')
+  if future.set_running_or_notify_cancel():
+    future.set_exception(error) if error else future.set_result(result)
+  return child
 
 
 def _done(child: pebble.ProcessPool, future: Future, task: Mapping[str, Any]) -> Any:
   """Returns what a child's task returns, or raises what it raises, or BrokenExecutor if the child ended before it began."""
   try:
     job = child.schedule(**task)
-  except RuntimeError as error:
+  except Exception as error:  # there is no process: it ended, or the system starts no more
     raise BrokenExecutor from error
   future.add_done_callback(lambda ended: ended.cancelled() and job.cancel())
   while not wait([job], timeout=1).done:
@@ -166,26 +177,43 @@ def answers(children: Children, function: Callable, take: Callable[[], tuple[Any
     limit_s: for one task; its process is killed after it, and another takes its place.
 
   Yields:
-    (what, result, '', seconds) of each task as it is done, or (what, None, why there is none, seconds).
+    (what, result, '', seconds) of each task as it is done, or (what, None, why there is none, seconds); seconds since it was handed out.
+
+  Raises:
+    BrokenExecutor: if no process can be started any more: that is no fault of a task, so none is given up for it.
   """
-  running: dict[Any, tuple[Any, float]] = {}
+  running: dict[Any, tuple[tuple[Any, list], float]] = {}
+  again, broken = [], 0  # tasks that no process began, and how many one after the other
   while True:
-    while len(running) < AHEAD * children.jobs and (task := take()) is not None:
-      running[children.schedule(function, args=task[1], timeout=limit_s)] = task[0], time.perf_counter()
+    while len(running) < AHEAD * children.jobs and (task := again.pop() if again else take()) is not None:
+      running[children.schedule(function, args=task[1], timeout=limit_s)] = task, time.perf_counter()
     if not running:
       return
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     for job in done:
-      what, start = running.pop(job)
-      result, lost = answer(job, limit_s=limit_s)
-      yield what, result, lost, time.perf_counter() - start
+      task, start = running.pop(job)
+      try:
+        result, lost = answer(job, limit_s=limit_s)
+      except BrokenExecutor:
+        again, broken = [*again, task], broken + 1
+        if broken > children.jobs:
+          raise
+        continue
+      broken = 0
+      yield task[0], result, lost, time.perf_counter() - start
 
 
 def answer(job, *, limit_s: float) -> tuple[Any, str]:
-  """Returns (a job's result, ''), or (None, why there is none): it took longer than `limit_s`, or its process ended."""
+  """Returns (a job's result, ''), or (None, why there is none): it took longer than `limit_s`, or its process ended.
+
+  Raises:
+    BrokenExecutor: if there was no process to begin it.
+  """
   try:
     return job.result(), ''
   except TimeoutError:
     return None, f'given up after {limit_s:g} s'
+  except BrokenExecutor:
+    raise
   except Exception as error:  # the process died: memory, a decoder's crash
     return None, f'the process that read it ended ({type(error).__name__}: {error})'

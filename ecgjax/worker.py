@@ -7,6 +7,7 @@ import os
 import pathlib
 import tempfile
 import time
+from concurrent.futures import BrokenExecutor
 from typing import NamedTuple
 
 from ecgjax.io import record_name
@@ -101,8 +102,10 @@ def checked(children, wanted: Options) -> str:
   """Returns what is wrong with the options for every page, '' if nothing is; asked of a child, see `check`."""
   try:
     return children.schedule(check, args=[wanted]).result()
-  except Exception as error:  # memory, or a system that starts no process more
-    return f'no child process could be started ({type(error).__name__}: {error})'
+  except BrokenExecutor:  # there is none: no fault of the options
+    raise
+  except Exception as error:  # memory
+    return f'the child process that looked at the options ended ({type(error).__name__}: {error})'
 
 
 def counted(children, path: str, data: bytes | None, *, limit_s: float) -> int:

@@ -163,8 +163,9 @@ def site(page, beats_mv):
     patch.setattr(rectify, 'rectify', anywhere)
     patch.setattr(rectify, 'within', within)
     patch.setattr(reading, 'cached', lambda *_, **__: reading.Reader(lambda image, lattice: trace, printed, frame, {'name': 'a table'}))
-    made = api.make(Threads(), limit_s=60.0, asked=desk.Asked(), jobs=2)
-    config = uvicorn.Config(app.guarded(made, token=token, max_bytes=max_bytes, hosts=app.LOOPBACK), port=0, log_level='warning', ws='none')
+    made = api.make(Threads(), limit_s=60.0, asked=desk.Asked())
+    made = app.guarded(app.limited(made, max_bytes=lambda _: max_bytes, most=16), token=token, hosts=app.LOOPBACK)
+    config = uvicorn.Config(made, port=0, log_level='warning', ws='none')
     server = uvicorn.Server(config)
     with socket.create_server(('127.0.0.1', 0)) as listener:
       running = threading.Thread(target=server.run, kwargs={'sockets': [listener]})

@@ -151,7 +151,7 @@ def _transport():
 
   from ecgjax.serve import api, desk
 
-  return httpx.ASGITransport(api.make(_Now(), limit_s=60, asked=desk.Asked(), jobs=1))
+  return httpx.ASGITransport(api.make(_Now(), limit_s=60, asked=desk.Asked()))
 
 
 def request(data: bytes) -> None:

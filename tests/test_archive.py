@@ -1,9 +1,11 @@
 """`ecgjax archive`: every page of an archive has exactly one row, whatever is in it and however often the work is cut off."""
 
+import errno
 import hashlib
 import os
 import signal
 import time
+from concurrent.futures import BrokenExecutor
 
 import numpy as np
 import pyarrow
@@ -11,8 +13,8 @@ import pytest
 from archives import HOW, NONE, counted, png, started, tar, two_pages
 from pyarrow import parquet
 
-from ecgjax import cli, layout
-from ecgjax.archive import alone, command, estimate, plan, rows, sources, store, work
+from ecgjax import cli, doctor, layout
+from ecgjax.archive import alone, cluster, command, estimate, plan, rows, sources, store, work
 
 
 def test_what_is_done_is_what_the_files_hold(tmp_path):
@@ -32,6 +34,16 @@ def test_what_is_done_is_what_the_files_hold(tmp_path):
     assert done.file('one', 'm') and not done.file('two', 'm') and not done.page('three', 'm', 3)
 
 
+def test_a_file_is_done_when_all_pages_have_rows_that_the_one_which_knows_fewest_gives(tmp_path):
+  row = lambda name, n, of: rows.paged(rows.where(name, 'm', data=b'1'), page=n, pages=of) | {'status': 'ok'}
+  with store.Store(str(tmp_path), {}) as kept:  # files of four pages, of which after some could not be had any more
+    kept.add(rows.table([row('done', 3, 3), row('done', 1, 4), row('done', 2, 4)]))
+    kept.add(rows.table([row('gap', 1, 4), row('gap', 3, 3), row('gap', 4, 4)]))  # the second was taken away by --retry
+    kept.flush()
+    done, _ = kept.done()
+  assert done.file('done', 'm') and not done.file('gap', 'm') and not done.page('gap', 'm', 2)
+
+
 def test_rows_read_in_another_way_and_a_second_writer_are_refused(tmp_path):
   with store.Store(str(tmp_path), {'fs_hz': 500}, owner='0-of-2'):
     with store.Store(str(tmp_path), {'fs_hz': 500}, owner='1-of-2'):  # another part
@@ -46,6 +58,13 @@ def test_rows_read_in_another_way_and_a_second_writer_are_refused(tmp_path):
     kept.add(rows.table([rows.where('a', '', data=None) | rows.failed('no')]))
   with pytest.raises(ValueError, match='"fs_hz": 500.*"fs_hz": 250'):
     store.Store(str(tmp_path), {'fs_hz': 250})
+  with store.Store(str(tmp_path / 'new'), {'fs_hz': 500}, owner='0-of-2') as one:
+    with store.Store(str(tmp_path / 'new'), {'fs_hz': 250}, owner='1-of-2') as other:  # both begun while there was nothing
+      one.add(rows.table([rows.where('a', '', data=None) | rows.failed('no')]))
+      other.add(rows.table([rows.where('b', '', data=None) | rows.failed('no')]))
+    one.flush()
+    with pytest.raises(ValueError, match='"fs_hz": 250.*"fs_hz": 500'):
+      one.done()
   with store.Store(str(tmp_path), {'fs_hz': 500}) as kept:
     assert kept.done()[0].file('a', '')
 
@@ -62,6 +81,20 @@ def test_what_is_half_written_is_not_there(tmp_path, monkeypatch):
     assert not [p for p in tmp_path.iterdir() if p.name[0] != '.']
     monkeypatch.undo()
   assert sorted(p.name[:6] for p in tmp_path.iterdir()) == ['..lock', '.0-of-', 'pages-']  # and it is, as soon as there is room
+
+
+def test_rows_are_written_when_they_fill_a_minute_or_a_number_of_rows_or_of_bytes(tmp_path, monkeypatch):
+  row = rows.table([rows.where('a', 'b', data=None) | {'leads_uv': rows.samples(dict.fromkeys(layout.LEADS, np.zeros(5000)))}])
+  with store.Store(str(tmp_path), {}) as kept:
+    for limit, wanted in (('ROWS', 4), ('BYTES', 3 * row.nbytes + 1), ('FLUSH_S', 0.2)):
+      with monkeypatch.context() as patch:
+        patch.setattr(store, limit, wanted)
+        for _ in range(3):
+          kept.add(row)
+        before = len(kept.parts())
+        time.sleep(0.2 if limit == 'FLUSH_S' else 0)
+        kept.add(row)
+        assert len(kept.parts()) == before + 1 and not kept.waiting
 
 
 def test_samples_are_kept_to_a_microvolt_and_absent_ones_absent(tmp_path):
@@ -94,6 +127,32 @@ def test_every_page_has_one_row_with_the_reason_why_it_could_not_be_read(home, t
   assert [by['two.pdf', '', n]['key'] for n in (1, 2)] == [f'{digest}-1', f'{digest}-2']
   first = store.Done(np.zeros(0, 'S16'), {store._name(str(home / 'two.pdf'), ''): frozenset({1})})
   assert [(r['page'], r['pages']) for r in read_alone(home / 'two.pdf', tmp_path, first)] == [(2, 2)]  # only what has none
+
+
+@pytest.mark.parametrize('lost', ['gone', 'unreadable'])
+def test_a_file_that_was_begun_and_cannot_be_had_any_more_has_one_row_more_and_is_done(tmp_path, lost):
+  path, out = tmp_path / 'four.pdf', str(tmp_path / 'out')
+  path.write_bytes(b'no picture any more')
+  unit = plan.Unit(sources.Origin(str(path), 7, 'picture'), 0, 1)
+  if lost == 'gone':
+    path.unlink()
+  with store.Store(out, {}) as kept:
+    four = rows.where(str(path), '', data=b'1', page=4) | {'status': 'ok'}
+    kept.add(rows.table([rows.paged(four, page=n, pages=4) for n in (1, 2, 4)]))
+    kept.flush()
+    for _ in range(2):
+      for table in alone.read([unit], kept.done()[0], HOW, jobs=1):
+        kept.add(table)
+      kept.flush()
+    done, _ = kept.done()
+    found = [row for part in kept.parts() for row in kept.read(part, ['page', 'pages', 'status']).to_pylist()]
+    assert [row for row in found if row['status'] == 'fail'] == [{'page': 3, 'pages': 3, 'status': 'fail'}] and len(found) == 4
+    assert done.file(str(path), '')
+    kept.forget('fail')
+    assert not kept.done()[0].page(str(path), '', 3)  # it is tried again when it is asked for
+  first = store.Done(np.zeros(0, 'S16'), {store._name(str(path), ''): frozenset({1, 2})})
+  member = next(plan.undone(unit, first, ''))
+  assert [(row['page'], row['pages']) for row in cluster._pages(unit.source, member, first, 60.0)] == [(3, 3)]
 
 
 @pytest.fixture
@@ -187,6 +246,20 @@ def test_wrong_usage_is_one_sentence(tmp_path, capsys):
   assert cli.main(['archive', str(tmp_path), str(tmp_path / 'out'), '--shard', '0/1', '--fs', '2']) == 2
   told = capsys.readouterr().err.splitlines()
   assert len(told) == 2 and '--shard 2/2' in told[0] and '--fs 50 to 10000' in told[1]
+
+
+def test_a_machine_that_fails_is_told_from_wrong_usage(monkeypatch, capsys):
+  def failing(error):
+    def run(_):
+      raise error
+
+    monkeypatch.setattr(doctor, 'run', run)
+    return cli.main(['doctor'])
+
+  lacks = OSError(errno.ENOSPC, 'No space left'), ConnectionResetError('reset'), TimeoutError('late'), BrokenExecutor('no child')
+  assert [failing(error) for error in lacks] == [4] * 4
+  assert [failing(error) for error in (ValueError('no'), FileNotFoundError(errno.ENOENT, 'none'), ImportError('x'))] == [2] * 3
+  assert len(capsys.readouterr().err.splitlines()) == 7
 
 
 def test_an_object_store_without_folders_may_be_empty(monkeypatch):

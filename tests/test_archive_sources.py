@@ -1,6 +1,7 @@
 """What an archive holds: folders, tars, Parquet files and object stores, whole, damaged or cut off."""
 
 import collections
+import io
 import os
 import tarfile
 import zipfile
@@ -175,6 +176,31 @@ def test_a_connection_that_fails_for_a_while_costs_nothing_and_one_that_stays_aw
   assert len(every([source])) == 3
   fails = 99
   assert 'reset by peer' in every([source], part=1, parts=2)['x-00000.tar', 'part 1 of 2']
+
+
+def test_a_connection_that_fails_within_a_parquet_file_costs_nothing(tmp_path, monkeypatch):
+  noise = [np.random.default_rng(n).bytes(5000) for n in range(6)]
+  source, fails = sources.Origin(str(a_table(tmp_path / 'a.parquet', noise)), 1, 'parquet'), [12_000]
+
+  class Failing(io.FileIO):
+    def readinto(self, buffer):
+      if fails and self.tell() >= fails[0]:
+        fails.pop()
+        raise ConnectionResetError(104, 'reset by peer')
+      return super().readinto(buffer)
+
+    def read(self, size=-1):
+      data = bytearray(size if size >= 0 else os.path.getsize(source.url))
+      return bytes(data[: self.readinto(data)])
+
+  class Store:
+    def open(self, path, mode):
+      return Failing(path)
+
+  monkeypatch.setattr(members, 'place', lambda url: (Store(), url))
+  monkeypatch.setattr(members, 'READ_BYTES', 1)
+  monkeypatch.setattr(members.time, 'sleep', lambda _: None)
+  assert list(every([source]).values()) == noise and not fails
 
 
 def test_names_that_look_like_addresses_are_names(tmp_path):

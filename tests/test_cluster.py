@@ -51,7 +51,7 @@ def blocks_of(*passes):
   """A stand-in for Ray: what each pass hands on, as (unit, member, END's count) or (unit, member, None)."""
   left = iter(passes)
 
-  def blocks(units, done, how, jobs):
+  def blocks(units, done, how, jobs, most):
     for unit, member, count in next(left):
       row = rows.where(units[unit].source.url, member, data=b'1') | {'status': 'ok'} if count is None else {'status': 'end', 'pages': count}
       yield pyarrow.Table.from_pylist([row | {'unit': unit}], schema=cluster.PAGE)
@@ -61,15 +61,31 @@ def blocks_of(*passes):
 
 def test_what_ray_lost_is_read_again_what_it_repeats_is_kept_once_and_what_stays_lost_is_said(monkeypatch):
   units = [plan.Unit(sources.Origin(f'{n}.tar', 1, 'tar'), 0, 1) for n in range(3)]
-  first = [(0, 'a', None), (0, 'a', None), (0, '', 1), (1, 'a', None), (1, '', 2), (2, 'a', None)]
+  first = [(0, 'a', None), (0, 'a', None), (0, '', 1), (0, 'a', None), (0, '', 1), (1, 'a', None), (1, '', 2), (2, 'a', None)]
   monkeypatch.setattr(cluster, '_blocks', blocks_of(first, [(1, 'b', None), (1, '', 1)], []))
   found = pyarrow.concat_tables(cluster.read(units, lambda: NONE, HOW, jobs=1)).to_pylist()
   told = [(r['source'], r['member'], r['status']) for r in found]
   good = [('0.tar', 'a', 'ok'), ('1.tar', 'a', 'ok'), ('2.tar', 'a', 'ok'), ('1.tar', 'b', 'ok')]
   assert told == [*good, ('2.tar', '', 'fail')] and 'was lost with a process of Ray' in found[-1]['reasons'][0]
-  monkeypatch.setattr(cluster, '_blocks', blocks_of([], [], []))
-  with pytest.raises(ValueError, match='opened nothing'):  # an installation that cannot work makes no rows
-    list(cluster.read(units, lambda: NONE, HOW, jobs=1))
+
+
+def test_where_nothing_is_opened_at_all_an_installation_that_cannot_work_makes_no_rows_and_one_that_can_says_what_was_lost(monkeypatch):
+  units = [plan.Unit(sources.Origin('a.tar', 1, 'tar'), n, 2) for n in range(2)] + [plan.Unit(sources.Origin('b.pdf', 1, 'picture'), 0, 1)]
+  begun = store.Done(np.zeros(0, 'S16'), {store._name('b.pdf', ''): frozenset({1})})
+
+  def unable():
+    raise ValueError('no ecgjax')
+
+  for able in (unable, lambda: None):
+    monkeypatch.setattr(cluster, '_able', able)
+    monkeypatch.setattr(cluster, '_blocks', blocks_of([], [], []))
+    read = cluster.read(units, lambda: begun, HOW, jobs=1)
+    if able is unable:
+      with pytest.raises(ValueError, match='no ecgjax'):
+        list(read)
+    else:
+      found = pyarrow.concat_tables(read).to_pylist()
+      assert [(r['source'], r['member'], r['page'], r['pages']) for r in found] == [('a.tar', '', 1, 1), ('b.pdf', '', 2, 2)]
 
 
 def reading_pids():
@@ -105,3 +121,30 @@ def test_with_ray_every_page_has_one_row_though_its_workers_and_their_children_a
   read = [row for row in good if row['status'] == 'ok']
   assert len(read) >= 6 and all('the process that read it ended' in row['reasons'][0] for row in good if row['status'] != 'ok')
   assert len({tuple(row['leads_uv']['II']) for row in read}) == 1  # of one picture, whoever read it
+
+
+POISON = """
+import os, tarfile
+opened = tarfile.open
+def poisoned(*args, **options):
+  if 'poison' in str(getattr(options.get('fileobj'), 'name', '')):
+    os._exit(1)
+  return opened(*args, **options)
+tarfile.open = poisoned
+"""
+
+
+@pytest.mark.slow
+def test_with_ray_a_file_that_ends_each_process_that_opens_it_has_a_row_and_costs_no_other(tmp_path, monkeypatch):
+  (tmp_path / 'sitecustomize.py').write_text(POISON)  # which Ray's workers import as they start
+  monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+  (tmp_path / 'in').mkdir()
+  for name in (*'abcdefghijklmno', 'poison'):
+    tar(tmp_path / 'in' / f'{name}.tar', [(f'{n}.png', b'%s %d' % (name.encode(), n)) for n in range(4)])
+  run = started(tmp_path / 'in', tmp_path / 'out')
+  told, errors = run.communicate(timeout=500)
+  assert run.returncode == 0 and '61 pages (0 ok, 0 review, 61 fail)' in told, errors
+  found = parquet.read_table(tmp_path / 'out').to_pylist()
+  reasons = {(os.path.basename(row['source']), row['member']): row['reasons'][0] for row in found}
+  assert len(found) == len(reasons) == 61 and 'was lost with a process of Ray' in reasons.pop(('poison.tar', ''))
+  assert all('no picture of a known kind' in reason for reason in reasons.values())

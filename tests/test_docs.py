@@ -16,7 +16,8 @@ PAGES = sorted((ROOT / 'docs').rglob('*.md'))
 BESIDE = ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md', 'ecgjax/weights/README.md')
 DOCUMENTS = [*PAGES, *(ROOT / name for name in BESIDE)]
 BLOCK = re.compile(r'^( *)```.*?\n(.*?)^\1```', re.S | re.M)
-FOREIGN = {'--require-hashes', '--no-deps', '--no-index', '--find-links', '--signal', '--ntasks-per-node'}  # pip's, Slurm's
+# pip's, Slurm's, Docker's
+FOREIGN = {'--require-hashes', '--no-deps', '--no-index', '--find-links', '--signal', '--ntasks-per-node', '--shm-size'}
 MOST_BYTES = 250_000
 documents = pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 

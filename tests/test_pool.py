@@ -4,6 +4,7 @@ import concurrent.futures
 import fnmatch
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from ecgjax import machine, pool
+from ecgjax import machine, pool, worker
 
 
 @pytest.fixture
@@ -90,13 +91,74 @@ def prepare_if_well(*share):
 
 def test_a_task_that_no_child_lives_to_begin_is_given_up_and_those_that_came_after_it_are_done(monkeypatch):
   monkeypatch.setattr(pool, 'prepare', prepare_if_well)
+  monkeypatch.setattr(pool, 'PAUSE_S', 0)
   monkeypatch.setenv('ILL', '1')
   with pool.Children(1) as children:
     first, second = (children.schedule(os.getpid) for _ in range(2))
-    with pytest.raises(concurrent.futures.BrokenExecutor, match=f'{pool.TRIES} times'):
+    with pytest.raises(concurrent.futures.BrokenExecutor, match=f'tried {pool.TRIES} times'):
       first.result(timeout=60)
     monkeypatch.delenv('ILL')
     assert second.result(timeout=60) != os.getpid()
+
+
+class Unstartable:
+  """A child of a system that starts no process more."""
+
+  active = False
+
+  def schedule(self, **_):
+    raise OSError(24, 'Too many open files')
+
+  def stop(self):
+    pass
+
+  def join(self):
+    pass
+
+
+def test_no_task_is_lost_where_fewer_children_can_be_started_than_were_asked_for_and_where_none_can_that_is_an_error(monkeypatch):
+  begun = pool._begun
+  monkeypatch.setattr(pool, 'PAUSE_S', 0.1)
+  for fit, done in ((1, 20), (0, None)):
+    monkeypatch.setattr(pool, '_begun', lambda share, fit=fit: begun(share) if share[0] < fit else Unstartable())
+    with pool.Children(2) as children:
+      tasks = iter([(n, [n]) for n in range(20)])
+      found = pool.answers(children, str, lambda tasks=tasks: next(tasks, None), limit_s=60)
+      if done:
+        assert sorted((what, result) for what, result, *_ in found) == [(n, str(n)) for n in range(20)]
+      else:
+        for ask in (lambda found=found: list(found), lambda children=children: worker.checked(children, worker.Options())):
+          with pytest.raises(concurrent.futures.BrokenExecutor, match=r'tried 6 times \(\[Errno 24\] Too many open files\)'):
+            ask()
+
+
+def test_a_library_that_would_end_the_process_costs_its_task_alone():
+  with pool.Children(1) as children:
+    tasks = iter([('exit', [3]), ('exit', ['words'])])
+    told = [lost for *_, lost, _ in pool.answers(children, sys.exit, lambda: next(tasks, None), limit_s=60)]
+    assert told == [f'the process that read it ended (RuntimeError: SystemExit: {code})' for code in (3, 'words')]
+    assert children.schedule(abs, args=[-3]).result(timeout=60) == 3
+
+
+def limits():
+  """Soft limits of a child: of what a crash leaves, as it is, and of descriptors, set to 100 and then otherwise."""
+  name = resource.RLIMIT_NOFILE
+  resource.setrlimit(name, (100, 500))
+  found = []
+  for wanted, lower in ((50, False), (200, False), (1 << 60, False), (90, True)):
+    machine.limit('NOFILE', wanted, lower=lower)
+    found.append(resource.getrlimit(name)[0])
+  return resource.getrlimit(resource.RLIMIT_CORE)[0], resource.getrlimit(resource.RLIMIT_DATA)[0], found
+
+
+def test_a_child_leaves_no_core_has_a_limit_of_memory_and_its_parent_may_open_more_files():
+  soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+  resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))  # a system that would write them
+  try:
+    with pool.Children(1) as children:
+      assert children.schedule(limits).result() == (0, pool.MEMORY_BYTES, [100, 200, 500, 90])
+  finally:
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
 def test_a_child_ends_with_its_parent(tmp_path):

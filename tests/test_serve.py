@@ -22,7 +22,7 @@ import wfdb
 from PIL import Image
 
 from ecgjax import geometry, layout, pool, reading
-from ecgjax.serve import api, desk
+from ecgjax.serve import api, app, desk
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +47,8 @@ def test_the_api_wants_the_token_and_the_page_holds_nothing_to_guard(site):
 
 def test_a_foreign_name_that_points_at_this_machine_is_refused(site):
   assert httpx.get(site.url + '/', headers={'host': 'rebound.example:80'}).status_code == 421
-  assert httpx.get(site.url + '/', headers={'host': 'localhost:80'}).status_code == 200
+  for host in ('localhost:80', 'localhost', '[::1]', '[::1]:80'):
+    assert httpx.get(site.url + '/', headers={'host': host}).status_code == 200
 
 
 def test_every_answer_forbids_foreign_code_frames_and_caches(site, client):
@@ -175,22 +176,50 @@ class Asking:
 def test_a_child_that_hangs_dies_or_is_no_longer_wanted_costs_its_own_request_alone(caplog):
   with pool.Children(1) as children:
 
-    def status(function, *args, limit_s=60.0, most=1, patience_s=60.0):
-      done = api._runner(children, limit_s=limit_s, most=most)
+    def status(function, *args, limit_s=60.0, patience_s=60.0):
+      done = api._runner(children, limit_s=limit_s)
       with pytest.raises(fastapi.HTTPException) as raised:
         asyncio.run(done(Asking(patience_s=patience_s), function, *args))
       return raised.value.status_code, raised.value.detail
 
-    assert asyncio.run(api._runner(children, limit_s=60, most=1)(Asking(), os.getpid)) != os.getpid()
+    assert asyncio.run(api._runner(children, limit_s=60)(Asking(), os.getpid)) != os.getpid()
     assert status(time.sleep, 30, limit_s=1) == (504, 'given up after 1 s')
     assert status(os._exit, 7)[0] == 500
     tic = time.monotonic()
     assert status(time.sleep, 30, patience_s=0.6)[0] == 499 and time.monotonic() - tic < 10
     assert status(desk.digitize, b'', desk.Asked()) == (422, 'the file is empty')
-    assert status(os.getpid, most=0)[0] == 503 and not caplog.records
+    assert not caplog.records
     assert status(int, [])[1].startswith('an error of the program') and len(caplog.records) == 1
   gc.collect()
   assert len(caplog.records) == 1  # of asyncio, which tells of futures that nobody asked
+
+
+def test_a_request_too_many_is_refused_and_nothing_of_what_it_sent_is_kept():
+  release, bodies = asyncio.Event(), []
+
+  async def slow(scope, receive, send):
+    bodies.append((await receive())['body'])
+    await release.wait()
+    await app._refuse(send, 200, 'done')
+
+  async def all_of_them():
+    limited = app.limited(slow, max_bytes=lambda path: 10, most=2)
+    transport = httpx.ASGITransport(limited)
+    async with httpx.AsyncClient(transport=transport, base_url='http://here') as client:
+      first = [asyncio.create_task(client.post('/api/a', content=b'%d' % n)) for n in range(2)]
+      await asyncio.sleep(0.05)
+      third, other = await client.post('/api/a', content=b'third'), asyncio.create_task(client.get('/'))
+      await asyncio.sleep(0.05)
+      release.set()
+      answers = [third, *[await one for one in (*first, other)], await client.post('/api/a', content=b'later')]
+      return [answer.status_code for answer in answers], third.json()['detail']
+
+  assert asyncio.run(all_of_them()) == ([503, 200, 200, 200, 200], 'too many requests are waiting; try again')
+  assert bodies == [b'0', b'1', b'', b'later']
+
+
+def test_signals_that_come_back_have_a_smaller_limit_than_pictures():
+  assert 1 << 24 <= api.max_bytes('/api/save') < api.max_bytes('/api/digitize')  # JSON takes ten times as much memory when it is parsed
 
 
 def test_a_server_that_cannot_read_says_so_and_ends(tmp_path):

@@ -8,7 +8,7 @@ import pyarrow
 
 from ecgjax import pool, worker
 from ecgjax.archive import rows, store, work
-from ecgjax.archive.plan import How, Unit, undone
+from ecgjax.archive.plan import How, Unit, first_undone, undone
 
 
 class Due(NamedTuple):
@@ -46,13 +46,12 @@ def read(units: list[Unit], done: store.Known, how: How, *, jobs: int) -> Iterat
       if member is None:
         more = len(broken) >= store.ROWS
         return None
+      first = first_undone(done, url, member.name)
+      at = rows.where(url, member.name, data=member.data, page=first)
       if member.data is None:
-        broken.append(rows.where(url, member.name, data=None) | rows.failed(member.reason))
-        continue
-      first = 0
-      while done.page(url, member.name, first + 1):
-        first += 1
-      waiting.append(Due(url, member.name, rows.where(url, member.name, data=member.data), member.data, first, 0))
+        broken.append(at | rows.failed(member.reason))
+      else:
+        waiting.append(Due(url, member.name, at, member.data, first - 1, 0))
     task = waiting.popleft()
     return task, [task.data, task.number, how.wanted]
 
@@ -61,7 +60,7 @@ def read(units: list[Unit], done: store.Known, how: How, *, jobs: int) -> Iterat
       for task, result, lost, _ in pool.answers(children, work.page, take, limit_s=how.limit_s):
         pages = task.pages
         if not pages:
-          pages = result[0] if result else max(task.number + 1, worker.counted(children, '', task.data, limit_s=how.limit_s))
+          pages = max(task.number + 1, result[0] if result else worker.counted(children, '', task.data, limit_s=how.limit_s))
           others = (n for n in range(task.number + 1, pages) if not done.page(task.url, task.name, n + 1))
           waiting.extend(task._replace(number=n, pages=pages) for n in others)
         yield rows.table([rows.paged(task.at, page=task.number + 1, pages=pages) | (result[1] if result else rows.failed(lost))])

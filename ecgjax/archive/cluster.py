@@ -19,9 +19,10 @@ import pyarrow
 
 from ecgjax import machine, pool, worker
 from ecgjax.archive import members, rows, sources, store, work
-from ecgjax.archive.plan import How, Unit, undone
+from ecgjax.archive.plan import How, Unit, first_undone, undone
 
-TRIES = 3  # of what was lost with a process of Ray
+MOST = (64, 8, 1)  # parts of sources that a task opens at most, and again of what was lost: what kills Ray's processes is alone at last
+RETRIES = 3  # by Ray itself each time; without end if it is not told
 BLOCK_BYTES = 8 << 20  # Ray hands on so much at a time: about one picture
 READER_CPUS, OPENER_CPUS = 0.75, 0.25  # of Ray's reckoning: a core is shared by one reader and what feeds it
 READER_BYTES = 5 << 29  # of memory
@@ -51,10 +52,12 @@ def _opened(units, *, done: store.Done, how: How):
 
 
 def _pages(source: sources.Origin, member: members.Member, done: store.Done, limit_s: float) -> Iterator[dict[str, Any]]:
+  first = first_undone(done, source.url, member.name)
+  at = rows.where(source.url, member.name, data=member.data, page=first)
   if member.data is None:
-    yield rows.where(source.url, member.name, data=None) | rows.failed(member.reason)
+    yield at | rows.failed(member.reason)
     return
-  number, pages, at = 0, 0, rows.where(source.url, member.name, data=member.data)
+  number, pages = first - 1, 0
   while not pages or number < pages:
     if not done.page(source.url, member.name, number + 1):
       opened, lost = pool.answer(_decoder().schedule(work.opened, args=[member.data, number], timeout=limit_s), limit_s=limit_s)
@@ -140,20 +143,21 @@ def read(units: list[Unit], done: Callable[[], store.Done], how: How, *, jobs: i
     jobs: readers; one for each device, or core where there is none, where it is None.
 
   Yields:
-    Rows of `rows.SCHEMA` as they are there, in no order. What was lost with a process of Ray TRIES times has a row that says so.
+    Rows of `rows.SCHEMA` as they are there, in no order. What was lost with a process of Ray each time has a row that says so.
   """
   left, ended = dict(enumerate(units)), 0
-  for _ in range(TRIES):
+  for most in MOST:
     seen, ends, whole = collections.defaultdict(set), {}, set()
-    for block in _blocks(left, done(), how, jobs):
+    for block in _blocks(left, done(), how, jobs, most):
       new = []  # a task that Ray began anew may hand on a page twice
       for unit, status, name, page, pages in zip(*(block[c].to_pylist() for c in COUNTED), strict=True):
-        fresh = status != END and (name, page) not in seen[unit]
-        new.append(fresh)
-        if fresh:
-          seen[unit].add((name, page))
-        elif status == END:
+        new.append(unit not in whole and status != END and (name, page) not in seen[unit])
+        if unit in whole:
+          continue  # or `seen` would fill again
+        if status == END:
           ends[unit] = pages
+        else:
+          seen[unit].add((name, page))
         if ends.get(unit) == len(seen[unit]):
           whole.add(unit)
           del seen[unit]  # or memory would grow with the archive
@@ -164,17 +168,35 @@ def read(units: list[Unit], done: Callable[[], store.Done], how: How, *, jobs: i
     if not left:
       return
   if not ended:
-    raise ValueError("Ray's workers opened nothing: is ecgjax[scale] installed where they run? Ray's own logs say more")
-  already = done()
-  lost = {what.source.url for what in left.values()}
-  for url in sorted(lost):
-    name = LOST if already.page(url, '', 1) else ''
-    if not already.page(url, name, 1):
-      told = f'it, or a part of it, was lost with a process of Ray, {TRIES} times'
-      yield rows.table([rows.where(url, name, data=None) | rows.failed(told)])
+    _able()
+  already, told = done(), f'it, or a part of it, was lost with a process of Ray, {len(MOST)} times'
+  for source in sorted({what.source for what in left.values()}):
+    name = LOST if source.kind != 'picture' and already.page(source.url, '', 1) else ''
+    if not already.file(source.url, name):
+      page = first_undone(already, source.url, name)
+      yield rows.table([rows.where(source.url, name, data=None, page=page) | rows.failed(told)])
 
 
-def _blocks(units: dict[int, Unit], done: store.Done, how: How, jobs: int | None) -> Iterator[pyarrow.Table]:
+def _ready() -> None:
+  """Does nothing, wherever this module can be imported."""
+
+
+def _able() -> None:
+  """Refuses workers of Ray that cannot do what is asked of them: then no page is to blame.
+
+  Raises:
+    ValueError: if they have no ecgjax[scale].
+  """
+  import ray
+  from ray.exceptions import RayError
+
+  try:
+    ray.get(ray.remote(num_cpus=OPENER_CPUS)(_ready).remote())
+  except RayError as error:
+    raise ValueError("Ray's workers opened nothing: is ecgjax[scale] installed where they run? Ray's own logs say more") from error
+
+
+def _blocks(units: dict[int, Unit], done: store.Done, how: How, jobs: int | None, most: int) -> Iterator[pyarrow.Table]:
   import ray.data
 
   context = ray.data.DataContext.get_current()
@@ -184,15 +206,15 @@ def _blocks(units: dict[int, Unit], done: store.Done, how: How, jobs: int | None
   count, takes = readers(resources, jobs)
   on_devices = takes.keys() & {'num_gpus', 'resources'}
   openers = int(resources.get('CPU', 1)) if on_devices else math.ceil(count / OPENERS)
-  size = max(1, min(64, len(units) // (16 * openers)))
+  size = max(1, min(most, len(units) // (16 * openers)))
   numbers = list(units)
   blocks = [pyarrow.Table.from_pylist([_listed(n, units[n]) for n in numbers[at : at + size]]) for at in range(0, len(numbers), size)]
   opened: Any = _opened  # Ray's own types know tables of one kind alone
   pages = (
     ray.data.from_arrow(blocks)
     .map_batches(opened, batch_size=None, batch_format='pyarrow', fn_kwargs={'done': done, 'how': how},
-                 num_cpus=OPENER_CPUS, compute=ray.data.TaskPoolStrategy(size=openers))
-    .map_batches(PageReader, batch_size=1, batch_format='pyarrow', **takes,
+                 num_cpus=OPENER_CPUS, max_retries=RETRIES, compute=ray.data.TaskPoolStrategy(size=openers))
+    .map_batches(PageReader, batch_size=1, batch_format='pyarrow', **takes, max_task_retries=RETRIES,
                  compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
                  fn_constructor_kwargs={'how': how, 'place': uuid.uuid4().hex, 'share': count / resources.get('CPU', 1)})
   )  # fmt: skip

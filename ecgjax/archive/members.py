@@ -150,7 +150,10 @@ def _of_parquet(file, wanted: Callable[[str], bool], mine: Callable[[str], bool]
           if wanted(str(row)):
             yield Member(str(row), None, 'the row holds no bytes') if data is None else _sized(str(row), len(data), lambda data=data: data)
           row += 1
-    except Exception as error:  # the other groups may be sound
+    except Exception as error:
+      if _passing(error):
+        raise  # all that was not given yet is asked for again
+      # the other groups may be sound
       yield from (Member(str(lost), None, _told(error)) for lost in range(row, rows.stop) if wanted(str(lost)))
 
 

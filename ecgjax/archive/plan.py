@@ -1,5 +1,6 @@
 """What is to be read of an archive, and how: the parts of its sources, and their members that have no row yet."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -30,6 +31,11 @@ def parted(found: list[sources.Origin]) -> list[Unit]:
   """Returns the parts of an archive's sources that a cluster opens side by side: a few large tars are more than a few parts."""
   parts = max(1, math.ceil(PARTS / len(found)))
   return [Unit(source, i, n) for source in found for n in [1 if source.kind == 'picture' else parts] for i in range(n)]
+
+
+def first_undone(done: store.Known, url: str, name: str) -> int:
+  """Returns the first page, from 1, of a file that has no row yet."""
+  return next(page for page in itertools.count(1) if not done.page(url, name, page))
 
 
 def undone(unit: Unit, done: store.Known, column: str) -> Iterator[members.Member]:

@@ -48,17 +48,18 @@ def shown(name: str) -> str:
   return name.encode('utf-8', 'backslashreplace').decode()
 
 
-def where(source: str, member: str, *, data: bytes | None) -> dict[str, Any]:
-  """Returns what is known of a file's only page before it is read.
+def where(source: str, member: str, *, data: bytes | None, page: int = 1) -> dict[str, Any]:
+  """Returns what is known of a file's last page before it is read.
 
   Args:
     source: url of the source.
     member: name in it.
-    data: the file's bytes, where they could be had.
+    data: the file's bytes, where they could be had; without them it has no more pages than this one, as far as can be known.
+    page: from 1.
   """
-  key = None if data is None else f'{hashlib.sha256(data).hexdigest()}-1'
+  key = None if data is None else f'{hashlib.sha256(data).hexdigest()}-{page}'
   size = None if data is None else len(data)
-  return {'key': key, 'source': shown(source), 'member': shown(member), 'page': 1, 'pages': 1, 'bytes': size}
+  return {'key': key, 'source': shown(source), 'member': shown(member), 'page': page, 'pages': page, 'bytes': size}
 
 
 def paged(at: Mapping[str, Any], *, page: int, pages: int) -> dict[str, Any]:

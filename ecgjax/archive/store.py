@@ -24,7 +24,7 @@ from ecgjax.archive.sources import place
 from ecgjax.io import signals
 
 ALONE = '0-of-1'  # owner of all rows
-ROWS, FLUSH_S = 1000, 60.0  # a file is written when one of them is reached
+ROWS, BYTES, FLUSH_S = 1000, 64 << 20, 60.0  # a file is written when one of them is reached
 
 
 def _name(source: str, member: str) -> bytes:
@@ -74,24 +74,27 @@ class Store:
     self.local = isinstance(self.files, LocalFileSystem)
     self.facts = {OURS: json.dumps(facts, sort_keys=True).encode()}
     self.waiting: list[pyarrow.Table] = []
+    self.size = 0  # bytes of those that wait
     self.flushed, self.counts, self.next = time.monotonic(), collections.Counter(), _new_name()
     self.files.makedirs(self.root, exist_ok=True)
     self.locks = []
     try:
       for name, shared in ((owner, False), ('', owner != ALONE)) if self.local else ():
         self.locks.append(_locked(self.root, name, shared=shared))
-      self._same_facts(out)
+      self._same_facts()
     except BaseException:
       self.__exit__()
       raise
 
-  def _same_facts(self, out: str) -> None:
-    for part in self.parts()[:1]:
+  def _same_facts(self) -> None:
+    for part in self.parts()[:1]:  # of the others `done` sees it, which reads them all
       with self.files.open(part, 'rb') as file:
-        there = (parquet.read_schema(file).metadata or {}).get(OURS, b'{}')
-      if there != self.facts[OURS]:
-        now = self.facts[OURS].decode()
-        raise ValueError(f'{out} holds pages read with {there.decode()}, now {now} was asked for: give another OUTPUT')
+        self._check(parquet.read_schema(file))
+
+  def _check(self, schema: pyarrow.Schema) -> None:
+    there, now = (schema.metadata or {}).get(OURS, b'{}'), self.facts[OURS]
+    if there != now:
+      raise ValueError(f'{self.root} holds pages read with {there.decode()}, now {now.decode()} was asked for: give another OUTPUT')
 
   def __enter__(self) -> 'Store':
     return self
@@ -118,20 +121,27 @@ class Store:
       return parquet.ParquetFile(file).read(columns)
 
   def done(self) -> tuple[Done, int]:
-    """Reads what is done, counting statuses anew; returns it and the bytes of its files."""
-    whole, begun, size = [np.zeros(0, 'S16')], collections.defaultdict(set), 0
+    """Reads what is done, counting statuses anew; returns it and the bytes of its files.
+
+    A file is done when the pages up to the least number that a row gives as its `pages` are: a later row may know less, of a file that
+    could not be had any more.
+    """
+    whole, begun, last, size = [np.zeros(0, 'S16')], collections.defaultdict(set), {}, 0
     self.counts.clear()
     for part in self.parts():
-      rows = self.read(part, ['source', 'member', 'page', 'pages', 'bytes', 'status']).to_pydict()
+      table = self.read(part, ['source', 'member', 'page', 'pages', 'bytes', 'status'])
+      self._check(table.schema)
+      rows = table.to_pydict()
       self.counts.update(rows['status'])
       names = []
       for source, member, page, pages, count in zip(*(rows[c] for c in ('source', 'member', 'page', 'pages', 'bytes')), strict=True):
         size += (count or 0) if page == 1 else 0
         name = _name(source, member)
         begun[name].add(page)
-        if len(begun[name]) == pages:
+        last[name] = min(pages, last.get(name, pages))
+        if begun[name].issuperset(range(1, last[name] + 1)):
           names.append(name)
-          del begun[name]
+          del begun[name], last[name]
       whole.append(np.array(names, 'S16'))
     return Done(np.sort(np.concatenate(whole)), {name: frozenset(pages) for name, pages in begun.items()}), size
 
@@ -149,17 +159,19 @@ class Store:
     return gone
 
   def add(self, rows: pyarrow.Table) -> None:
-    """Takes rows, and writes them when there are ROWS of them or FLUSH_S have passed."""
+    """Takes rows, and writes them when there are ROWS or BYTES of them or FLUSH_S have passed."""
     self.waiting.append(rows)
     self.counts.update(rows['status'].to_pylist())
-    if sum(map(len, self.waiting)) >= ROWS or time.monotonic() - self.flushed > FLUSH_S:
+    self.size += rows.nbytes
+    if sum(map(len, self.waiting)) >= ROWS or self.size >= BYTES or time.monotonic() - self.flushed > FLUSH_S:
       self.flush()
 
   def flush(self) -> None:
     """Writes what waits to a new file, whole or not at all."""
     if any(map(len, self.waiting)):
       self._put(f'{self.root}/{self.next}', pyarrow.concat_tables(self.waiting))
-    self.waiting, self.flushed, self.next = [], time.monotonic(), _new_name()  # not before: cut off here, the same file is written again
+    # not before: cut off here, the same file is written again
+    self.waiting, self.size, self.flushed, self.next = [], 0, time.monotonic(), _new_name()
 
   def _put(self, path: str, rows: pyarrow.Table) -> None:
     data = packed(rows.replace_schema_metadata(self.facts))

@@ -19,21 +19,25 @@ from starlette.formparsers import MultiPartParser
 from ecgjax.serve import desk
 
 STATIC = pathlib.Path(__file__).with_name('static')
-MAX_BYTES = 100 << 20  # of a request
 WAITING = 8  # requests at work or in line, for each process
 LOG = logging.getLogger('ecgjax.serve')
 ABOUT = 'Reads pictures of paper ECGs. Research software, not a medical device.'
+MAX_BYTES, SIGNALS_BYTES = 100 << 20, 32 << 20  # of a request; of signals, numbers in JSON, which take ten times as much memory when parsed
 MultiPartParser.spool_max_size = MAX_BYTES  # a picture of a patient's ECG does not go to the disk
 
 
-def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int, scratch: str | None = None) -> fastapi.FastAPI:
+def max_bytes(path: str) -> int:
+  """Returns how many bytes a request of a path may have."""
+  return SIGNALS_BYTES if path == '/api/save' else MAX_BYTES
+
+
+def make(children, *, limit_s: float, asked: desk.Asked, scratch: str | None = None) -> fastapi.FastAPI:
   """Makes the application.
 
   Args:
-    pool: its `schedule(function, args=, kwargs=, timeout=)` returns a future; `ecgjax.pool.Children`.
+    children: their `schedule(function, args=, kwargs=, timeout=)` returns a future; `ecgjax.pool.Children`.
     limit_s: for one request; its process is killed after it.
     asked: weights and engine; the rest comes with each request.
-    jobs: children.
     scratch: folder for files on their way to be downloaded; the system's own for temporary files where it is None.
 
   Returns:
@@ -44,7 +48,7 @@ def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int, scratch: str | N
     title='ecgjax', description=ABOUT, docs_url=None, redoc_url=None, openapi_url='/api/openapi.json', dependencies=[secret]
   )
   app.add_exception_handler(RequestValidationError, _refused)
-  done = _runner(pool, limit_s=limit_s, most=WAITING * jobs)
+  done = _runner(children, limit_s=limit_s)
 
   @app.post('/api/picture', responses={200: {'content': {'image/jpeg': {}}}}, response_class=Response)
   async def picture(request: Request, file: Annotated[UploadFile, File()], page: Annotated[int, Form(ge=1)] = 1):
@@ -82,7 +86,8 @@ def make(pool, *, limit_s: float, asked: desk.Asked, jobs: int, scratch: str | N
     name: Annotated[str, Query()] = 'ecg',
   ):  # fmt: skip
     """Writes leads as an answer of /api/digitize has them, perhaps corrected, as csv, wfdb (a zip), edf, parquet or dicom."""
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:  # of this process: a child may be killed and leave it
+    # of this process: a child may be killed and leave it, or just be ending and write in it; then `app.run` takes away what is left
+    with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
       name, data = await done(request, desk.save, leads_mv, start_s, name, format, folder, seconds=seconds, fs=fs_hz)
     return Response(data, media_type='application/octet-stream', headers={'content-disposition': f'attachment; filename="{name}"'})
 
@@ -100,17 +105,12 @@ async def _refused(_, error) -> Response:
   return responses.JSONResponse({'detail': told}, 422)
 
 
-def _runner(pool, *, limit_s: float, most: int) -> Callable:
+def _runner(children, *, limit_s: float) -> Callable:
   """Returns the way (request, function, its arguments) -> its result, done by a child; what goes wrong is raised as HTTP knows it."""
-  at_work = 0
 
   async def done(request: Request, function, *args, **options) -> Any:
-    nonlocal at_work
-    if at_work >= most:
-      raise HTTPException(503, 'too many requests are waiting; try again')
-    at_work += 1
     try:
-      future = pool.schedule(function, args=args, kwargs=options, timeout=limit_s)
+      future = children.schedule(function, args=args, kwargs=options, timeout=limit_s)
       ended = asyncio.wrap_future(future)
       while not ended.done():
         await asyncio.wait([ended], timeout=0.5)
@@ -128,8 +128,6 @@ def _runner(pool, *, limit_s: float, most: int) -> Callable:
     except Exception as error:
       LOG.exception('a request failed')
       raise HTTPException(500, f'an error of the program, not of the picture ({type(error).__name__}: {error})') from error
-    finally:
-      at_work -= 1
 
   return done
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 
 from ecgjax import pool, worker
 from ecgjax.cli import NOTICE
@@ -25,59 +26,92 @@ HEADERS = {
 }  # fmt: skip
 
 
-def guarded(app, *, token: str, max_bytes: int, hosts: tuple[str, ...]):
-  """Wraps an ASGI application: /api needs the token, bodies have an end, and every answer the headers above.
+def guarded(app, *, token: str, hosts: tuple[str, ...]):
+  """Wraps an ASGI application: /api needs the token, and every answer has the headers above.
 
   Args:
     app: to be wrapped.
     token: that a program sends as `Authorization: Bearer TOKEN`.
-    max_bytes: of a request's body, counted as it arrives.
     hosts: names by which the page may be asked for, so that no foreign name can be pointed at it; empty for any.
 
   Returns:
     An ASGI application.
   """
   extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-
-  async def refuse(send, status: int, reason: str):
-    await send({'type': 'http.response.start', 'status': status, 'headers': [(b'content-type', b'application/json'), *extra]})
-    await send({'type': 'http.response.body', 'body': json.dumps({'detail': reason}).encode()})
+  secret = f'Bearer {token}'.encode()
 
   async def guard(scope, receive, send):
     if scope['type'] != 'http':
       return await app(scope, receive, send)
+
+    async def headed(message):
+      await send({**message, 'headers': [*message['headers'], *extra]} if message['type'] == 'http.response.start' else message)
+
     given = {name: value.decode('latin-1') for name, value in scope['headers']}
-    host = given.get(b'host', '').rsplit(':', 1)[0].strip('[]')
+    named = given.get(b'host', '')
+    host = named[1:].partition(']')[0] if named.startswith('[') else named.partition(':')[0]
     if hosts and host not in hosts:
-      return await refuse(send, 421, f'this is not {host}: ask for {hosts[0]}')
-    secret = f'Bearer {token}'.encode()
+      return await _refuse(headed, 421, f'this is not {host}: ask for {hosts[0]}')
     if scope['path'].startswith('/api') and not hmac.compare_digest(given.get(b'authorization', '').encode(), secret):
-      return await refuse(send, 401, 'the token is missing or wrong: send "Authorization: Bearer TOKEN", what `ecgjax serve` shows after #')
-    taken, started = 0, False
+      told = 'the token is missing or wrong: send "Authorization: Bearer TOKEN", what `ecgjax serve` shows after #'
+      return await _refuse(headed, 401, told)
+    await app(scope, receive, headed)
+
+  return guard
+
+
+def limited(app, *, max_bytes: Callable[[str], int], most: int):
+  """Wraps an ASGI application: bodies have an end, and so many requests of /api are at work at once, or what they send would add up.
+
+  Args:
+    app: to be wrapped.
+    max_bytes: of the body of a request of a path, counted as it arrives.
+    most: requests; one more is refused, and nothing of its body is kept.
+
+  Returns:
+    An ASGI application.
+  """
+  at_work = 0
+
+  async def limit(scope, receive, send):
+    nonlocal at_work
+    if scope['type'] != 'http':
+      return await app(scope, receive, send)
+    counts, taken, started, allowed = scope['path'].startswith('/api'), 0, False, max_bytes(scope['path'])
 
     async def counted():
       nonlocal taken
       message = await receive()
       taken += len(message.get('body', b''))
-      return message if taken <= max_bytes else {'type': 'http.disconnect'}
+      return message if taken <= allowed else {'type': 'http.disconnect'}
 
-    async def headed(message):
+    async def sent(message):
       nonlocal started
-      if taken > max_bytes and not started:
-        return  # the application complains of half a body; what is wrong with it is said below
-      if message['type'] == 'http.response.start':
-        started, message = True, {**message, 'headers': [*message['headers'], *extra]}
-      await send(message)
+      if taken <= allowed or started:  # the application complains of half a body; what is wrong with it is said below
+        started = True
+        await send(message)
 
+    if counts and at_work >= most:
+      while (await counted()).get('more_body'):
+        pass  # who still sends would not hear the answer
+      return await _refuse(send, 503, 'too many requests are waiting; try again')
+    at_work += counts
     try:
-      await app(scope, counted, headed)
+      await app(scope, counted, sent)
     except Exception:
-      if taken <= max_bytes:
+      if taken <= allowed:
         raise
-    if taken > max_bytes and not started:
-      await refuse(send, 413, f'the request is larger than {max_bytes >> 20} MiB')
+    finally:
+      at_work -= counts
+    if taken > allowed and not started:
+      await _refuse(send, 413, f'the request is larger than {allowed >> 20} MiB')
 
-  return guard
+  return limit
+
+
+async def _refuse(send, status: int, reason: str) -> None:
+  await send({'type': 'http.response.start', 'status': status, 'headers': [(b'content-type', b'application/json')]})
+  await send({'type': 'http.response.body', 'body': json.dumps({'detail': reason}).encode()})
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,11 +125,12 @@ def run(args: argparse.Namespace) -> int:
     raise ImportError(f"serve needs {error.name}: pip install 'ecgjax[serve]'") from error
   token = args.token or secrets.token_urlsafe(24)
   asked = desk.Asked(weights=args.weights, engine=args.engine)
-  memory = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None  # a signal on its way to be downloaded does not go to the disk
+  memory = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None  # on Linux a signal on its way to be downloaded does not go to the disk
   with tempfile.TemporaryDirectory(dir=memory) as scratch, pool.Children(args.jobs) as children:
     listener = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ':' in args.host else socket.AF_INET)
-    app = api.make(children, limit_s=args.timeout, asked=asked, jobs=args.jobs, scratch=scratch)
-    app = guarded(app, token=token, max_bytes=api.MAX_BYTES, hosts=(args.host, *LOOPBACK) if args.host in LOOPBACK else ())
+    app = api.make(children, limit_s=args.timeout, asked=asked, scratch=scratch)
+    hosts = (args.host, *LOOPBACK) if args.host in LOOPBACK else ()
+    app = guarded(limited(app, max_bytes=api.max_bytes, most=api.WAITING * args.jobs), token=token, hosts=hosts)
     server = uvicorn.Server(uvicorn.Config(app, log_level='warning', ws='none', timeout_graceful_shutdown=1))
     options = worker.Options(weights=args.weights, engine=args.engine)
     checked = children.schedule(worker.check, args=[options])
