@@ -15,7 +15,10 @@ EXITS = (
   'Exit codes: 0 all pages ok, 1 some failed or need a review, 2 wrong usage, 3 none could be read, 4 the machine failed, 130 interrupted.'
 )
 # what the machine lacks for now: what was asked for is right, and may be asked for again
-LACKS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE}
+LACKS = {
+  errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE, errno.ENETDOWN,
+  errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOTCONN, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.ETIMEDOUT,
+}  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -118,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     return getattr(importlib.import_module(f'ecgjax.{module}'), function)(args)
   except (ValueError, OSError, ImportError, BrokenExecutor) as error:
     print(f'error: {error}', file=sys.stderr)
-    lost = isinstance(error, BrokenExecutor | ConnectionError | TimeoutError)
+    lost = isinstance(error, BrokenExecutor | ConnectionError | TimeoutError) and not isinstance(error, BrokenPipeError)
     return 4 if lost or (isinstance(error, OSError) and error.errno in LACKS) else 2
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)

@@ -62,7 +62,6 @@ def prepare(number: int, shares: int, place: str, parent: int) -> None:
       cores = sorted(os.sched_getaffinity(0))
       os.sched_setaffinity(0, {core for i, core in enumerate(cores) if i % shares == mine} or {cores[mine % len(cores)]})
   machine.limit('DATA', MEMORY_BYTES)
-  machine.limit('CORE', 0)  # what a process that crashed held of a patient's picture would go to the disk
 
 
 class Children:
@@ -85,12 +84,18 @@ class Children:
     # glibc looks at it when a child starts: with huge pages for its many large arrays a page of ECG takes a fifth less time
     os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')
     machine.limit('NOFILE', FILES * jobs + 256, lower=False)  # many systems allow 1,024
+    machine.limit('CORE', 0)  # children have it, too: what a crash leaves would hold a patient's picture
     self.jobs = jobs
-    self._asked, self._due = queue.SimpleQueue(), set()
-    args = [(self._asked, (n, shares or jobs, place)) for n in range(jobs)]
-    self._threads = [threading.Thread(target=_keep, args=arg, daemon=True) for arg in args]
-    for thread in self._threads:
-      thread.start()
+    self.unable: set[int] = set()  # numbers of those of which no process could be started, the last time
+    self._asked, self._due, self._threads = queue.SimpleQueue(), set(), []
+    for number in range(jobs):
+      thread = threading.Thread(target=_keep, args=(self._asked, self.unable, (number, shares or jobs, place)), daemon=True)
+      try:
+        thread.start()
+      except RuntimeError as error:
+        self.__exit__()
+        raise BrokenExecutor(f'{jobs} children need more threads than the system starts ({error})') from error
+      self._threads.append(thread)
 
   def schedule(self, function: Callable, *, args=(), kwargs: Mapping[str, Any] | None = None, timeout: float | None = None) -> Future:
     """Has a child call `function(*args, **kwargs)`; returns a future that ends the child when it is cancelled, or after `timeout` s."""
@@ -112,16 +117,15 @@ class Children:
       thread.join()
 
 
-def _keep(asked: queue.SimpleQueue, share: tuple[int, int, str]) -> None:
+def _keep(asked: queue.SimpleQueue, unable: set[int], share: tuple[int, int, str]) -> None:
   """Has one child after the other do what is asked, until that is None."""
   child = _begun(share)
   while (one := asked.get()) is not None:
-    child = _answered(child, share, *one)
-    del one  # or the last picture would stay here until the next comes
+    child = _answered(child, unable, share, *one)
   _end(child)
 
 
-def _answered(child: pebble.ProcessPool, share: tuple[int, int, str], future: Future, task: Mapping[str, Any]) -> pebble.ProcessPool:
+def _answered(child: pebble.ProcessPool, unable: set[int], share: tuple, future: Future, task: Mapping[str, Any]) -> pebble.ProcessPool:
   """Has a child do a task and the future tell what came of it; returns the child, or the one that took its place."""
   error, result, ended = BrokenExecutor(), None, threading.Event()
   future.add_done_callback(lambda _: ended.set())
@@ -135,11 +139,15 @@ def _answered(child: pebble.ProcessPool, share: tuple[int, int, str], future: Fu
     if isinstance(error, LOST):
       _end(child)
       child = _begun(share)
-  if isinstance(error, BrokenExecutor):
+  if not isinstance(error, BrokenExecutor):
+    unable.discard(share[0])
+  elif not future.cancelled():
+    unable.add(share[0])
     first: BaseException = error
     while first.__cause__:  # pebble's own errors have no words
       first = first.__cause__
-    error = BrokenExecutor(f'no child process lived to begin it, tried {TRIES} times ({str(first) or "each ended"})')
+    why = str(first) or 'no reason given'
+    error = BrokenExecutor(f'no child process could be started, or each ended at once; tried {TRIES} times ({why})')
   if future.set_running_or_notify_cancel():
     future.set_exception(error) if error else future.set_result(result)
   return child
@@ -180,10 +188,10 @@ def answers(children: Children, function: Callable, take: Callable[[], tuple[Any
     (what, result, '', seconds) of each task as it is done, or (what, None, why there is none, seconds); seconds since it was handed out.
 
   Raises:
-    BrokenExecutor: if no process can be started any more: that is no fault of a task, so none is given up for it.
+    BrokenExecutor: if none of the children can be started any more. Where some can, they do the tasks of the others, too.
   """
   running: dict[Any, tuple[tuple[Any, list], float]] = {}
-  again, broken = [], 0  # tasks that no process began, and how many one after the other
+  again: list[tuple[Any, list]] = []  # tasks that no process began
   while True:
     while len(running) < AHEAD * children.jobs and (task := again.pop() if again else take()) is not None:
       running[children.schedule(function, args=task[1], timeout=limit_s)] = task, time.perf_counter()
@@ -195,11 +203,10 @@ def answers(children: Children, function: Callable, take: Callable[[], tuple[Any
       try:
         result, lost = answer(job, limit_s=limit_s)
       except BrokenExecutor:
-        again, broken = [*again, task], broken + 1
-        if broken > children.jobs:
+        if len(children.unable) == children.jobs:
           raise
+        again.append(task)
         continue
-      broken = 0
       yield task[0], result, lost, time.perf_counter() - start
 
 

@@ -99,19 +99,27 @@ def count(path: str, data: bytes | None) -> int:
 
 
 def checked(children, wanted: Options) -> str:
-  """Returns what is wrong with the options for every page, '' if nothing is; asked of a child, see `check`."""
+  """Returns what is wrong with the options for every page, '' if nothing is; asked of a child, see `check`.
+
+  Raises:
+    BrokenExecutor: if no child lives to look at them: memory, or a system that starts no process more.
+  """
   try:
     return children.schedule(check, args=[wanted]).result()
-  except BrokenExecutor:  # there is none: no fault of the options
-    raise
-  except Exception as error:  # memory
-    return f'the child process that looked at the options ended ({type(error).__name__}: {error})'
+  except Exception as error:
+    raise BrokenExecutor(f'the options could not be looked at ({type(error).__name__}: {error})') from error
 
 
 def counted(children, path: str, data: bytes | None, *, limit_s: float) -> int:
-  """Returns how many pages a file has by a child, 1 if that cannot be told."""
+  """Returns how many pages a file has by a child, 1 if that cannot be told.
+
+  Raises:
+    BrokenExecutor: if no child could be started; what is taken for the only page would hide the others.
+  """
   try:
     return children.schedule(count, args=[path, data], timeout=limit_s).result()
+  except BrokenExecutor:
+    raise
   except Exception:  # nor can it be counted: what is known of it is that it failed
     return 1
 

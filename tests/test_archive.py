@@ -13,8 +13,8 @@ import pytest
 from archives import HOW, NONE, counted, png, started, tar, two_pages
 from pyarrow import parquet
 
-from ecgjax import cli, doctor, layout
-from ecgjax.archive import alone, cluster, command, estimate, plan, rows, sources, store, work
+from ecgjax import cli, doctor, layout, pool
+from ecgjax.archive import alone, command, estimate, hands, plan, rows, sources, store, work
 
 
 def test_what_is_done_is_what_the_files_hold(tmp_path):
@@ -130,7 +130,7 @@ def test_every_page_has_one_row_with_the_reason_why_it_could_not_be_read(home, t
 
 
 @pytest.mark.parametrize('lost', ['gone', 'unreadable'])
-def test_a_file_that_was_begun_and_cannot_be_had_any_more_has_one_row_more_and_is_done(tmp_path, lost):
+def test_a_file_that_was_begun_and_cannot_be_had_any_more_has_one_row_more_and_is_done(tmp_path, lost, monkeypatch):
   path, out = tmp_path / 'four.pdf', str(tmp_path / 'out')
   path.write_bytes(b'no picture any more')
   unit = plan.Unit(sources.Origin(str(path), 7, 'picture'), 0, 1)
@@ -152,7 +152,9 @@ def test_a_file_that_was_begun_and_cannot_be_had_any_more_has_one_row_more_and_i
     assert not kept.done()[0].page(str(path), '', 3)  # it is tried again when it is asked for
   first = store.Done(np.zeros(0, 'S16'), {store._name(str(path), ''): frozenset({1, 2})})
   member = next(plan.undone(unit, first, ''))
-  assert [(row['page'], row['pages']) for row in cluster._pages(unit.source, member, first, 60.0)] == [(3, 3)]
+  with pool.Children(1) as children:
+    monkeypatch.setattr(hands, '_decoder', lambda: children)
+    assert [(row['page'], row['pages']) for row in hands._pages(unit.source, member, first, 60.0)] == [(3, 3)]
 
 
 @pytest.fixture
@@ -258,8 +260,9 @@ def test_a_machine_that_fails_is_told_from_wrong_usage(monkeypatch, capsys):
 
   lacks = OSError(errno.ENOSPC, 'No space left'), ConnectionResetError('reset'), TimeoutError('late'), BrokenExecutor('no child')
   assert [failing(error) for error in lacks] == [4] * 4
-  assert [failing(error) for error in (ValueError('no'), FileNotFoundError(errno.ENOENT, 'none'), ImportError('x'))] == [2] * 3
-  assert len(capsys.readouterr().err.splitlines()) == 7
+  others = ValueError('no'), FileNotFoundError(errno.ENOENT, 'none'), ImportError('x'), BrokenPipeError(errno.EPIPE, 'nobody reads it')
+  assert [failing(error) for error in others] == [2] * 4
+  assert len(capsys.readouterr().err.splitlines()) == 8
 
 
 def test_an_object_store_without_folders_may_be_empty(monkeypatch):

@@ -1,6 +1,7 @@
 """What an archive holds: folders, tars, Parquet files and object stores, whole, damaged or cut off."""
 
 import collections
+import errno
 import io
 import os
 import tarfile
@@ -201,6 +202,41 @@ def test_a_connection_that_fails_within_a_parquet_file_costs_nothing(tmp_path, m
   monkeypatch.setattr(members, 'READ_BYTES', 1)
   monkeypatch.setattr(members.time, 'sleep', lambda _: None)
   assert list(every([source]).values()) == noise and not fails
+
+
+@pytest.mark.parametrize('group', [0, 1])
+def test_a_part_of_a_disk_that_cannot_be_read_costs_its_own_group_of_rows_alone(tmp_path, monkeypatch, group):
+  noise = [np.random.default_rng(n).bytes(5000) for n in range(6)]
+  source = sources.Origin(str(a_table(tmp_path / 'a.parquet', noise)), 1, 'parquet')
+  batches = parquet.ParquetFile.iter_batches
+
+  def iter_batches(self, size, *, row_groups, columns):
+    if row_groups == [group]:
+      raise OSError(errno.EIO, 'Input/output error')
+    return batches(self, size, row_groups=row_groups, columns=columns)
+
+  monkeypatch.setattr(parquet.ParquetFile, 'iter_batches', iter_batches)
+  monkeypatch.setattr(members.time, 'sleep', lambda _: None)
+  found = every([source])
+  told = [found['a.parquet', str(n)] for n in range(6)]
+  assert [data if data == noise[n] else 'lost' if 'Input/output error' in data else data for n, data in enumerate(told)] == [
+    'lost' if n // 2 == group else noise[n] for n in range(6)
+  ]
+
+
+def test_a_connection_that_is_lost_now_and_then_is_opened_again_each_time(tmp_path, monkeypatch):
+  path = tar(tmp_path / 'a.tar', [(f'{n}.png', png(n)) for n in range(8)])
+  opened = members._of_tar
+
+  def of_tar(*given):
+    for n, member in enumerate(opened(*given)):
+      yield member
+      if n == 0:  # after one member each time
+        raise ConnectionResetError(104, 'reset by peer')
+
+  monkeypatch.setattr(members, '_of_tar', of_tar)
+  monkeypatch.setattr(members.time, 'sleep', lambda _: None)
+  assert list(every([sources.Origin(str(path), 1, 'tar')]).values()) == [png(n) for n in range(8)]
 
 
 def test_names_that_look_like_addresses_are_names(tmp_path):

@@ -15,7 +15,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from ecgjax import machine
-from ecgjax.archive import cluster, members, plan, rows, sources, store
+from ecgjax.archive import cluster, hands, members, plan, rows, sources, store
 
 
 def test_readers_are_as_many_as_devices_or_cores(monkeypatch):
@@ -40,9 +40,9 @@ def test_pages_of_a_file_that_was_begun_are_read_with_ray_as_without(monkeypatch
       job.set_result(function(*args))
       return job
 
-  monkeypatch.setattr(cluster, '_decoder', Now)
+  monkeypatch.setattr(hands, '_decoder', Now)
   source, member = sources.Origin('a.pdf', 1, 'picture'), members.Member('', two_pages())
-  read = lambda begun: [row['page'] for row in cluster._pages(source, member, store.Done(np.zeros(0, 'S16'), begun), 60.0)]
+  read = lambda begun: [row['page'] for row in hands._pages(source, member, store.Done(np.zeros(0, 'S16'), begun), 60.0)]
   name = store._name('a.pdf', '')
   assert [read({}), read({name: frozenset({1})}), read({name: frozenset({2})})] == [[1, 2], [2], [1]]
 
@@ -54,7 +54,7 @@ def blocks_of(*passes):
   def blocks(units, done, how, jobs, most):
     for unit, member, count in next(left):
       row = rows.where(units[unit].source.url, member, data=b'1') | {'status': 'ok'} if count is None else {'status': 'end', 'pages': count}
-      yield pyarrow.Table.from_pylist([row | {'unit': unit}], schema=cluster.PAGE)
+      yield pyarrow.Table.from_pylist([row | {'unit': unit}], schema=hands.PAGE)
 
   return blocks
 
@@ -88,11 +88,37 @@ def test_where_nothing_is_opened_at_all_an_installation_that_cannot_work_makes_n
       assert [(r['source'], r['member'], r['page'], r['pages']) for r in found] == [('a.tar', '', 1, 1), ('b.pdf', '', 2, 2)]
 
 
+def test_a_machine_that_starts_no_child_process_is_an_error_and_no_page_is_given_up_for_it(monkeypatch):
+  class None_:
+    def schedule(self, *_, **__):
+      job = concurrent.futures.Future()
+      job.set_exception(concurrent.futures.BrokenExecutor('no child'))
+      return job
+
+  units = [plan.Unit(sources.Origin(f'{name}.pdf', 1, 'picture'), 0, 1) for name in 'ab']
+  monkeypatch.setattr(hands, '_decoder', None_)
+  monkeypatch.setattr(hands.pool, 'Children', lambda *_, **__: None_())
+  monkeypatch.setattr(members, '_opened', lambda *_, **__: iter([members.Member('', b'1')]))
+  opened = hands.opened(pyarrow.Table.from_pylist([hands.listed(n, unit) for n, unit in enumerate(units)]), done=NONE, how=HOW)
+  (first,) = [table.to_pylist()[0] for table in opened]  # the others are missed, and tried again
+  assert (first['unit'], first['status']) == (0, hands.BROKEN)
+  reader = hands.PageReader(how=HOW, place='', share=1.0)
+  second = reader._row({'unit': 1, 'px': bytes(3), 'height': 1, 'width': 1})
+  broken = [pyarrow.Table.from_pylist([row], schema=hands.PAGE) for row in ({'unit': 0, **hands.broken(ValueError('x'))}, second)]
+  whole = [rows.where('a.pdf', '', data=b'1') | {'unit': 0, 'status': 'ok'}, {'unit': 0, 'status': hands.END, 'pages': 1}]
+  passes = iter([broken, [*broken, pyarrow.Table.from_pylist(whole, schema=hands.PAGE)], broken[1:]])
+  monkeypatch.setattr(cluster, '_blocks', lambda *_: next(passes))
+  read, found = cluster.read(units, lambda: NONE, HOW, jobs=1), []
+  with pytest.raises(concurrent.futures.BrokenExecutor, match='no child'):
+    found.extend(table.to_pylist() for table in read)
+  assert [[row['source'] for row in table] for table in found] == [['a.pdf']]
+
+
 def reading_pids():
   """Process ids of all Ray workers that read or open pages, and of their children."""
   told = subprocess.run(['ps', '-eo', 'pid=,ppid=,args='], capture_output=True, text=True).stdout.splitlines()
   found = [(int(pid), int(parent), args) for pid, parent, args in (line.split(None, 2) for line in told)]
-  workers = {pid for pid, _, args in found if 'ray::' in args and ('PageReader' in args or '_opened' in args)}
+  workers = {pid for pid, _, args in found if 'ray::' in args and ('PageReader' in args or 'opened' in args)}
   return workers, {pid for pid, parent, args in found if parent in workers and 'spawn_main' in args}
 
 

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -97,8 +98,9 @@ def test_a_task_that_no_child_lives_to_begin_is_given_up_and_those_that_came_aft
     first, second = (children.schedule(os.getpid) for _ in range(2))
     with pytest.raises(concurrent.futures.BrokenExecutor, match=f'tried {pool.TRIES} times'):
       first.result(timeout=60)
+    assert children.unable == {0}
     monkeypatch.delenv('ILL')
-    assert second.result(timeout=60) != os.getpid()
+    assert second.result(timeout=60) != os.getpid() and not children.unable
 
 
 class Unstartable:
@@ -118,7 +120,7 @@ class Unstartable:
 
 def test_no_task_is_lost_where_fewer_children_can_be_started_than_were_asked_for_and_where_none_can_that_is_an_error(monkeypatch):
   begun = pool._begun
-  monkeypatch.setattr(pool, 'PAUSE_S', 0.1)
+  monkeypatch.setattr(pool, 'PAUSE_S', 0.02)
   for fit, done in ((1, 20), (0, None)):
     monkeypatch.setattr(pool, '_begun', lambda share, fit=fit: begun(share) if share[0] < fit else Unstartable())
     with pool.Children(2) as children:
@@ -127,16 +129,18 @@ def test_no_task_is_lost_where_fewer_children_can_be_started_than_were_asked_for
       if done:
         assert sorted((what, result) for what, result, *_ in found) == [(n, str(n)) for n in range(20)]
       else:
-        for ask in (lambda found=found: list(found), lambda children=children: worker.checked(children, worker.Options())):
+        asking = [lambda found=found: list(found), lambda children=children: worker.checked(children, worker.Options())]
+        asking.append(lambda children=children: worker.counted(children, 'a.pdf', b'', limit_s=60))
+        for ask in asking:
           with pytest.raises(concurrent.futures.BrokenExecutor, match=r'tried 6 times \(\[Errno 24\] Too many open files\)'):
             ask()
 
 
 def test_a_library_that_would_end_the_process_costs_its_task_alone():
   with pool.Children(1) as children:
-    tasks = iter([('exit', [3]), ('exit', ['words'])])
-    told = [lost for *_, lost, _ in pool.answers(children, sys.exit, lambda: next(tasks, None), limit_s=60)]
-    assert told == [f'the process that read it ended (RuntimeError: SystemExit: {code})' for code in (3, 'words')]
+    tasks = iter([(code, [code]) for code in (3, 'words')])
+    told = {code: lost for code, _, lost, _ in pool.answers(children, sys.exit, lambda: next(tasks, None), limit_s=60)}
+    assert told == {code: f'the process that read it ended (RuntimeError: SystemExit: {code})' for code in (3, 'words')}
     assert children.schedule(abs, args=[-3]).result(timeout=60) == 3
 
 
@@ -152,13 +156,31 @@ def limits():
 
 
 def test_a_child_leaves_no_core_has_a_limit_of_memory_and_its_parent_may_open_more_files():
-  soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-  resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))  # a system that would write them
+  core, files = (resource.getrlimit(name) for name in (resource.RLIMIT_CORE, resource.RLIMIT_NOFILE))
+  resource.setrlimit(resource.RLIMIT_CORE, (core[1], core[1]))  # a system that would write them
+  resource.setrlimit(resource.RLIMIT_NOFILE, (260, files[1]))
   try:
     with pool.Children(1) as children:
+      assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 256 + pool.FILES
       assert children.schedule(limits).result() == (0, pool.MEMORY_BYTES, [100, 200, 500, 90])
   finally:
-    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, core)
+    resource.setrlimit(resource.RLIMIT_NOFILE, files)
+
+
+def test_where_the_system_starts_no_more_threads_that_is_the_same_error(monkeypatch):
+  started, begun = [], threading.Thread.start
+
+  def start(thread):
+    if thread.name.startswith('Thread') and len(started) == 2:
+      raise RuntimeError("can't start new thread")
+    started.append(thread)
+    begun(thread)
+
+  monkeypatch.setattr(threading.Thread, 'start', start)
+  with pytest.raises(concurrent.futures.BrokenExecutor, match="3 children need more threads .*can't start new thread"):
+    pool.Children(3)
+  assert len(started) == 2 and not any(thread.is_alive() for thread in started)
 
 
 def test_a_child_ends_with_its_parent(tmp_path):

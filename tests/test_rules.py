@@ -21,7 +21,7 @@ ORDER = [
   'checkpoint', 'engine', 'log', 'plot', 'simval', 'starts', 'rectify', 'register', 'chart', 'recording', 'quality', 'reading',
   'evaluators', 'tasks', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict', 'cli', 'machine', 'pool', 'worker', 'progress',
   'batch', 'doctor', 'serve.desk', 'serve.api', 'serve.app', 'archive.sources', 'archive.members', 'archive.rows', 'archive.store',
-  'archive.plan', 'archive.work', 'archive.cluster', 'archive.alone', 'archive.estimate', 'archive.command',
+  'archive.plan', 'archive.work', 'archive.hands', 'archive.cluster', 'archive.alone', 'archive.estimate', 'archive.command',
 ]  # fmt: skip
 # a default that may be given without its name
 POSITIONAL_DEFAULTS = {'layout.make': {'name'}, 'reading.reader': {'path'}, 'samples.main': {'argv'}, 'cli.main': {'argv'}}

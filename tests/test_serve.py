@@ -218,6 +218,29 @@ def test_a_request_too_many_is_refused_and_nothing_of_what_it_sent_is_kept():
   assert bodies == [b'0', b'1', b'', b'later']
 
 
+def test_a_request_whose_body_stalls_gives_its_place_back(monkeypatch):
+  monkeypatch.setattr(app, 'STALLED_S', 0.1)
+
+  async def reading(scope, receive, send):
+    while (message := await receive())['type'] == 'http.request' and message['more_body']:
+      pass
+    if message['type'] == 'http.disconnect':
+      raise ValueError('half a body')
+    await app._refuse(send, 200, 'done')
+
+  async def stalling():
+    yield b'1'
+    await asyncio.sleep(1)
+    yield b'2'
+
+  async def both():
+    transport = httpx.ASGITransport(app.limited(reading, max_bytes=lambda path: 10, most=1))
+    async with httpx.AsyncClient(transport=transport, base_url='http://here') as client:
+      return [(await client.post('/api/a', content=content)).status_code for content in (stalling(), b'3')]
+
+  assert asyncio.run(both()) == [408, 200]
+
+
 def test_signals_that_come_back_have_a_smaller_limit_than_pictures():
   assert 1 << 24 <= api.max_bytes('/api/save') < api.max_bytes('/api/digitize')  # JSON takes ten times as much memory when it is parsed
 

@@ -1,25 +1,23 @@
-"""An archive read by Ray Data: tasks that open files and decode pages feed actors that read them, one for each device or core.
+"""An archive read by Ray Data: tasks that open files and decode pages feed actors that read them (`hands`), one for each device or core.
 
-Ray shares out the work, holds back what would not fit in memory, and starts anew what a lost machine had. The pages themselves are
-decoded and read in child processes of the tasks and actors (`pool`), so that none can take Ray's own with it.
+Ray shares out the work, holds back what would not fit in memory, and starts anew what a lost machine had.
 """
 
 import collections
 import contextlib
-import functools
 import logging
 import math
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
-import numpy as np
 import pyarrow
 
-from ecgjax import machine, pool, worker
-from ecgjax.archive import members, rows, sources, store, work
-from ecgjax.archive.plan import How, Unit, first_undone, undone
+from ecgjax import machine
+from ecgjax.archive import hands, rows, store
+from ecgjax.archive.plan import How, Unit, first_undone
 
 MOST = (64, 8, 1)  # parts of sources that a task opens at most, and again of what was lost: what kills Ray's processes is alone at last
 RETRIES = 3  # by Ray itself each time; without end if it is not told
@@ -28,73 +26,7 @@ READER_CPUS, OPENER_CPUS = 0.75, 0.25  # of Ray's reckoning: a core is shared by
 READER_BYTES = 5 << 29  # of memory
 OPENERS = 8  # readers on a core for each task that opens files: a page takes 20 times as long to read
 LOST = '(lost)'  # member that stands for those that may not have a row
-COUNTED = ('unit', 'status', 'member', 'page', 'pages')
-END = 'end'  # status of the row that says how many rows a part of a source has
-
-PAGE = pyarrow.schema([*rows.SCHEMA, ('unit', pyarrow.int64())])
-PICTURE = pyarrow.schema([*PAGE, ('height', pyarrow.int32()), ('width', pyarrow.int32()), ('px', pyarrow.large_binary())])
-
-
-@functools.cache
-def _decoder():
-  return pool.Children(1)
-
-
-def _opened(units, *, done: store.Done, how: How):
-  """Opens parts of sources: a table of one row a page, with its px or the reason why there are none, and END after each part."""
-  for unit in units.to_pylist():
-    source, count = sources.Origin(os.fsdecode(unit['url']), unit['size_bytes'], unit['kind']), 0
-    for member in undone(Unit(source, unit['part'], unit['parts']), done, how.column):
-      for row in _pages(source, member, done, how.limit_s):
-        count += 1
-        yield _picture(row | {'unit': unit['unit']})
-    yield _picture({'unit': unit['unit'], 'status': END, 'pages': count})
-
-
-def _pages(source: sources.Origin, member: members.Member, done: store.Done, limit_s: float) -> Iterator[dict[str, Any]]:
-  first = first_undone(done, source.url, member.name)
-  at = rows.where(source.url, member.name, data=member.data, page=first)
-  if member.data is None:
-    yield at | rows.failed(member.reason)
-    return
-  number, pages = first - 1, 0
-  while not pages or number < pages:
-    if not done.page(source.url, member.name, number + 1):
-      opened, lost = pool.answer(_decoder().schedule(work.opened, args=[member.data, number], timeout=limit_s), limit_s=limit_s)
-      pages = max(pages, number + 1, opened.pages if opened else worker.counted(_decoder(), '', member.data, limit_s=limit_s))
-      row = rows.paged(at, page=number + 1, pages=pages)
-      if opened is None or opened.image is None:
-        yield row | rows.failed(opened.reason if opened else lost)
-      else:
-        height, width = opened.image.shape[:2]
-        yield row | {'height': height, 'width': width, 'px': opened.image.tobytes()}
-    number += 1
-
-
-def _picture(row: dict[str, Any]) -> pyarrow.Table:
-  return pyarrow.Table.from_pylist([row], schema=PICTURE)
-
-
-class PageReader:
-  """An actor of Ray's: reads the pages that it is given in a child process of its own."""
-
-  def __init__(self, *, how: How, place: str, share: float):
-    shares = max(1, math.ceil(share * machine.cores() - 0.01))  # readers on this machine
-    self.how, self.pool = how, pool.Children(1, place=place, shares=shares)
-
-  def __call__(self, pictures: pyarrow.Table) -> pyarrow.Table:
-    return pyarrow.Table.from_pylist([self._row(row) for row in pictures.to_pylist()], schema=PAGE)
-
-  def _row(self, row: dict[str, Any]) -> dict[str, Any]:
-    px, height, width = (row.pop(name) for name in ('px', 'height', 'width'))
-    if px is None:
-      return row
-    image = np.frombuffer(px, np.uint8).reshape(height, width, 3)
-    job = self.pool.schedule(work.read, args=[image, self.how.wanted], timeout=self.how.limit_s)
-    read, lost = pool.answer(job, limit_s=self.how.limit_s)
-    return row | (rows.failed(lost) if lost else read)
-
-
+COUNTED = ('unit', 'status', 'member', 'page', 'pages', 'reasons')
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
   """Connects to the cluster that RAY_ADDRESS or a running Ray names, or starts Ray on this machine alone, until the context is left.
@@ -144,17 +76,23 @@ def read(units: list[Unit], done: Callable[[], store.Done], how: How, *, jobs: i
 
   Yields:
     Rows of `rows.SCHEMA` as they are there, in no order. What was lost with a process of Ray each time has a row that says so.
+
+  Raises:
+    BrokenExecutor: if no child process could be started for a page, each time.
+    ValueError: if Ray's workers cannot do what is asked of them.
   """
   left, ended = dict(enumerate(units)), 0
   for most in MOST:
-    seen, ends, whole = collections.defaultdict(set), {}, set()
+    seen, ends, whole, broken = collections.defaultdict(set), {}, set(), {}
     for block in _blocks(left, done(), how, jobs, most):
       new = []  # a task that Ray began anew may hand on a page twice
-      for unit, status, name, page, pages in zip(*(block[c].to_pylist() for c in COUNTED), strict=True):
-        new.append(unit not in whole and status != END and (name, page) not in seen[unit])
+      for unit, status, name, page, pages, reasons in zip(*(block[c].to_pylist() for c in COUNTED), strict=True):
+        new.append(unit not in whole and status not in (hands.END, hands.BROKEN) and (name, page) not in seen[unit])
         if unit in whole:
           continue  # or `seen` would fill again
-        if status == END:
+        if status == hands.BROKEN:
+          broken[unit] = reasons[0]
+        elif status == hands.END:
           ends[unit] = pages
         else:
           seen[unit].add((name, page))
@@ -167,6 +105,8 @@ def read(units: list[Unit], done: Callable[[], store.Done], how: How, *, jobs: i
     left = {unit: what for unit, what in left.items() if unit not in whole}
     if not left:
       return
+  if why := next((broken[unit] for unit in left if unit in broken), ''):
+    raise BrokenExecutor(why)
   if not ended:
     _able()
   already, told = done(), f'it, or a part of it, was lost with a process of Ray, {len(MOST)} times'
@@ -175,10 +115,6 @@ def read(units: list[Unit], done: Callable[[], store.Done], how: How, *, jobs: i
     if not already.file(source.url, name):
       page = first_undone(already, source.url, name)
       yield rows.table([rows.where(source.url, name, data=None, page=page) | rows.failed(told)])
-
-
-def _ready() -> None:
-  """Does nothing, wherever this module can be imported."""
 
 
 def _able() -> None:
@@ -191,7 +127,7 @@ def _able() -> None:
   from ray.exceptions import RayError
 
   try:
-    ray.get(ray.remote(num_cpus=OPENER_CPUS)(_ready).remote())
+    ray.get(ray.remote(num_cpus=OPENER_CPUS)(hands.ready).remote())
   except RayError as error:
     raise ValueError("Ray's workers opened nothing: is ecgjax[scale] installed where they run? Ray's own logs say more") from error
 
@@ -208,19 +144,14 @@ def _blocks(units: dict[int, Unit], done: store.Done, how: How, jobs: int | None
   openers = int(resources.get('CPU', 1)) if on_devices else math.ceil(count / OPENERS)
   size = max(1, min(most, len(units) // (16 * openers)))
   numbers = list(units)
-  blocks = [pyarrow.Table.from_pylist([_listed(n, units[n]) for n in numbers[at : at + size]]) for at in range(0, len(numbers), size)]
-  opened: Any = _opened  # Ray's own types know tables of one kind alone
+  blocks = [pyarrow.Table.from_pylist([hands.listed(n, units[n]) for n in numbers[at : at + size]]) for at in range(0, len(numbers), size)]
+  opened: Any = hands.opened  # Ray's own types know tables of one kind alone
   pages = (
     ray.data.from_arrow(blocks)
     .map_batches(opened, batch_size=None, batch_format='pyarrow', fn_kwargs={'done': done, 'how': how},
                  num_cpus=OPENER_CPUS, max_retries=RETRIES, compute=ray.data.TaskPoolStrategy(size=openers))
-    .map_batches(PageReader, batch_size=1, batch_format='pyarrow', **takes, max_task_retries=RETRIES,
+    .map_batches(hands.PageReader, batch_size=1, batch_format='pyarrow', **takes, max_task_retries=RETRIES,
                  compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
                  fn_constructor_kwargs={'how': how, 'place': uuid.uuid4().hex, 'share': count / resources.get('CPU', 1)})
   )  # fmt: skip
   yield from pages.iter_batches(batch_size=None, batch_format='pyarrow', prefetch_batches=0)
-
-
-def _listed(number: int, unit: Unit) -> dict[str, Any]:
-  # Arrow's text is UTF-8, which names of files are not always
-  return unit.source._asdict() | {'url': os.fsencode(unit.source.url), 'unit': number, 'part': unit.part, 'parts': unit.parts}

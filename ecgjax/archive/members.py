@@ -51,10 +51,12 @@ def members(source: Origin, *, wanted: Callable[[str], bool], part: int = 0, par
   mine = lambda name: part_of(f'{source.url} {name}', parts=parts) == part
   left = lambda name: name not in given and wanted(name)
   error: Exception | None = None
-  for attempt in range(TRIES):
+  attempt = 0
+  while attempt < TRIES:
     time.sleep(attempt)
+    before = len(given)
     try:
-      for member in _opened(source, left, mine, column):
+      for member in _opened(source, left, mine, column, last=attempt == TRIES - 1):
         given.add(member.name)
         yield member
       return
@@ -62,6 +64,7 @@ def members(source: Origin, *, wanted: Callable[[str], bool], part: int = 0, par
       error = failed
       if not _passing(failed):
         break
+      attempt = 1 if len(given) > before else attempt + 1  # in a source that takes hours a connection may be lost more than once
   of_part = source.kind != 'picture' and part > 0
   name = f'part {part} of {parts}' if of_part else ''
   if (not of_part or (error is not None and _passing(error))) and left(name):
@@ -86,7 +89,7 @@ def _told(error: Exception | None) -> str:
   return f'it cannot be read ({type(error).__name__}: {error})'
 
 
-def _opened(source: Origin, wanted: Callable[[str], bool], mine: Callable[[str], bool], column: str) -> Iterator[Member]:
+def _opened(source: Origin, wanted: Callable[[str], bool], mine: Callable[[str], bool], column: str, *, last: bool) -> Iterator[Member]:
   if source.kind == 'folder':
     raise NotADirectoryError(f'{source.url} could not be listed')
   files, path = place(source.url)
@@ -95,7 +98,7 @@ def _opened(source: Origin, wanted: Callable[[str], bool], mine: Callable[[str],
       yield _sized('', source.size_bytes, lambda: files.cat_file(path))
     return
   with files.open(path, 'rb') as file:
-    yield from _of_tar(file, wanted, mine) if source.kind == 'tar' else _of_parquet(file, wanted, mine, column)
+    yield from _of_tar(file, wanted, mine) if source.kind == 'tar' else _of_parquet(file, wanted, mine, column, last=last)
 
 
 def _sized(name: str, size: int, read: Callable[[], bytes]) -> Member:
@@ -129,7 +132,7 @@ def _of_tar(file, wanted: Callable[[str], bool], mine: Callable[[str], bool]) ->
       raise tarfile.ReadError('the tar is damaged or cut off: something other than its end follows the last file that was found')
 
 
-def _of_parquet(file, wanted: Callable[[str], bool], mine: Callable[[str], bool], column: str) -> Iterator[Member]:
+def _of_parquet(file, wanted: Callable[[str], bool], mine: Callable[[str], bool], column: str, *, last: bool) -> Iterator[Member]:
   from pyarrow import parquet
 
   table = parquet.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False)
@@ -151,8 +154,8 @@ def _of_parquet(file, wanted: Callable[[str], bool], mine: Callable[[str], bool]
             yield Member(str(row), None, 'the row holds no bytes') if data is None else _sized(str(row), len(data), lambda data=data: data)
           row += 1
     except Exception as error:
-      if _passing(error):
-        raise  # all that was not given yet is asked for again
+      if _passing(error) and not last:
+        raise  # the file is opened again, for what it has not given yet
       # the other groups may be sound
       yield from (Member(str(lost), None, _told(error)) for lost in range(row, rows.stop) if wanted(str(lost)))
 

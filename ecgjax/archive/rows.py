@@ -49,12 +49,12 @@ def shown(name: str) -> str:
 
 
 def where(source: str, member: str, *, data: bytes | None, page: int = 1) -> dict[str, Any]:
-  """Returns what is known of a file's last page before it is read.
+  """Returns what is known of a page before its file is opened, as if it were the last one; `paged` says it of any page of the file.
 
   Args:
     source: url of the source.
     member: name in it.
-    data: the file's bytes, where they could be had; without them it has no more pages than this one, as far as can be known.
+    data: the file's bytes, where they could be had.
     page: from 1.
   """
   key = None if data is None else f'{hashlib.sha256(data).hexdigest()}-{page}'

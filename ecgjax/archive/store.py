@@ -139,7 +139,7 @@ class Store:
         name = _name(source, member)
         begun[name].add(page)
         last[name] = min(pages, last.get(name, pages))
-        if begun[name].issuperset(range(1, last[name] + 1)):
+        if len(begun[name]) >= last[name] and begun[name].issuperset(range(1, last[name] + 1)):
           names.append(name)
           del begun[name], last[name]
       whole.append(np.array(names, 'S16'))

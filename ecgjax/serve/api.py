@@ -123,7 +123,9 @@ def _runner(children, *, limit_s: float) -> Callable:
       raise HTTPException(499, 'the request was withdrawn') from error
     except (ValueError, ImportError) as error:
       raise HTTPException(422, str(error)) from error
-    except (pebble.ProcessExpired, concurrent.futures.BrokenExecutor) as error:  # memory, a decoder's crash
+    except concurrent.futures.BrokenExecutor as error:
+      raise HTTPException(503, str(error)) from error
+    except pebble.ProcessExpired as error:  # memory, a decoder's crash
       raise HTTPException(500, f'the process that read it ended ({error})') from error
     except Exception as error:
       LOG.exception('a request failed')

@@ -1,6 +1,7 @@
 """`ecgjax serve`: who may ask the page and its API, how much and for how long. Nothing is kept, nothing is sent anywhere."""
 
 import argparse
+import asyncio
 import contextlib
 import hmac
 import json
@@ -11,12 +12,14 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 
 from ecgjax import pool, worker
 from ecgjax.cli import NOTICE
 from ecgjax.serve import desk
 
 SHARED_MEMORY = '/dev/shm'
+STALLED_S = 60.0  # without a byte of a body that is not at its end: it would hold a place for ever
 LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 HEADERS = {
   'content-security-policy': "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -77,17 +80,25 @@ def limited(app, *, max_bytes: Callable[[str], int], most: int):
     nonlocal at_work
     if scope['type'] != 'http':
       return await app(scope, receive, send)
-    counts, taken, started, allowed = scope['path'].startswith('/api'), 0, False, max_bytes(scope['path'])
+    counts, allowed = scope['path'].startswith('/api'), max_bytes(scope['path'])
+    taken, more, started = 0, True, False
+    wrong: tuple[int, str] | None = None
 
     async def counted():
-      nonlocal taken
-      message = await receive()
-      taken += len(message.get('body', b''))
-      return message if taken <= allowed else {'type': 'http.disconnect'}
+      nonlocal taken, more, wrong
+      try:
+        message = await asyncio.wait_for(receive(), STALLED_S if more else None)
+      except TimeoutError:
+        wrong = 408, f'nothing came for {STALLED_S:g} s'
+        return {'type': 'http.disconnect'}
+      taken, more = taken + len(message.get('body', b'')), message.get('more_body', False)
+      if taken > allowed:
+        wrong = 413, f'the request is larger than {allowed >> 20} MiB'
+      return {'type': 'http.disconnect'} if wrong else message
 
     async def sent(message):
       nonlocal started
-      if taken <= allowed or started:  # the application complains of half a body; what is wrong with it is said below
+      if not wrong or started:  # the application complains of half a body; what is wrong with it is said below
         started = True
         await send(message)
 
@@ -99,12 +110,12 @@ def limited(app, *, max_bytes: Callable[[str], int], most: int):
     try:
       await app(scope, counted, sent)
     except Exception:
-      if taken <= allowed:
+      if not wrong:
         raise
     finally:
       at_work -= counts
-    if taken > allowed and not started:
-      await _refuse(send, 413, f'the request is larger than {allowed >> 20} MiB')
+    if wrong and not started:
+      await _refuse(send, *wrong)
 
   return limit
 
@@ -143,5 +154,5 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it anew when all is closed
       server.run(sockets=[listener])
     if wrong := told():
-      raise ValueError(wrong)
+      raise BrokenExecutor(wrong) if checked.exception() else ValueError(wrong)
   return 0

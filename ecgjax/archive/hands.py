@@ -1,0 +1,106 @@
+"""What processes of Ray do with an archive: tasks open its sources and decode pages, actors read them.
+
+Each does so in a child process of its own (`pool`): what a page can do to a process must not be done to Ray's.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow
+
+from ecgjax import machine, pool, worker
+from ecgjax.archive import members, rows, sources, store, work
+from ecgjax.archive.plan import How, Unit, first_undone, undone
+
+END = 'end'  # status of the row that says how many rows a part of a source has
+BROKEN = 'broken'  # of one that stands for a page for which no child process could be started: no fault of the page
+
+PAGE = pyarrow.schema([*rows.SCHEMA, ('unit', pyarrow.int64())])
+PICTURE = pyarrow.schema([*PAGE, ('height', pyarrow.int32()), ('width', pyarrow.int32()), ('px', pyarrow.large_binary())])
+
+
+@functools.cache
+def _decoder():
+  return pool.Children(1)
+
+
+def opened(units, *, done: store.Done, how: How):
+  """Opens parts of sources: a table of one row a page, with its px or the reason why there are none, and END after each part."""
+  for unit in units.to_pylist():
+    source, count = sources.Origin(os.fsdecode(unit['url']), unit['size_bytes'], unit['kind']), 0
+    try:
+      for member in undone(Unit(source, unit['part'], unit['parts']), done, how.column):
+        for row in _pages(source, member, done, how.limit_s):
+          count += 1
+          yield _picture(row | {'unit': unit['unit']})
+    except BrokenExecutor as error:
+      yield _picture({'unit': unit['unit']} | broken(error))
+      return  # what is left of these units is missed, and tried again
+    yield _picture({'unit': unit['unit'], 'status': END, 'pages': count})
+
+
+def _pages(source: sources.Origin, member: members.Member, done: store.Done, limit_s: float) -> Iterator[dict[str, Any]]:
+  first = first_undone(done, source.url, member.name)
+  at = rows.where(source.url, member.name, data=member.data, page=first)
+  if member.data is None:
+    yield at | rows.failed(member.reason)
+    return
+  number, pages = first - 1, 0
+  while not pages or number < pages:
+    if not done.page(source.url, member.name, number + 1):
+      found, lost = pool.answer(_decoder().schedule(work.opened, args=[member.data, number], timeout=limit_s), limit_s=limit_s)
+      pages = max(pages, number + 1, found.pages if found else worker.counted(_decoder(), '', member.data, limit_s=limit_s))
+      row = rows.paged(at, page=number + 1, pages=pages)
+      if found is None or found.image is None:
+        yield row | rows.failed(found.reason if found else lost)
+      else:
+        height, width = found.image.shape[:2]
+        yield row | {'height': height, 'width': width, 'px': found.image.tobytes()}
+    number += 1
+
+
+def broken(error: BrokenExecutor) -> dict[str, Any]:
+  """Returns what stands for a page for which no child process could be started."""
+  return {'status': BROKEN, 'reasons': [str(error)]}
+
+
+def _picture(row: dict[str, Any]) -> pyarrow.Table:
+  return pyarrow.Table.from_pylist([row], schema=PICTURE)
+
+
+class PageReader:
+  """An actor of Ray's: reads the pages that it is given in a child process of its own."""
+
+  def __init__(self, *, how: How, place: str, share: float):
+    shares = max(1, math.ceil(share * machine.cores() - 0.01))  # readers on this machine
+    self.how, self.pool = how, pool.Children(1, place=place, shares=shares)
+
+  def __call__(self, pictures: pyarrow.Table) -> pyarrow.Table:
+    return pyarrow.Table.from_pylist([self._row(row) for row in pictures.to_pylist()], schema=PAGE)
+
+  def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+    px, height, width = (row.pop(name) for name in ('px', 'height', 'width'))
+    if px is None:
+      return row
+    image = np.frombuffer(px, np.uint8).reshape(height, width, 3)
+    job = self.pool.schedule(work.read, args=[image, self.how.wanted], timeout=self.how.limit_s)
+    try:
+      read, lost = pool.answer(job, limit_s=self.how.limit_s)
+    except BrokenExecutor as error:
+      return row | broken(error)
+    return row | (rows.failed(lost) if lost else read)
+
+
+def listed(number: int, unit: Unit) -> dict[str, Any]:
+  """Returns a part of a source as a row of the tables that `opened` takes."""
+  # Arrow's text is UTF-8, which names of files are not always
+  return unit.source._asdict() | {'url': os.fsencode(unit.source.url), 'unit': number, 'part': unit.part, 'parts': unit.parts}
+
+
+def ready() -> None:
+  """Does nothing, wherever this module can be imported."""
