@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+import types
 
 import numpy as np
 import pyarrow
@@ -70,18 +71,20 @@ def test_what_ray_lost_is_read_again_what_it_repeats_is_kept_once_and_what_stays
 
 
 def test_where_nothing_is_opened_at_all_an_installation_that_cannot_work_makes_no_rows_and_one_that_can_says_what_was_lost(monkeypatch):
+  ray = pytest.importorskip('ray')
   units = [plan.Unit(sources.Origin('a.tar', 1, 'tar'), n, 2) for n in range(2)] + [plan.Unit(sources.Origin('b.pdf', 1, 'picture'), 0, 1)]
   begun = store.Done(np.zeros(0, 'S16'), {store._name('b.pdf', ''): frozenset({1})})
 
-  def unable():
-    raise ValueError('no ecgjax')
+  def unable(_):
+    raise ray.exceptions.RayError('no module named ecgjax')
 
-  for able in (unable, lambda: None):
-    monkeypatch.setattr(cluster, '_able', able)
+  monkeypatch.setattr(ray, 'remote', lambda **_: lambda function: types.SimpleNamespace(remote=function))
+  for able in (unable, lambda _: None):
+    monkeypatch.setattr(ray, 'get', able)
     monkeypatch.setattr(cluster, '_blocks', blocks_of([], [], []))
     read = cluster.read(units, lambda: begun, HOW, jobs=1)
     if able is unable:
-      with pytest.raises(ValueError, match='no ecgjax'):
+      with pytest.raises(ValueError, match='opened nothing'):
         list(read)
     else:
       found = pyarrow.concat_tables(read).to_pylist()

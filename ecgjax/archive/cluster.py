@@ -27,6 +27,8 @@ READER_BYTES = 5 << 29  # of memory
 OPENERS = 8  # readers on a core for each task that opens files: a page takes 20 times as long to read
 LOST = '(lost)'  # member that stands for those that may not have a row
 COUNTED = ('unit', 'status', 'member', 'page', 'pages', 'reasons')
+
+
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
   """Connects to the cluster that RAY_ADDRESS or a running Ray names, or starts Ray on this machine alone, until the context is left.
