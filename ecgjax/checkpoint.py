@@ -15,6 +15,8 @@ import jax
 import numpy as np
 from flax import serialization
 
+from ecgjax import shipped
+
 KEEP = 2
 
 
@@ -98,7 +100,7 @@ def load_weights(path) -> tuple[dict, dict]:
   """Reads a weights file.
 
   Args:
-    path: of a `.safetensors` file as `save_weights` writes it.
+    path: of a `.safetensors` file as `save_weights` writes it, or a name of `shipped.NAMES`.
 
   Returns:
     (params as a nested dict of float32 arrays, meta).
@@ -108,9 +110,7 @@ def load_weights(path) -> tuple[dict, dict]:
   """
   from safetensors import SafetensorError, safe_open
 
-  if not pathlib.Path(path).is_file():
-    raise ValueError(f'no weights file {path}; give --weights, or config.init_from of a training, the path of a .safetensors file')
-  params: dict = {}
+  path, params = shipped.located(path), {}
   try:
     with safe_open(str(path), framework='flax') as file:
       meta = json.loads((file.metadata() or {}).get('meta', '{}'))

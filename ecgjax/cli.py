@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import BrokenExecutor
 
 import ecgjax
+from ecgjax import options
 
 NOTICE = "Research software, not a medical device: do not base any decision about a person's health on what it reads."
 FORMATS = ('csv', 'wfdb', 'edf', 'parquet', 'dicom')
@@ -45,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 def _export(p: argparse.ArgumentParser) -> None:
   p.add_argument('-o', '--out', required=True, metavar='FILE', help='file to write')
   p.add_argument('--format', choices=('onnx', 'stablehlo'), default='onnx')
-  p.add_argument('--weights', metavar='FILE', help='trace weights, a .safetensors file (default: those shipped)')
+  options.add_weights(p)
   p.add_argument('--overwrite', action='store_true', help='replace the file if it is there')
 
 
@@ -80,6 +81,7 @@ def _digitize(p: argparse.ArgumentParser) -> None:
   p.add_argument('-o', '--out', required=True, metavar='DIR', help='folder for <name>.csv and <name>.json; made where there is none')
   p.add_argument('--format', default='csv', metavar='LIST', help=f'one or more of {",".join(FORMATS)} (default: csv)')
   p.add_argument('--overlay', action='store_true', help='also write <name>.overlay.jpg: the traces drawn back on the picture')
+  p.add_argument('--masks', action='store_true', help='also write <name>.mask.png: background, grid, text and trace, in the page frame')
   p.add_argument('--layout', default='auto', help="the page's arrangement; the shipped weights read 3x4+II (default: auto)")
   _how(p)
   p.add_argument('--corners', metavar='X,Y,X,Y,X,Y,X,Y', help="--corners=...: the page's corners in picture px: upper left, upper right, "
@@ -93,11 +95,11 @@ def _digitize(p: argparse.ArgumentParser) -> None:
 
 
 def _children(p: argparse.ArgumentParser, *, jobs: int | None = 1) -> None:
-  p.add_argument('--weights', metavar='FILE', help='trace weights, a .safetensors file (default: those shipped)')
+  options.add_weights(p)
   p.add_argument('--jobs', type=int, default=jobs, metavar='N', help='pages read at once, the cores shared out among them '
                  f'(default: {jobs or "one for each device, or core where there is none"})')  # fmt: skip
   p.add_argument('--timeout', type=float, default=300.0, metavar='S', help='give up a page after so many seconds (default: 300)')
-  p.add_argument('--engine', choices=('auto', 'jax', 'openvino'), default='auto', help='of the network (default: openvino where installed)')
+  options.add_engine(p)
 
 
 COMMANDS = {  # module and function

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
   import jax
 
   import ecgjax
-  from ecgjax import checkpoint, engine, reading, starts
+  from ecgjax import checkpoint, engine, shipped, starts
 
   print(f'ecgjax {ecgjax.__version__}, Python {platform.python_version()}, {platform.platform()}')
   for name in ('jax', 'flax', 'numpy', 'pillow'):
@@ -32,12 +32,12 @@ def run(args: argparse.Namespace) -> int:
     missing = [name for name in names if not _installed(name)]
     print(f'  [{extra}] ' + (f"lacks {', '.join(missing)}: pip install 'ecgjax[{extra}]'" if missing else 'installed'))
   print(f'devices: {", ".join(str(device) for device in jax.devices())}; {os.cpu_count()} cores')
-  for path in (reading.WEIGHTS, starts.WEIGHTS):
+  for path in (*map(shipped.located, shipped.NAMES), starts.WEIGHTS):
     print(f'weights: {path} sha256 {checkpoint.sha256(path)}')
   sound = True
   for name in ('jax', 'openvino'):
     try:
-      sound &= _tested(engine.chosen(name))
+      sound &= _tested(*engine.chosen(name))
     except ImportError as error:
       print(f'engine {name}: {error}')
     except Exception as error:  # whatever is broken here is what this command is to tell
@@ -53,7 +53,7 @@ def _installed(name: str) -> bool:
     return False
 
 
-def _tested(engine: str) -> bool:
+def _tested(engine: str, precision: str) -> bool:
   """Draws a page, reads it and says how well; returns whether it was read as it should be."""
   import jax
 
@@ -62,7 +62,7 @@ def _tested(engine: str) -> bool:
   mv = simval.simulator(simval.RATE_HZ)(jax.random.key(0))
   image, _ = simval.take(jax.random.key(1), mv, variants.get('0001'), rate_hz=simval.RATE_HZ)
   true, image = simval.printed_leads(jax.device_get(mv)), jax.device_get(image)
-  reader, seconds = reading.reader(engine=engine), []
+  reader, seconds = reading.reader(engine=engine, precision=precision), []
   for _ in range(2):
     start = time.perf_counter()
     found = reading.digitize(image, reader=reader)
@@ -70,24 +70,23 @@ def _tested(engine: str) -> bool:
   db = metrics.image_report(true, reading.finite(found.leads), fs=simval.RATE_HZ).db_open
   sound = found.status == 'ok' and db >= SOUND_DB
   print(
-    f'engine {engine}: a drawn page was read at {db:.1f} dB, status {found.status}, in {seconds[0]:.1f} s, then {seconds[1]:.1f} s'
-    + ('' if sound else f'; NOT AS IT SHOULD BE (ok, at least {SOUND_DB:g} dB)')
+    f'engine {engine}, {precision}: a drawn page was read at {db:.1f} dB, status {found.status}, '
+    f'in {seconds[0]:.1f} s, then {seconds[1]:.1f} s' + ('' if sound else f'; NOT AS IT SHOULD BE (ok, at least {SOUND_DB:g} dB)')
   )
   return sound
 
 
 def export(args: argparse.Namespace) -> int:
   """Writes the trace network as ONNX or StableHLO; returns 0."""
-  from ecgjax import checkpoint, geometry, layout, model, reading
+  from ecgjax import checkpoint, engine, layout, model
   from ecgjax import export as exporter
   from ecgjax.io import signals
 
   path = pathlib.Path(args.out)
   if path.exists() and not args.overwrite:
     raise ValueError(f'{path} is there; choose another --out or add --overwrite')
-  net, params, meta = checkpoint.load_network(args.weights or reading.WEIGHTS, model.network, part='strip')
-  page = layout.make(meta['strip']['layout'])
-  frame = geometry.frame(page, rate_hz=meta['strip']['rate_hz'], height_px=meta['strip']['height_px'])
+  net, params, meta = checkpoint.load_network(args.weights, model.network, part='strip')
+  page, frame = layout.make(meta['strip']['layout']), engine.frame(meta)
   shape = len(page.zeros_px), frame.height_px, frame.width_px
   if args.format == 'onnx':
     data = exporter.onnx_bytes(params, cell=tuple(meta['model']['cell']), shape=shape)

@@ -5,72 +5,125 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from ecgjax import checkpoint, export, model
+from ecgjax import checkpoint, export, geometry, layout, model
 
 ENGINES = ('auto', 'jax', 'openvino')
+PRECISIONS = ('auto', 'bfloat16', 'float32')
+_HINTS = {'bfloat16': 'bf16', 'float32': 'f32'}  # OpenVINO's words
 
 
-def chosen(engine: str) -> str:
-  """Tells which engine is meant.
+class Engine(NamedTuple):
+  """A trace network, ready to run.
+
+  Attributes:
+    name: 'jax' or 'openvino'.
+    precision: of its convolutions, 'bfloat16' or 'float32'; parameters and scores are float32.
+    cell: (a, b) where it takes strips by cells of so many px, (R, H / a, W / b, a b 3) colours alone; None where it takes
+      (R, H, W, 5) with coordinates.
+    scores: from such strips of a page to Scores, of which `classes` are empty.
+    classes: from such strips to (R, H, W, 4), the scores of each px's classes; the network runs for them anew.
+  """
+
+  name: str
+  precision: str
+  cell: tuple[int, int] | None
+  scores: Callable[[jax.Array], model.Scores]
+  classes: Callable[[jax.Array], jax.Array]
+
+
+def chosen(engine: str, *, precision: str = 'auto') -> tuple[str, str]:
+  """Tells which engine and which precision are meant.
 
   Args:
     engine: one of ENGINES.
+    precision: one of PRECISIONS.
 
   Returns:
-    'jax' or 'openvino': of 'auto', OpenVINO where it is installed and JAX has nothing but a CPU.
+    'jax' or 'openvino': of 'auto', OpenVINO where it is installed and JAX has nothing but a CPU. 'bfloat16' or 'float32': of 'auto',
+    bfloat16 in OpenVINO where the CPU multiplies it (docs/ablations.md: as exact, in half the time), else float32.
 
   Raises:
-    ValueError: for another name.
+    ValueError: for another name, or bfloat16 on a CPU that has none.
     ImportError: if OpenVINO is asked for and not installed.
   """
-  if engine not in ENGINES:
-    raise ValueError(f'engine {engine!r} is not one of {", ".join(ENGINES)}')
+  for name, value, known in (('engine', engine, ENGINES), ('precision', precision, PRECISIONS)):
+    if value not in known:
+      raise ValueError(f'{name} {value!r} is not one of {", ".join(known)}')
   there = all(importlib.util.find_spec(name) for name in ('openvino', 'onnx'))
   if engine == 'openvino' and not there:
     raise ImportError("the openvino engine needs openvino and onnx: pip install 'ecgjax[cpu]'")
-  return 'openvino' if engine == 'openvino' or (engine == 'auto' and there and jax.default_backend() == 'cpu') else 'jax'
+  if engine == 'jax' or not there or (engine == 'auto' and jax.default_backend() != 'cpu'):
+    return 'jax', 'float32' if precision == 'auto' else precision
+  if precision != 'float32' and 'BF16' not in _openvino().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
+    if precision == 'bfloat16':
+      raise ValueError('precision bfloat16: this CPU has no bfloat16 arithmetic (AVX-512 BF16 or AMX); take auto or float32')
+    precision = 'float32'
+  return 'openvino', 'bfloat16' if precision == 'auto' else precision
 
 
-def load(path, *, engine: str) -> tuple[Callable[[jax.Array], model.Scores], dict]:
+def load(path, *, engine: str, precision: str = 'auto') -> tuple[Engine, dict]:
   """Loads a trace network.
 
   Args:
-    path: of a `.safetensors` file.
-    engine: 'jax' or 'openvino'.
+    path: of a `.safetensors` file, or a name of `shipped.NAMES`.
+    engine: see `chosen`.
+    precision: see `chosen`.
 
   Returns:
-    (strips (R, H, W, 5) -> Scores, of which both leave `classes` empty, and the file's meta).
+    (the network, the file's meta).
 
   Raises:
-    ValueError: as `checkpoint.load_network`.
+    ValueError: as `checkpoint.load_network` and `chosen`.
+    ImportError: as `chosen`.
   """
-  net, params, meta = checkpoint.load_network(path, model.network, part='strip')
+  engine, precision = chosen(engine, precision=precision)
+  net, params, meta = checkpoint.load_network(path, lambda **how: model.network(**{**how, 'dtype': precision}), part='strip')
   if engine == 'jax':
-    run = jax.jit(lambda params, strips: net.apply(params, strips)._replace(classes=np.zeros(0, np.float32)))
-    return functools.partial(run, jax.device_put(params)), meta
-  return _openvino(params, tuple(meta['model']['cell'])), meta
+    scores = jax.jit(lambda params, strips: net.apply(params, strips)._replace(classes=np.zeros(0, np.float32)))
+    classes = jax.jit(lambda params, strips: net.apply(params, strips).classes)
+    params = jax.device_put(params)
+    return Engine(engine, precision, None, functools.partial(scores, params), functools.partial(classes, params)), meta
+  cell = tuple(meta['model']['cell'])
+  return Engine(engine, precision, cell, *_in_openvino(params, cell, frame(meta), precision)), meta
 
 
-def _openvino(params: dict, cell: tuple[int, int]) -> Callable[[jax.Array], model.Scores]:
+def frame(meta: dict) -> geometry.Frame:
+  """Returns the frame of the strips that weights of this meta read."""
+  strip = meta['strip']
+  return geometry.frame(layout.make(strip['layout']), rate_hz=strip['rate_hz'], height_px=strip['height_px'])
+
+
+@functools.cache
+def _openvino():
   # at its import OpenVINO would start a process that tells its maker of it; without this module it takes its own stub
   sys.modules.setdefault('openvino_telemetry', None)  # pyright: ignore[reportArgumentType]
   import openvino
 
-  core = openvino.Core()
-  # float32 as the reference; without the hint a CPU with AMX would compute in bfloat16
+  return openvino.Core()
+
+
+def _in_openvino(params: dict, cell: tuple[int, int], of: geometry.Frame, precision: str) -> tuple[Callable, Callable]:
+  core = _openvino()
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 0
-  how = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': cores}
+  how = {'INFERENCE_PRECISION_HINT': _HINTS[precision], 'INFERENCE_NUM_THREADS': cores}
 
   @functools.cache
-  def compiled(shape):
-    return core.compile_model(core.read_model(export.onnx_bytes(params, cell=cell, shape=shape, classes=False)), 'CPU', how)
+  def compiled(rows: int, height: int, width: int, classes: bool):
+    places = np.asarray(geometry.coordinates(height, width, frame=of))
+    data = export.onnx_bytes(params, cell=cell, shape=(rows, height, width), classes=classes, coordinates=places)
+    return core.compile_model(core.read_model(data), 'CPU', how)
 
-  def run(strips: jax.Array) -> model.Scores:
-    out = compiled(strips.shape[:3])(np.asarray(strips))
+  def run(cells: jax.Array, classes: bool):
+    rows, height, width, _ = cells.shape
+    return compiled(rows, height * cell[0], width * cell[1], classes)(np.asarray(cells))
+
+  def scores(cells: jax.Array) -> model.Scores:
+    out = run(cells, False)
     return model.Scores(jax.numpy.zeros(0), jax.numpy.asarray(out['rows']), jax.numpy.asarray(out['hidden']))
 
-  return run
+  return scores, lambda cells: jax.numpy.asarray(run(cells, True)['classes'])

@@ -1,4 +1,4 @@
-"""Scores weights: python -m ecgjax.evaluate --data DIR|sim:val [--weights PATH] [--json FILE]
+"""Scores weights: python -m ecgjax.evaluate --data DIR|sim:val [--weights NAME|PATH] [--json FILE]
 
 DIR is a competition folder; sim:val is the fixed simulated validation set, printed from --signals. Prints one line per variant.
 A picture that cannot be read counts with an all-zero prediction, and is listed on stderr. Research software, not a medical device.
@@ -17,33 +17,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax import folder, geometry, log, metrics, plot, reading, simval, variants
-from ecgjax.evaluators import HEAD, line, summary
+from ecgjax import cutting, folder, geometry, log, masks, metrics, options, plot, reading, simval, variants
 from ecgjax.io import pictures
-
-
-class Page(NamedTuple):
-  """One page's outcome."""
-
-  id: str
-  variant: str
-  report: metrics.ImageReport
-  true_lattice: metrics.ImageReport | None  # of the page read along its true lattice, where that is known
-  off_px: tuple[float, float] | None  # rms and 95th percentile of the lattice's error in page px, where the truth is known
-  status: str  # ok, review or fail
-  reason: str
-  quality: dict[str, float]  # lead name -> 0..1, see `quality`; empty of a page that could not be read
-  seconds: float
+from ecgjax.report import Page, mask_table, table
 
 
 class Job(NamedTuple):
-  """A page to be read: `truth` gives lead -> (n,) mV at fs Hz, `picture` (H, W, 3) uint8 and its true lattice, where that is known."""
+  """A page to be read.
+
+  `truth` gives lead -> (n,) mV at fs Hz; `picture` (H, W, 3) uint8 and its true lattice, where that is known; `mask`, of a drawn page, its
+  true classes (see `masks`).
+  """
 
   id: str
   variant: str
   fs: int
   truth: Callable[[], dict[str, np.ndarray]]
   picture: Callable[[], tuple[np.ndarray, np.ndarray | None]]
+  mask: Callable[[], np.ndarray] | None = None
 
 
 def folder_jobs(data_dir: str, *, wanted: list[str] | None) -> list[Job]:
@@ -78,14 +69,15 @@ def simulated_jobs(signals: str, *, wanted: list[str] | None, count: int) -> lis
   def job(name: str, number: int) -> Job:
     mv = np.asarray(records[number])
     return Job(
-      f'{number:03d}', name, simval.RATE_HZ, functools.partial(simval.printed_leads, mv), functools.partial(picture, name, number)
+      f'{number:03d}', name, simval.RATE_HZ, functools.partial(simval.printed_leads, mv), functools.partial(picture, name, number),
+      lambda: masks.true(simval.inks(simval.case_key(name, number), records[number], variants.get(name))),
     )
 
   return [job(name, number) for name in wanted or variants.VARIANTS for number in range(len(records))]
 
 
 def evaluate_page(
-  job: Job, *, reader: reading.Reader, true_lattice: bool = False, overlays: pathlib.Path | None = None
+  job: Job, *, reader: reading.Reader, true_lattice: bool = False, overlays: pathlib.Path | None = None, masked: bool = False
 ) -> Page:
   """Reads one page and compares it with its truth.
 
@@ -94,6 +86,7 @@ def evaluate_page(
     reader: loaded weights.
     true_lattice: do not find the page, but read it along its true lattice.
     overlays: folder for an overlay picture, or None.
+    masked: whether the classes of the px are compared, too, where the truth is known.
 
   Returns:
     The outcome; a picture that cannot be read has status 'fail' and is scored as all zeros.
@@ -104,7 +97,7 @@ def evaluate_page(
   true = job.truth()
   counts = {lead: len(v) for lead, v in true.items()}
   report = lambda leads: metrics.image_report(true, leads, fs=job.fs)
-  seconds, off_px, along_truth, quality = 0.0, None, None, {}
+  seconds, off_px, along_truth, quality, overlaps = 0.0, None, None, {}, None
   try:
     image, lattice = job.picture()
     if true_lattice and lattice is None:
@@ -119,36 +112,15 @@ def evaluate_page(
       off = geometry.off_px(found.lattice, lattice)
       off_px = float(np.sqrt((off**2).mean())), float(np.quantile(off, 0.95))
     leads, status, reason, quality = reading.finite(found.leads), found.status, '; '.join(found.warnings), found.quality
+    if masked and job.mask:
+      overlaps = masks.overlaps(reading.mask(image, found.lattice, reader=reader), job.mask())
     if overlays:
-      strips = reading.make_cut(page=reader.page, frame=reader.frame)(image, found.lattice)
+      strips = cutting.make_cut(page=reader.page, frame=reader.frame)(image, found.lattice)
       shown = plot.overlay(np.asarray(strips), reading.seen_rows(found.trace), np.asarray(found.trace.std_px))
       (overlays / f'{job.id}-{job.variant}.png').write_bytes(log.png(shown))
   except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
     leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', f'{type(error).__name__}: {error}'
-  return Page(job.id, job.variant, report(leads), along_truth, off_px, status, reason, quality, seconds)
-
-
-def table(pages: list[Page]) -> str:
-  """Returns the per-variant table.
-
-  px and p95 px are medians over the pages that were found; lost dB is what the score would gain along the true lattices.
-  """
-  lines = [f'{HEAD}{"px":>7}{"p95 px":>8}{"lost dB":>9}{"ok":>5}{"review":>8}{"fail":>6}{"s/page":>8}']
-  groups = {v: [p for p in pages if p.variant == v] for v in sorted({p.variant for p in pages})}
-  if len(groups) > 1:
-    groups['all'] = pages
-  for name, group in groups.items():
-    n = summary([p.report for p in group])
-    ok, review, fail = (sum(p.status == status for p in group) for status in ('ok', 'review', 'fail'))
-    # the median: the first page also pays for compiling
-    seconds = np.median([p.seconds for p in group])
-    known = [p.off_px for p in group if p.off_px]
-    off = '{:>7.2f}{:>8.2f}'.format(*np.median(known, axis=0)) if known else f'{"":>15}'
-    truths = [p.true_lattice for p in group if p.true_lattice]
-    lost = summary(truths)['score_db'] - n['score_db'] if len(truths) == len(group) else None
-    off += f'{lost:>9.2f}' if lost is not None else f'{"":>9}'
-    lines.append(f'{line(name, n)}{off}{ok:>5}{review:>8}{fail:>6}{seconds:>8.2f}')
-  return '\n'.join(lines)
+  return Page(job.id, job.variant, report(leads), along_truth, off_px, status, reason, quality, seconds, overlaps)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -163,14 +135,14 @@ def run(args: argparse.Namespace) -> int:
     jobs = folder_jobs(args.data, wanted=args.variant)
   if not jobs:
     raise ValueError(f'{args.data} holds no picture of the variants asked for')
-  reader = reading.reader(args.weights, engine='jax')
+  reader = reading.reader(args.weights, engine=args.engine, precision=args.precision)
   overlays = pathlib.Path(args.pictures) if args.pictures else None
   if overlays:
     overlays.mkdir(parents=True, exist_ok=True)
   pages, unscored = [], []
   for i, job in enumerate(jobs, start=1):
     try:
-      page = evaluate_page(job, reader=reader, true_lattice=args.true_lattice, overlays=overlays)
+      page = evaluate_page(job, reader=reader, true_lattice=args.true_lattice, overlays=overlays, masked=args.masks)
     except (ValueError, OSError, csv.Error) as error:  # of the truth: there is nothing to compare with
       unscored.append(f'{job.id}-{job.variant} is not scored: {error}')
       log.say(f'{i}/{len(jobs)} {unscored[-1]}')
@@ -180,12 +152,17 @@ def run(args: argparse.Namespace) -> int:
   if not pages:
     raise ValueError(f'none of {len(jobs)} pages could be scored; the first: {unscored[0]}')
   print(table(pages))
+  if args.masks:
+    print(mask_table(pages))
   for text in unscored:
     log.say(text)
   if args.json:
     plain = lambda report: report and report._asdict()
-    rows = [{**p._asdict(), 'report': plain(p.report), 'true_lattice': plain(p.true_lattice)} for p in pages]
-    _write_json(pathlib.Path(args.json), {'weights': pathlib.Path(args.weights).name, 'meta': reader.meta, 'pages': rows})
+    px = lambda overlaps: None if overlaps is None else overlaps.tolist()
+    own = lambda p: {'report': plain(p.report), 'true_lattice': plain(p.true_lattice), 'overlaps': px(p.overlaps)}
+    rows = [{**p._asdict(), **own(p)} for p in pages]
+    by = {'weights': pathlib.Path(args.weights).name, 'engine': reader.engine, 'precision': reader.precision}
+    _write_json(pathlib.Path(args.json), {**by, 'meta': reader.meta, 'pages': rows})
   failed = sum(p.status == 'fail' for p in pages)
   return 3 if failed == len(pages) else int(bool(unscored) or any(p.status != 'ok' for p in pages))
 
@@ -206,11 +183,15 @@ def main() -> None:
   parser.add_argument('--signals', default='', help='for sim:val: recordings to print, a pack or a folder of WFDB records')
   parser.add_argument('--pages', type=int, default=simval.RECORDS, help='for sim:val: pages of each variant')
   parser.add_argument('--true-lattice', action='store_true', help='read along the true lattice only: of <id>-<variant>.lattice.npy in DIR')
-  parser.add_argument('--weights', default=reading.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
+  options.add_weights(parser)
+  options.add_engine(parser)
   parser.add_argument('--variant', nargs='*', help='only these variants, e.g. 0001')
   parser.add_argument('--pictures', help='folder for overlays of what was read')
+  parser.add_argument('--masks', action='store_true', help='for sim:val: also compare what every px is taken for with what was drawn')
   parser.add_argument('--json', help='file for every number of every page')
   args = parser.parse_args()
+  if args.masks and args.data != simval.NAME:
+    parser.error('--masks: what is drawn on a page is known of sim:val alone')
   try:
     sys.exit(run(args))
   except (ValueError, OSError) as error:

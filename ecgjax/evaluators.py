@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import assemble, fuse, geometry, metrics, plot, pose, reading, simval, truth, views
+from ecgjax import assemble, cutting, fuse, geometry, metrics, plot, pose, reading, simval, truth, views
 from ecgjax.layout import LEADS, Layout
 
 HEAD = f'{"":<8}{"n":>5}{"score dB":>10}{"median dB":>11}{"worst dB":>10}{"r":>8}{"rmse uV":>9}'
@@ -63,7 +63,7 @@ def trace_snr(
     params -> Result, the score of all pages together as its numbers, a line for each variant in its table.
   """
   records, fs = simval.recordings(signals, count=pages), simval.RATE_HZ
-  trace, cut = reading.make_trace(apply, page=page, frame=frame), reading.make_cut(page=page, frame=frame)
+  trace, cut = cutting.make_trace(apply, page=page, frame=frame), cutting.make_cut(page=page, frame=frame)
   segments = [page.scored(lead) for lead in LEADS]
 
   @jax.jit

@@ -12,6 +12,7 @@ from ecgjax import model
 
 OPSET = 21  # the first whose GroupNormalization scales each channel, as flax does
 EPSILON = 1e-6  # of flax.nnx.GroupNorm
+COLOURS = 3  # the first of model.CHANNELS
 
 
 class Graph:
@@ -84,24 +85,36 @@ class Graph:
     return self.add('Add', x, self.add('Unsqueeze', told, self.constant(np.array([2], np.int64))))
 
 
-def onnx_bytes(params: dict, *, cell: tuple[int, int], shape: tuple[int, int, int], classes: bool = True) -> bytes:
+def onnx_bytes(
+  params: dict, *, cell: tuple[int, int], shape: tuple[int, int, int], classes: bool = True, coordinates: np.ndarray | None = None
+) -> bytes:
   """Writes the trace network as an ONNX model.
 
   Args:
     params: of `model.UNet`, nested dict of float32 arrays.
-    cell: rows and columns of px in a cell, as in config.model.
+    cell: rows and columns (a, b) of px in a cell, as in config.model.
     shape: (R, H, W) of the strips, fixed.
     classes: whether the scores of the px's classes are computed, too; reading needs none.
+    coordinates: (H, W, 2) of every px, as `geometry.coordinates` has them, to make a model that is given colours alone.
 
   Returns:
-    The file's bytes: input `strips` (R, H, W, 5) float32; outputs `rows` (R, H, W), `hidden` (R, W) and `classes` (R, H, W, 4).
+    The file's bytes: input `strips` (R, H, W, 5) float32, or `cells` (R, H / a, W / b, a b 3), as `model.to_depth` makes them of colours,
+    where `coordinates` are given; outputs `rows` (R, H, W), `hidden` (R, W) and `classes` (R, H, W, 4).
   """
   from onnx import TensorProto, helper
 
   (r, h, w), (a, b) = shape, cell
   g, levels, c = Graph(), len(params['down']), model.CHANNELS
-  x = g.shaped('strips', (r, h // a, a, w // b, b, c), order=(0, 2, 4, 5, 1, 3), then=(r, a * b * c, h // a, w // b))
-  x, skips = g.conv(x, params['stem']), []
+  if coordinates is None:
+    name, size = 'strips', (r, h, w, c)
+    x = g.shaped(name, (r, h // a, a, w // b, b, c), order=(0, 2, 4, 5, 1, 3), then=(r, a * b * c, h // a, w // b))
+    x = g.conv(x, params['stem'])
+  else:
+    name, size = 'cells', (r, h // a, w // b, a * b * COLOURS)
+    colours, same = stem_parts(params['stem'], coordinates, cell=cell)
+    x = g.conv(g.add('Transpose', name, perm=[0, 3, 1, 2]), colours)
+    x = g.add('Add', x, g.constant(same.transpose(2, 0, 1)[None]))
+  skips = []
   for level in range(levels):
     x = g.add('AveragePool', x, kernel_shape=[2, 2], strides=[2, 2]) if level else x
     x = g.block(x, params['down'][level])
@@ -116,14 +129,34 @@ def onnx_bytes(params: dict, *, cell: tuple[int, int], shape: tuple[int, int, in
   wanted, outputs = {'rows': [len(model.CLASSES)]}, {'hidden': (r, w), 'rows': (r, h, w)}
   if classes:
     wanted['classes'], outputs['classes'] = list(range(len(model.CLASSES))), (r, h, w, len(model.CLASSES))
-  for name, channels in wanted.items():
+  for output, channels in wanted.items():
     y = g.conv(x, {key: _picked(value, channels) for key, value in params['head'].items()})
-    g.shaped(y, (r, a, b, len(channels), h // a, w // b), order=(0, 4, 1, 5, 2, 3), then=outputs[name])
-    g.nodes[-1].output[0] = name
+    g.shaped(y, (r, a, b, len(channels), h // a, w // b), order=(0, 4, 1, 5, 2, 3), then=outputs[output])
+    g.nodes[-1].output[0] = output
   info = lambda name, size: helper.make_tensor_value_info(name, TensorProto.FLOAT, list(size))
-  graph = helper.make_graph(g.nodes, 'ecgjax', [info('strips', (r, h, w, c))], [info(*item) for item in outputs.items()], g.constants)
+  graph = helper.make_graph(g.nodes, 'ecgjax', [info(name, size)], [info(*item) for item in outputs.items()], g.constants)
   made = helper.make_model(graph, opset_imports=[helper.make_opsetid('', OPSET)], ir_version=10, producer_name='ecgjax')
   return made.SerializeToString()
+
+
+def stem_parts(stem: dict, coordinates: np.ndarray, *, cell: tuple[int, int]) -> tuple[dict, np.ndarray]:
+  """Parts the first layer: coordinates are the same in every strip, so what they add is computed once, and not fed in again for each page.
+
+  Args:
+    stem: `kernel` (3, 3, a b 5, C) and `bias` (C,).
+    coordinates: (H, W, 2).
+    cell: (a, b).
+
+  Returns:
+    The layer of the colours alone, `kernel` (3, 3, a b 3, C); and (H / a, W / b, C) float32, what is to be added to its output.
+  """
+  kernel = stem['kernel'].reshape(3, 3, -1, model.CHANNELS, stem['kernel'].shape[-1])
+  of_colours, of_places = (part.reshape(3, 3, -1, kernel.shape[-1]) for part in np.split(kernel, [COLOURS], axis=3))
+  places = jax.numpy.asarray(model.to_depth(np.asarray(coordinates, np.float32)[None], cell))
+  same = jax.lax.conv_general_dilated(
+    places, jax.numpy.asarray(of_places), (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'), precision='highest'
+  )
+  return {'kernel': of_colours}, np.asarray(same[0] + stem['bias'])
 
 
 def _picked(value: np.ndarray, channels: list[int]) -> np.ndarray:

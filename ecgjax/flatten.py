@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecgjax import bend, geometry, paper, sampling
-from ecgjax.smoothing import gaussian, product, quantile, reduced, repeated, widened
+from ecgjax.smoothing import gaussian, product, quantile, reduced, repeated, stored, widened
 
 STEP_PX = 2  # page px per px of the flat picture
 SIZE = (paper.HEIGHT_PX // STEP_PX, paper.WIDTH_PX // STEP_PX)
@@ -118,24 +118,25 @@ def prepare(flat: Sequence[jax.Array]) -> Flat:
     What is left.
   """
   n = len(flat[0]) // SIZE[0]
-  grey, brightest, inside = (reduced(plane, n, n) for plane in flat)
+  # `stored`: what several results are made of; XLA's CPU compiler would compute it anew for each of them
+  grey, brightest, inside = stored(tuple(reduced(plane, n, n) for plane in flat))
+  there = stored(blur(inside, 16.0) + 1e-3)
 
   def paper_like(brightness):
-    return blur(brightness * inside, 16.0) / (blur(inside, 16.0) + 1e-3)
+    return stored(blur(brightness * inside, 16.0) / there)
 
   def darkness(brightness, paper):
     return (paper - brightness) / (paper + 0.03) * inside
 
   light = paper_like(grey)
-  spread = jnp.sqrt(blur(darkness(grey, light) ** 2, 32.0) / (blur(inside, 32.0) + 1e-3)) + 0.01
-  smooth = blur(brightest, 1.2)
-  ink = darkness(smooth, paper_like(smooth))
-  some, there = ink[::4, ::4].ravel(), inside[::4, ::4].ravel()
-  level = quantile(jnp.maximum(some, 0), there > 0, 1 - INK_SHARE / 100)
-  is_ink = ink > INK_LEVEL * level
-  along = [blur_along(widened(is_ink, 3, axis=axis).astype(jnp.float32), LINE_PX[axis], axis=1 - axis) for axis in (0, 1)]
+  spread = jnp.sqrt(blur(stored(darkness(grey, light) ** 2), 32.0) / (blur(inside, 32.0) + 1e-3)) + 0.01
+  smooth = stored(blur(brightest, 1.2))
+  ink = stored(darkness(smooth, paper_like(smooth)))
+  level = stored(quantile(jnp.maximum(ink[::4, ::4].ravel(), 0), inside[::4, ::4].ravel() > 0, 1 - INK_SHARE / 100))
+  is_ink = stored(ink > INK_LEVEL * level)
+  along = [blur_along(stored(widened(is_ink, 3, axis=axis).astype(jnp.float32)), LINE_PX[axis], axis=1 - axis) for axis in (0, 1)]
   line = jnp.stack(along) > LINE_SHARE
   black = jnp.prod((line * is_ink).sum((1, 2)) / (is_ink.sum() + 1e-6)) > BLACK
-  use = inside * jnp.maximum(1 - widened(widened(is_ink, 5, axis=0), 5, axis=1), line & black)
-  lines = (repeated(light, n, n) - flat[0]) * repeated(1 / ((light + 0.03) * spread), n, n) * flat[2]
+  use = inside * jnp.maximum(1 - widened(stored(widened(is_ink, 5, axis=0)), 5, axis=1), line & black)
+  lines = (repeated(light, n, n) - flat[0]) * repeated(stored(1 / ((light + 0.03) * spread)), n, n) * flat[2]
   return Flat(jnp.clip(lines, -2.0, 2.5), jnp.clip(ink / (level + 1e-6), 0, 1), use)

@@ -149,7 +149,8 @@ def image_px(lattice: Array, page_px: Array) -> jax.Array:
 
 
 def cut(
-  image: Array, lattice: Array, *, layout: Layout, frame: Frame, image_scale: float = 1.0, window=None, lines: int = 0
+  image: Array, lattice: Array, *, layout: Layout, frame: Frame, image_scale: float = 1.0, window=None, lines: int = 0,
+  cell: tuple[int, int] | None = None,
 ) -> jax.Array:  # fmt: skip
   """Cuts every row of the layout out of the image, from the original pixels in one sampling.
 
@@ -162,9 +163,11 @@ def cut(
     window: (first column, may be traced; number of columns, static) to cut only a part of the time.
     lines: of a strip that are cut at a time, a divisor of its height, or 0 for all at once. On a CPU few are twice as fast, as all stays in
       its cache.
+    cell: (a, b) px, for strips as `model.to_depth` makes them: px are sampled in that order, which costs nothing, where to put them into it
+      takes as long as to sample them. `lines` must then be a multiple of a.
 
   Returns:
-    (R, height_px, width_px, C) float32, 0 outside the image.
+    (R, height_px, width_px, C) float32, or (R, height_px / a, width_px / b, a b C) by cells; 0 outside the image.
   """
   rows, cols = nodes_px()
   across = jnp.asarray(spline_weights(cols, paper.START_X_PX + frame.times_s() * layout.px_per_s), jnp.float32)
@@ -177,11 +180,23 @@ def cut(
   def band(weights):
     # f32 products: a TPU's default bf16 would move points by several px
     points = jnp.einsum('hr,rcd,wc->hwd', weights, lattice, across, precision='highest')
+    if cell:
+      height, width, _ = points.shape
+      points = points.reshape(height // cell[0], cell[0], width // cell[1], cell[1], 2).swapaxes(1, 2)
     return sampling.sample(image, points, shrink=shrink)
 
   bands = jnp.asarray(down.reshape(-1, lines or frame.height_px, len(rows)), jnp.float32)
   strips = jax.lax.map(band, bands) if lines else jax.vmap(band)(bands)
+  if cell:
+    return strips.reshape(len(down), frame.height_px // cell[0], -1, cell[0] * cell[1] * strips.shape[-1])
   return strips.reshape(*down.shape[:2], *strips.shape[2:])
+
+
+def coordinates(height: int, width: int, *, frame: Frame, first: int | jax.Array = 0) -> jax.Array:
+  """Returns (H, W, 2): how high a px is, -1..1 upwards, and when, in units of 5 s from the middle of the whole strip; see below."""
+  up = 1 - (jnp.arange(height) + 0.5) * (2 / height)
+  when = (first + jnp.arange(width) - frame.width_px / 2) / (5.0 * frame.rate_hz)
+  return jnp.stack(jnp.meshgrid(up, when, indexing='ij'), axis=-1)
 
 
 def with_coordinates(strips: jax.Array, *, frame: Frame, first: int | jax.Array = 0) -> jax.Array:
@@ -196,7 +211,5 @@ def with_coordinates(strips: jax.Array, *, frame: Frame, first: int | jax.Array 
     (R, H, W, 5): row coordinate -1..1 upwards, column coordinate in units of 5 s from the strip's middle.
   """
   height, width = strips.shape[1:3]
-  up = 1 - (jnp.arange(height) + 0.5) * (2 / height)
-  when = (first + jnp.arange(width) - frame.width_px / 2) / (5.0 * frame.rate_hz)
-  grid = jnp.stack(jnp.meshgrid(up, when, indexing='ij'), axis=-1)
+  grid = coordinates(height, width, frame=frame, first=first)
   return jnp.concatenate([strips, jnp.broadcast_to(grid, (*strips.shape[:3], 2))], axis=-1)

@@ -43,6 +43,20 @@ def any_says(yes: bool) -> bool:
   return bool(np.any(multihost_utils.process_allgather(np.bool_(yes))))
 
 
+def alone() -> bool:
+  """Whether no other host takes part."""
+  return jax.process_count() == 1
+
+
+def by_first(number: float) -> float:
+  """Returns the first host's number, on every host the same; each must ask."""
+  if alone():
+    return number
+  from jax.experimental import multihost_utils
+
+  return float(multihost_utils.broadcast_one_to_all(np.float32(number)))
+
+
 def told_to_stop(step: int) -> bool:
   """Returns whether a host got SIGTERM, on every host after the same step; each must ask after every step."""
   from jax.experimental import multihost_utils

@@ -76,7 +76,7 @@ def class_xent(scores: Scores, inks: jax.Array) -> jax.Array:
   return -(class_target(inks) * jax.nn.log_softmax(scores.classes, axis=-1)).sum(-1).mean()
 
 
-def signal_noise(scores: Scores, rows_px: jax.Array, printed: jax.Array) -> jax.Array:
+def signal_noise(scores: Scores, rows_px: jax.Array, printed: jax.Array, *, path: bool = True) -> jax.Array:
   """Noise of what the decoder reads over the signal it should read, pooled over the page: the score's ratio, upside down, as a logarithm.
 
   Columns in which it follows another trace do not count: no gradient leads from one mode to another, that is for `column_xent` to teach.
@@ -85,11 +85,13 @@ def signal_noise(scores: Scores, rows_px: jax.Array, printed: jax.Array) -> jax.
     scores: of one page.
     rows_px: (R, W) fractional row.
     printed: (R, W) bool.
+    path: False to read around each column's plain mode instead of the best path: a path is a loop over all columns, which an accelerator
+      does in as many small kernels.
 
   Returns:
     () float32, ln(noise / signal + NOISE_FLOOR); -4.6 is 20 dB. 0 where nothing is printed.
   """
-  off_px = decode.soft_argmax(scores).rows_px - rows_px
+  off_px = decode.soft_argmax(scores, path=path).rows_px - rows_px
   counted = printed & (jnp.abs(off_px) < decode.WINDOW_PX)
   noise = jnp.where(counted, off_px, 0.0) ** 2
   signal = jnp.where(counted, rows_px - scores.rows.shape[-2] / 2, 0.0) ** 2
@@ -97,17 +99,21 @@ def signal_noise(scores: Scores, rows_px: jax.Array, printed: jax.Array) -> jax.
 
 
 def trace_loss(
-  scores: Scores, rows_px: jax.Array, printed: jax.Array, inks: jax.Array, *, sigma_px: float, class_weight: float, signal_weight: float
-):
-  """Returns what training the trace network minimises, and its parts: 'columns' (`column_xent`), if weighted 'classes' and 'signal'."""
+  scores: Scores, rows_px: jax.Array, printed: jax.Array, inks: jax.Array, *,
+  sigma_px: float, class_weight: float, signal_weight: float, signal_path: bool, now: jax.Array | float,
+):  # fmt: skip
+  """Returns what training the trace network minimises, and its parts: 'columns' (`column_xent`), if weighted 'classes' and 'signal'.
+
+  `now` is 0 or 1, whether the signal counts yet; `signal_path` is the `path` of `signal_noise`.
+  """
   parts = {'columns': column_xent(scores, rows_px, printed, sigma_px=sigma_px)}
   total = parts['columns']
   if class_weight:  # else the inks need not even be cut
     parts['classes'] = class_xent(scores, inks)
     total += class_weight * parts['classes']
   if signal_weight:
-    parts['signal'] = signal_noise(scores, rows_px, printed)
-    total += signal_weight * parts['signal']
+    parts['signal'] = signal_noise(scores, rows_px, printed, path=signal_path)
+    total += now * signal_weight * parts['signal']
   return total, parts
 
 

@@ -1,4 +1,4 @@
-"""Reads a competition's test folder: python -m ecgjax.predict --data DIR --out submission.csv [--weights PATH]
+"""Reads a competition's test folder: python -m ecgjax.predict --data DIR --out submission.csv [--weights NAME|PATH]
 
 Works offline. A picture that cannot be read gets zeros for all its samples, which the file format demands, and is listed
 on stderr. Research software, not a medical device.
@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from ecgjax import folder, log, reading, submit
+from ecgjax import folder, log, options, reading, submit
 from ecgjax.io import pictures
 
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
   if not pathlib.Path(args.out).resolve().parent.is_dir():
     raise ValueError(f'no folder {pathlib.Path(args.out).parent} for --out; make it or choose another')
   records = folder.list_test(args.data)
-  reader = reading.reader(args.weights)
+  reader = reading.reader(args.weights, engine=args.engine, precision=args.precision)
   leads, notes, read, start = {}, [], 0, time.perf_counter()
   for i, record in enumerate(records, start=1):
     leads[record.id], ok, note = read_record(record, reader=reader)
@@ -64,7 +64,8 @@ def main() -> None:
   parser = argparse.ArgumentParser(prog='python -m ecgjax.predict', description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--data', required=True, help='folder with test.csv and test/<id>.png')
   parser.add_argument('--out', required=True, help='the submission.csv to write')
-  parser.add_argument('--weights', default=reading.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
+  options.add_weights(parser)
+  options.add_engine(parser)
   parser.add_argument('--overwrite', action='store_true', help='replace --out if it exists')
   args = parser.parse_args()
   try:

@@ -1,21 +1,18 @@
 """One picture to calibrated leads: the single way that evaluate, predict, digitize and serve read a page."""
 
 import functools
-import math
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from ecgjax import assemble, decode, fuse, geometry, layout, paper, quality, rectify
+from ecgjax import assemble, cutting, decode, fuse, geometry, layout, masks, paper, quality, rectify, shipped
 from ecgjax import engine as engines
 from ecgjax.decode import Trace
 from ecgjax.io import pictures
 from ecgjax.recording import Recording
 
-WEIGHTS = pathlib.Path(__file__).with_name('weights') / 'trace.safetensors'
 EDGE_MV = 0.3  # nearer than that to a strip's edge a trace may go on beyond it, and the gap is bridged as if nothing had been there
 CUT_OFF = 'may be cut off'
 PULSE_OFF = 0.05  # share by which a pulse may be off its gain's height: by a flat page's grid it is 0.01
@@ -23,85 +20,52 @@ REVIEW, FAIL = 0.9, 0.5  # quality of the worst lead, below it a page needs a pe
 
 
 class Reader(NamedTuple):
-  """Trained weights, ready to read: `trace` goes from (image, lattice) to rows."""
+  """Trained weights, ready to read: `trace` goes from (image, lattice) to rows, `classes` to the scores (R, H, W, 4) of each px's class."""
 
   trace: Callable[[np.ndarray, np.ndarray], Trace]
   page: layout.Layout
   frame: geometry.Frame
   meta: dict
   engine: str = 'jax'
+  precision: str = 'float32'
+  classes: Callable[[np.ndarray, np.ndarray], jax.Array] | None = None
 
 
-def reader(path=WEIGHTS, *, engine: str = 'auto') -> Reader:
+def reader(weights=shipped.DEFAULT, *, engine: str = 'auto', precision: str = 'auto') -> Reader:
   """Loads weights and compiles nothing yet.
 
   Args:
-    path: of a `.safetensors` file.
+    weights: a name of `shipped.NAMES`, or the path of a `.safetensors` file.
     engine: of the network: 'jax', 'openvino' or 'auto', see `engine.chosen`.
+    precision: of its convolutions: 'bfloat16', 'float32' or 'auto', see `engine.chosen`.
 
   Returns:
     A Reader.
 
   Raises:
-    ValueError: as `checkpoint.load_network`.
+    ValueError: as `checkpoint.load_network`, or for an engine or a precision that is not to be had.
     ImportError: if the engine is not installed.
   """
-  engine = engines.chosen(engine)
-  scores, meta = engines.load(path, engine=engine)
-  page = layout.make(meta['strip']['layout'])
-  frame = geometry.frame(page, rate_hz=meta['strip']['rate_hz'], height_px=meta['strip']['height_px'])
-  cut, decoded = make_cut(page=page, frame=frame), jax.jit(decode.soft_argmax)
-  return Reader(lambda image, lattice: decoded(scores(cut(image, lattice))), page, frame, meta, engine)
+  network, meta = engines.load(weights, engine=engine, precision=precision)
+  page, frame = layout.make(meta['strip']['layout']), engines.frame(meta)
+  cut, decoded = cutting.make_cut(page=page, frame=frame, cell=network.cell), jax.jit(decode.soft_argmax)
+  trace = lambda image, lattice: decoded(network.scores(cut(image, lattice)))
+  classes = lambda image, lattice: network.classes(cut(image, lattice))
+  return Reader(trace, page, frame, meta, network.name, network.precision, classes)
 
 
 cached = functools.cache(reader)  # the command line's and `digitize`'s own: loading and compiling once is enough
 
 
-LINES = 40  # of strips that are cut at a time, at most
-SCALES = (1.0, 1.25, 1.6, 2.0, 3.0)  # image px per page px for which strips are cut: each is a program of its own
-
-
-def make_trace(apply, *, page: layout.Layout, frame: geometry.Frame):
-  """Returns the way (params, image, lattice) -> Trace; differentiable in all three.
-
-  Cutting, network and decoder are compiled one by one: in a single program XLA's CPU compiler samples the image anew for
-  every convolution tap (26 s a page instead of 3).
-  """
-  cut = make_cut(page=page, frame=frame)
-  scores, decoded = jax.jit(apply), jax.jit(decode.soft_argmax)
-  return lambda params, image, lattice: decoded(scores(params, cut(image, lattice)))
-
-
-@functools.cache
-def make_cut(*, page: layout.Layout, frame: geometry.Frame) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
-  """Returns the way (image, lattice) -> (R, H, W, 5) strips as the network wants them, smoothed as the image's size demands.
-
-  One for each page and frame, so that reading and its pictures share what is compiled.
-  """
-
-  lines = math.gcd(LINES, frame.height_px)
-
-  @functools.partial(jax.jit, static_argnames='scale')
-  def cut(image, lattice, *, scale):
-    return geometry.with_coordinates(geometry.cut(image, lattice, layout=page, frame=frame, image_scale=scale, lines=lines), frame=frame)
-
-  def nearest(image, lattice):
-    found = geometry.image_scale(np.asarray(lattice))
-    image = geometry.padded(image) if isinstance(image, np.ndarray) else image
-    return cut(image, lattice, scale=min(SCALES, key=lambda s: abs(np.log(s / found))))
-
-  return nearest
-
-
 def digitize(
   image, *, reader: Reader | None = None, fs: float = 500.0, counts: Mapping[str, int] | None = None, lattice: np.ndarray | None = None,
-  corners: np.ndarray | None = None, speed_mm_s: float = paper.SPEED_MM_S, gain_mm_mv: float | None = None,
+  corners: np.ndarray | None = None, speed_mm_s: float = paper.SPEED_MM_S, gain_mm_mv: float | None = None, masked: bool = False,
 ) -> Recording:  # fmt: skip
   """Reads one page.
 
   Args:
     image: (H, W, 3) uint8, or the path of a file, whose first page is read.
-    reader: loaded weights; those that install with the package where it is None.
+    reader: loaded weights; the default of those that install with the package where it is None.
     fs: samples per second wanted.
     counts: samples wanted of each lead; as many as are printed where it is None.
     lattice: (45, 57, 2) image px of the page's nodes, where they are known; found where it is None.
@@ -109,6 +73,7 @@ def digitize(
       looked for; the whole picture is searched where it is None.
     speed_mm_s: paper speed, which a picture does not tell.
     gain_mm_mv: of the print; where it is None the calibration pulses tell it, and it is 10 where they cannot.
+    masked: whether `Recording.mask` is wanted, too: the network runs a second time for it.
 
   Returns:
     The recording.
@@ -117,7 +82,7 @@ def digitize(
     ValueError: for an unknown speed or gain; if the page cannot be found in the picture (see `rectify.Found.reason`), no trace is seen
       on it, or more is wanted than it shows.
   """
-  reader = cached(WEIGHTS) if reader is None else reader
+  reader = cached() if reader is None else reader
   image = image if isinstance(image, np.ndarray) else pictures.read(image)
   layout.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=paper.GAIN_MM_MV if gain_mm_mv is None else gain_mm_mv)  # or refuse
   notes, pulse_mv, off_px = [], float('nan'), 0.0
@@ -151,8 +116,27 @@ def digitize(
   starts_s = {lead: printed.scored(lead).start_s for lead in layout.LEADS}
   return Recording(
     leads, std, float(fs), starts_s, printed.seconds, believed, printed.name, speed_mm_s, gain, 'review' if notes else 'ok', tuple(notes),
-    lattice, shown,
+    lattice, shown, mask(image, lattice, reader=reader) if masked else None,
   )  # fmt: skip
+
+
+def mask(image: np.ndarray, lattice: np.ndarray, *, reader: Reader) -> np.ndarray:
+  """Tells what every px of a page is taken for.
+
+  Args:
+    image: (H, W, 3) uint8.
+    lattice: (45, 57, 2) image px of the page's nodes.
+    reader: loaded weights.
+
+  Returns:
+    (1700, 2200) uint8 in the page frame, see `masks.on_page`.
+
+  Raises:
+    ValueError: if the reader tells no classes.
+  """
+  if reader.classes is None:
+    raise ValueError('this reader tells no classes of px; take one of reading.reader')
+  return masks.on_page(np.asarray(reader.classes(image, lattice)), page=reader.page, frame=reader.frame)
 
 
 def _leads(trace: Trace, reader: Reader, *, fs: float, counts: Mapping[str, int]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -40,6 +40,7 @@ class Recording(NamedTuple):
     warnings: sentences, empty where all is well.
     lattice: (45, 57, 2) image x, y of the page's nodes.
     trace: the rows as read, each for itself, for pictures.
+    mask: (1700, 2200) uint8, what every px of the page is taken for (see `masks`), where it was asked for.
   """
 
   leads: dict[str, np.ndarray]
@@ -55,6 +56,7 @@ class Recording(NamedTuple):
   warnings: tuple[str, ...]
   lattice: np.ndarray
   trace: Trace
+  mask: np.ndarray | None = None
 
   def table(self) -> np.ndarray:
     """Returns (T, 12) mV in the order of layout.LEADS over the page's whole time, nan where a lead was not printed or not seen."""

@@ -61,10 +61,10 @@ def rectify(image: np.ndarray) -> Found:
   if max(image.shape[:2]) < FINEST * paper.WIDTH_PX or min(image.shape[:2]) < FINEST * paper.HEIGHT_PX / 2:
     size = f'{image.shape[1]} x {image.shape[0]} px'
     return _nothing(image, f'the picture is {size}; a page in it has too few to be read (need about {FINEST * paper.WIDTH_PX:.0f})')
-  best = None
-  for start in starts.planes(image):
+  best, seen = None, starts.small(image)
+  for start in starts.planes(image, seen):
     try:
-      found = lock(image, start)
+      found = lock(image, start, seen=seen)
     except Lost:
       continue
     best = found if best is None or found.score > best.score else best
@@ -92,7 +92,7 @@ def within(image: np.ndarray, corners: np.ndarray) -> Found:
     given = np.asarray(corners).tolist()
     raise ValueError(f'the corners {given} show no page from the front: give upper left, upper right, lower right, lower left')
   try:
-    return lock(image, plane)
+    return lock(image, plane, seen=starts.small(image))
   except Lost:
     return _nothing(image, 'no page was found within the corners')
 
@@ -102,12 +102,13 @@ def _nothing(image: np.ndarray, reason: str) -> Found:
   return Found(filled, np.zeros(filled.shape[:2]), READ, 0.0, np.nan, 'fail', reason)
 
 
-def lock(image: np.ndarray, plane: np.ndarray) -> Found:
+def lock(image: np.ndarray, plane: np.ndarray, *, seen: starts.Small) -> Found:
   """Finds a page exactly.
 
   Args:
     image: (H, W, 3) uint8.
     plane: (3, 3) page px -> image px, right in scale and direction within some per cent, but for quarter turns and the place.
+    seen: the picture made small.
 
   Returns:
     Where it lies.
@@ -115,16 +116,16 @@ def lock(image: np.ndarray, plane: np.ndarray) -> Found:
   Raises:
     plane.Lost: if it is nowhere near.
   """
-  what = landmarks.sought(READ)
-  plane, moved, score = upright.righted(image, plane, what, enough=SURE)
+  what, rough = landmarks.sought(READ), settle.flattener(image, plane, coarse=True)
+  plane, moved, score = upright.righted(rough, plane, what, enough=SURE)
   if score < POSSIBLE:
     lattice = np.asarray(flatten.lattice(plane, moved), np.float32)
     return Found(lattice, np.zeros(lattice.shape[:2]), READ, score, np.nan, 'fail', _no_page(score))
-  plane, moved, shown, judged = settle.settled(image, plane, moved, what)
+  plane, moved, shown, judged = settle.settled(image, rough, plane, moved, what)
   lattice = np.asarray(flatten.lattice(plane, moved), np.float32)
   if image.shape[:2] == (paper.HEIGHT_PX, paper.WIDTH_PX) and np.sqrt(((lattice - geometry.page_lattice()) ** 2).mean()) < EXACT_PX:
     lattice = geometry.page_lattice()
-  verdict = _verdict(image, judged, lattice)
+  verdict = _verdict(seen, judged, lattice)
   return Found(lattice, np.asarray(judged.confidence), READ, float(judged.score), _pulse_mv(shown), *verdict)
 
 
@@ -140,16 +141,16 @@ def _no_page(score: float) -> str:
   return f'no page of layout {READ} was found: pulses, separators and lead names are not where they belong (score {score:.2f})'
 
 
-def _verdict(image: np.ndarray, judged: settle.Judgement, lattice: np.ndarray) -> tuple[str, str]:
+def _verdict(seen: starts.Small, judged: settle.Judgement, lattice: np.ndarray) -> tuple[str, str]:
   steps = [np.diff(lattice, axis=axis) for axis in (0, 1)]
   turns = steps[1][:-1, :, 0] * steps[0][:, :-1, 1] - steps[1][:-1, :, 1] * steps[0][:, :-1, 0]
   traces = lattice[geometry.trace_area()]
-  lacking = 1 - ((traces > -1) & (traces < np.array(image.shape[1::-1]) + 1)).all(-1).mean()
+  lacking = 1 - ((traces > -1) & (traces < np.array(seen.shape[1::-1]) + 1)).all(-1).mean()
   if judged.score < POSSIBLE:
     return 'fail', _no_page(float(judged.score))
   if (turns <= 0).any() or np.abs(judged.shift_px).max() > paper.MINOR_PX:
     torn = 'the page was found, but its lattice is folded or its grid does not fit its print'
-    return 'review', SECOND_PAGE if starts.another(image, lattice) else torn
+    return 'review', SECOND_PAGE if starts.another(seen, lattice) else torn
   if lacking > LACKING:
     return 'review', f"{100 * lacking:.0f} % of the page's traces lie outside the picture"
   if np.median(judged.confidence) < settle.SEEN:
@@ -158,6 +159,6 @@ def _verdict(image: np.ndarray, judged: settle.Judgement, lattice: np.ndarray) -
     return 'review', f'the page was found, but {100 * lost:.0f} % of it bears no grid that fits: there it may lie whole squares off'
   if judged.score < SURE:
     return 'review', f'the page was found, but its landmarks are hard to see (score {judged.score:.2f})'
-  if starts.another(image, lattice):
+  if starts.another(seen, lattice):
     return 'review', SECOND_PAGE
   return 'ok', ''

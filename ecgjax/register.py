@@ -103,9 +103,9 @@ def _judge(flat, what: landmarks.Sought) -> settle.Judgement:
 def _found(image: np.ndarray, what: landmarks.Sought) -> tuple[np.ndarray, jax.Array]:
   """The plane map of the start whose page shows the twin's ink best, and its `moved`."""
   best = None, None, 0.0
-  for start in starts.by_grid(image):
+  for start in starts.by_grid(starts.small(image)):
     try:
-      best = max(best, upright.righted(image, start, what, enough=ALIKE), key=lambda each: each[2])
+      best = max(best, upright.righted(settle.flattener(image, start, coarse=True), start, what, enough=ALIKE), key=lambda each: each[2])
     except Lost:
       continue
     if best[2] >= ALIKE:

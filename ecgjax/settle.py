@@ -30,7 +30,10 @@ TORN = 0.15
 DENSE = 1.2  # px per px of the flat picture that a picture keeps before it is laid flat: px between px are then told by their neighbours
 
 
-def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> Callable[[np.ndarray, jax.Array], flatten.Flat]:
+Flattener = Callable[[np.ndarray, jax.Array], flatten.Flat]
+
+
+def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> Flattener:
   """Prepares to lay a picture flat.
 
   Args:
@@ -89,11 +92,12 @@ def straightened(flat, plane: np.ndarray, moved: jax.Array) -> tuple[jax.Array, 
   return moved, shown
 
 
-def settled(image: np.ndarray, plane: np.ndarray, moved: jax.Array, what: landmarks.Sought):
+def settled(image: np.ndarray, rough: Flattener, plane: np.ndarray, moved: jax.Array, what: landmarks.Sought):
   """Puts every grid line in its place, of a page whose lines lie within half a 5 mm square of theirs.
 
   Args:
     image: (H, W, 3) uint8.
+    rough: of this picture, coarse, as it was straightened by.
     plane: (3, 3) page px -> image px.
     moved: (45, 57, 2) page px.
     what: landmarks: if they lie whole lines off in the end, all is done once more from there.
@@ -101,7 +105,7 @@ def settled(image: np.ndarray, plane: np.ndarray, moved: jax.Array, what: landma
   Returns:
     The better plane map and `moved`, how the picture then lies flat, and the Judgement.
   """
-  rough, flat = flattener(image, plane, coarse=True), flattener(image, plane)
+  flat = flattener(image, plane)
   for last in (False, True):
     for _ in range(PLACINGS):
       before, moved = moved, _placed(rough(plane, moved), moved)

@@ -82,6 +82,12 @@ def original(key: jax.Array, mv: jax.Array) -> np.ndarray:
   return np.asarray(draw(RATE_HZ)(at_page, mv, variants.draw_look(key, 0)) * 255 + 0.5).astype(np.uint8)
 
 
+def inks(key: jax.Array, mv: jax.Array, variant: variants.Variant) -> np.ndarray:
+  """Returns (1700, 2200, 3), the coverage of grid, text and traces on the page that `take` prints (see `render.Page`)."""
+  at_style, at_page, _ = jax.random.split(key, 3)
+  return np.asarray(_inks()(at_page, mv, variants.draw_look(at_style, variant.look)))
+
+
 def case_key(name: str, number: int) -> jax.Array:
   """Returns the key of all that befalls page `number` of a variant."""
   return jax.random.fold_in(jax.random.fold_in(jax.random.key(SEED), zlib.crc32(name.encode())), number)
@@ -122,6 +128,11 @@ def printed_leads(mv: np.ndarray) -> dict[str, np.ndarray]:
 def draw(rate_hz: float) -> Callable:
   """Returns the compiled (key of the header, (12, T) mV, style) -> (1700, 2200, 3) page in 0..1."""
   return jax.jit(lambda key, mv, style: render.page(key, mv, layout=PAGE, style=style, rate_hz=rate_hz).image)
+
+
+@functools.cache
+def _inks() -> Callable:
+  return jax.jit(lambda key, mv, style: render.page(key, mv, layout=PAGE, style=style, rate_hz=RATE_HZ).inks)
 
 
 @functools.cache

@@ -74,6 +74,9 @@ def quantile(a: jax.Array, there: jax.Array, share: float) -> jax.Array:
   return jax.lax.bitcast_convert_type(found, jnp.float32)
 
 
+stored = jax.lax.optimization_barrier  # has XLA compute a value once, and keep it, whatever is made of it; changes no value
+
+
 def widened(a: jax.Array, size: int, *, axis: int) -> jax.Array:
   """Returns the highest of `size` px along an axis around each px (h, w) of values >= 0; `reduce_window` is ten times as slow on a CPU."""
   padded = jnp.pad(a, [(size // 2, size // 2) if i == axis else (0, 0) for i in (0, 1)])

@@ -3,6 +3,7 @@
 import functools
 import pathlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,30 +38,47 @@ def network(*, path=WEIGHTS):
   return look, meta['canvas']['size_px']
 
 
-def by_grid(image: np.ndarray) -> Iterator[np.ndarray]:
-  """Yields (3, 3) page px -> px of the picture (H, W, 3), sound but for quarter turns and the place."""
-  size_px = spectrum.CANVAS_PX
-  small, corner = (np.array(a, np.float32) for a in views.placed(image.shape, size_px))
-  seen = jax.device_get(_find(views.canvas(image, size_px=size_px), corner, small))
-  to_image = np.diag([image.shape[1] / small[0], image.shape[0] / small[1], 1.0])
-  to_image[:2, 2] = -np.diag(to_image)[:2] * corner
-  yield from (guess for guess in to_image @ spectrum.planes(seen) if plane.sane(guess, image.shape))
+class Small(NamedTuple):
+  """A picture made small, in which grids are looked for: once for all that do.
+
+  Attributes:
+    shape: of the picture, (H, W, 3).
+    canvas: (S, S, 3) uint8, see `views.canvas`.
+    corner: (2,) x, y of the picture's corner on it.
+    size: (2,) width and height of the picture on it.
+  """
+
+  shape: tuple[int, ...]
+  canvas: np.ndarray
+  corner: np.ndarray
+  size: np.ndarray
 
 
-def another(image: np.ndarray, lattice: np.ndarray) -> bool:
-  """Returns whether a picture (H, W, 3) still bears a grid once the page of the lattice (45, 57, 2) is covered: perhaps a second page."""
+def small(image: np.ndarray) -> Small:
+  """Returns the picture (H, W, 3) uint8 made small."""
+  size, corner = (np.array(a, np.float32) for a in views.placed(image.shape, spectrum.CANVAS_PX))
+  return Small(image.shape, views.canvas(image, size_px=spectrum.CANVAS_PX), corner, size)
+
+
+def by_grid(seen: Small) -> Iterator[np.ndarray]:
+  """Yields (3, 3) page px -> px of the picture, sound but for quarter turns and the place."""
+  found = jax.device_get(_find(seen.canvas, seen.corner, seen.size))
+  to_image = np.diag([seen.shape[1] / seen.size[0], seen.shape[0] / seen.size[1], 1.0])
+  to_image[:2, 2] = -np.diag(to_image)[:2] * seen.corner
+  yield from (guess for guess in to_image @ spectrum.planes(found) if plane.sane(guess, seen.shape))
+
+
+def another(seen: Small, lattice: np.ndarray) -> bool:
+  """Returns whether a picture still bears a grid once the page of the lattice (45, 57, 2) is covered: perhaps a second page."""
   from PIL import Image, ImageDraw
 
-  size_px = spectrum.CANVAS_PX
-  small, corner = (np.array(a, np.float32) for a in views.placed(image.shape, size_px))
   rim = np.concatenate([lattice[0], lattice[1:, -1], lattice[-1, -2::-1], lattice[-2:0:-1, 0]]).astype(np.float64)
   rim = rim.mean(0) + (rim - rim.mean(0)) * RIM
-  canvas = views.canvas(image, size_px=size_px)
-  covered = Image.fromarray(canvas)
-  grey = int(canvas[int(corner[1]) : int(corner[1] + small[1])].mean())
-  points = [(float(x), float(y)) for x, y in rim * small / image.shape[1::-1] + corner]
+  covered, top = Image.fromarray(seen.canvas), int(seen.corner[1])
+  grey = int(seen.canvas[top : int(seen.corner[1] + seen.size[1])].mean())
+  points = [(float(x), float(y)) for x, y in rim * seen.size / seen.shape[1::-1] + seen.corner]
   ImageDraw.Draw(covered).polygon(points, fill=(grey, grey, grey))
-  return float(jax.device_get(_find(np.asarray(covered), corner, small)).sure[0]) > SECOND
+  return float(jax.device_get(_find(np.asarray(covered), seen.corner, seen.size)).sure[0]) > SECOND
 
 
 @jax.jit
@@ -93,15 +111,16 @@ def whole(shape: tuple[int, ...]) -> np.ndarray:
   return filled
 
 
-def planes(image: np.ndarray) -> Iterator[np.ndarray]:
+def planes(image: np.ndarray, seen: Small) -> Iterator[np.ndarray]:
   """Guesses where the page lies.
 
   Args:
     image: (H, W, 3) uint8.
+    seen: the same made small.
 
   Yields:
     (3, 3) page px -> image px, the likeliest first.
   """
-  yield from by_grid(image)
+  yield from by_grid(seen)
   yield from by_network(image, turns=2)
   yield whole(image.shape)

@@ -85,19 +85,34 @@ def fit(parts: list[Part], *, step_px: float, stiff: float, calm: float = 1e-6, 
 def _solve(parts, stiff: float, calm: float) -> jax.Array:
   """Least squares for B-spline coefficients (ny, nx), bending made dear in proportion to what is known."""
   ny, nx = parts[0][0].shape[1], parts[0][1].shape[1]
-  normal, right = jnp.zeros((ny, nx, ny, nx)), jnp.zeros((ny, nx))
+  (left, right), places = zip(_pairs(ny), _pairs(nx), strict=True), [_placed_pairs(n) for n in (ny, nx)]
+  found, pull = jnp.zeros((len(left[0]) + 1, len(left[1]) + 1)), jnp.zeros((ny, nx))
   for down, across, goal, weight in parts:
-    left = jnp.einsum('ha,hw,hb->abw', down, weight, down, optimize='optimal')
-    normal += jnp.einsum('abw,wc,wd->acbd', left, across, across, optimize='optimal')
-    right += down.T @ (weight * goal) @ across
-  normal = normal.reshape(ny * nx, ny * nx)
+    both = [jnp.pad(base[:, i] * base[:, j], ((0, 0), (0, 1))) for base, i, j in zip((down, across), left, right, strict=True)]
+    found += both[0].T @ weight @ both[1]
+    pull += down.T @ (weight * goal) @ across
+  normal = found[places[0]][:, :, places[1]].transpose(0, 2, 1, 3).reshape(ny * nx, ny * nx)
   known = jnp.trace(normal) / len(normal) + 1e-12  # more than 0 where nothing at all is measured: then there is no displacement
   bends = [np.diff(np.eye(n), 2, axis=0) for n in (ny, nx)]
   twist = [np.diff(np.eye(n), axis=0) for n in (ny, nx)]
   cost = np.kron(bends[0].T @ bends[0], np.eye(nx)) + np.kron(np.eye(ny), bends[1].T @ bends[1])
   cost += 2 * np.kron(twist[0].T @ twist[0], twist[1].T @ twist[1])
   normal = normal + known * (stiff * jnp.asarray(cost, jnp.float32) + calm * jnp.eye(ny * nx))
-  return jax.scipy.linalg.solve(normal, right.ravel(), assume_a='pos').reshape(ny, nx)
+  return jax.scipy.linalg.solve(normal, pull.ravel(), assume_a='pos').reshape(ny, nx)
+
+
+def _pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (P,) and (P,): all i <= j of `n` cubic B-splines that overlap; most pairs do not, and their products are 0."""
+  left, right = np.triu_indices(n)
+  return left[right - left < 4], right[right - left < 4]
+
+
+def _placed_pairs(n: int) -> np.ndarray:
+  """Returns (n, n): which of `_pairs` i and j are, P where they do not overlap."""
+  left, right = _pairs(n)
+  places = np.full((n, n), len(left))
+  places[left, right] = places[right, left] = np.arange(len(left))
+  return places
 
 
 def translation(shift_px: jax.Array) -> Surface:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from ecgjax import data, evaluators, geometry, layout, log, losses, model, packs, pagenet, records, variants, views
+from ecgjax.pace import Pace
 
 MANY = 10**9
 LIMITS = {  # of what a config says, by its name, the evals' by theirs; of lists, each of their numbers
@@ -15,12 +16,15 @@ LIMITS = {  # of what a config says, by its name, the evals' by theirs; of lists
   'strip.rate_hz': (50, 2000), 'strip.height_px': (64, 2048), 'strip.window_px': (16, 2**16),
   'canvas.size_px': (64, 4096), 'canvas.views': (1, 64), 'model.widths': (1, 2**14), 'model.cell': (1, 64),
   'data.simulated_share': (0, 1), 'data.tall_share': (0, 1), 'data.strength': (0, 10), 'data.together': (1, 2**16),
+  'weights_at': (0, 1), 'loss.signal_from': (0, 1),
   'loss.sigma_px': (0.1, 100), 'loss.class_weight': (0, 1e3), 'loss.signal_weight': (0, 1e3), 'loss.on_weight': (0, 1e3),
   'loss.turn_weight': (0, 1e3),
   'optim.peak_lr': (0, 10), 'optim.warmup_steps': (0, MANY), 'optim.decay_steps': (0, MANY), 'optim.weight_decay': (0, 10),
   'optim.clip_norm': (1e-6, 1e9), 'optim.muon_rms': (1e-6, 1e3), 'pages': (1, 1000),
 }  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
+SCHEDULES = ('steps', 'time')  # what the learning rate goes by
+OPTIONAL = ('weights_at',)  # lists that may be empty
 
 
 class Task(NamedTuple):
@@ -30,7 +34,7 @@ class Task(NamedTuple):
     net: the network.
     stream: step -> host batch.
     one: (key, item of a batch) -> example, on the device.
-    loss: (params, example) -> (what to minimise, name -> number to report).
+    loss: (params, example, pace) -> (what to minimise, name -> number to report).
     evals: name -> (params -> evaluators.Result).
     shape: config that the weights' header must hold, beside config.model, for the network to be of use.
     columns: for each array of an example the axis of its columns, by which devices may share it; None if they cannot.
@@ -67,8 +71,12 @@ def check(c) -> None:
   for name, value in _flat(c).items():
     limits = LIMITS.get(name.split('.')[-1] if name.startswith('evals.') else name)
     values = value if isinstance(value, tuple | list) else (value,)
-    if limits and not (values and all(limits[0] <= x <= limits[1] for x in values)):
+    if limits and not (name in OPTIONAL or values) or limits and not all(limits[0] <= x <= limits[1] for x in values):
       raise ValueError(f'config.{name}={value} must be {limits[0]:g} to {limits[1]:g}')
+  if c.schedule not in SCHEDULES:
+    raise ValueError(f'config.schedule={c.schedule!r} must be one of {", ".join(SCHEDULES)}')
+  if c.schedule == 'time' and not c.max_minutes:
+    raise ValueError('config.schedule=time goes by the share of config.max_minutes that is over: give it some, or take steps')
   if c.model.dtype not in DTYPES:
     raise ValueError(f'config.model.dtype={c.model.dtype!r} must be one of {", ".join(DTYPES)}')
   if len(c.model.get('cell', (1, 1))) != 2:
@@ -98,8 +106,12 @@ def trace(c) -> Task:
   else:
     raise ValueError(f'config.data.source={c.data.source!r} must be simulated or records')
 
-  def loss(params, example: data.Example):
-    return losses.trace_loss(net.apply(params, example.strips), example.rows_px, example.printed, example.inks, **c.loss)
+  options = {name: value for name, value in c.loss.items() if name != 'signal_from'}
+
+  def loss(params, example: data.Example, pace: Pace):
+    return losses.trace_loss(
+      net.apply(params, example.strips), example.rows_px, example.printed, example.inks, now=pace.signal, **options
+    )
 
   judges = {'trace_snr': lambda **options: evaluators.trace_snr(**options, apply=net.apply, page=on, frame=frame)}
   return Task(net, stream, one, loss, _evals(c, judges), {'strip': c.strip.to_dict()}, data.COLUMNS)
@@ -120,7 +132,8 @@ def page(c) -> Task:
     place = losses.place_xent(seen, view.page, view.on & (view.turn == 0))
     return {'place': place, 'on': losses.on_xent(seen, view.on), 'turn': losses.turn_xent(seen, view.turn)}
 
-  def loss(params, example: views.Views):
+  def loss(params, example: views.Views, pace: Pace):
+    del pace  # its rate is the update's
     parts = jax.tree.map(lambda x: x.mean(), jax.vmap(of_view, (None, 0))(params, example))
     return parts['place'] + c.loss.on_weight * parts['on'] + c.loss.turn_weight * parts['turn'], parts
 

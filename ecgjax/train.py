@@ -15,6 +15,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from ecgjax import checkpoint, evaluators, hosts, log, mesh, tasks, update
+from ecgjax.pace import Clock
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train: a file of configs/, with :variant.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; runs/<config name> if not given. Resumed if it exists.')
@@ -34,7 +35,7 @@ def train(c, workdir: pathlib.Path) -> update.State:
   log.say(f'{c.note} {jax.device_count()} x {jax.devices()[0].device_kind}, workdir {workdir}')
   given = checkpoint.load_weights(c.init_from)[0] if c.init_from else None  # before anything is compiled
   devices = mesh.data_mesh(batch_size=c.batch_size, accumulate=c.accumulate, width_shards=c.width_shards)
-  task, tx = tasks.make(c), update.optimiser(**c.optim)
+  task, tx = tasks.make(c), update.optimiser(**c.optim, steps=c.schedule == 'steps')
   draw = update.make_draw(task.one, together=c.data.together, accumulate=c.accumulate, mesh=devices)
 
   def init(key):
@@ -47,9 +48,9 @@ def train(c, workdir: pathlib.Path) -> update.State:
   state = jax.jit(init, out_shardings=mesh.copy(devices))(key)
   if given:
     state = update.State(state.step, given, state.opt, given)
-  saved = hosts.of_first(lambda: _saved(c, workdir, state), like=jax.device_get(state))
+  saved, used_s = hosts.of_first(lambda: _saved(c, workdir, state), like=(jax.device_get(state), np.float64(0))), 0.0
   if saved is not None:
-    state = saved
+    state, used_s = saved[0], float(saved[1])
     log.say(f'resumed after step {int(state.step)}')
   first = int(state.step) + 1
   state = jax.device_put(state, mesh.copy(devices))
@@ -57,30 +58,34 @@ def train(c, workdir: pathlib.Path) -> update.State:
   spread = functools.partial(mesh.spread, mesh=devices, columns=task.columns) if c.width_shards > 1 else lambda examples: examples
   step = update.make_step(task.loss, tx, draw, ema_decay=c.ema_decay, accumulate=c.accumulate, spread=spread)
   step_fn = jax.jit(step, donate_argnums=0, out_shardings=mesh.copy(devices))
-  return _loop(c, workdir, state, first, step_fn=step_fn, put=lambda b: mesh.put(b, devices), task=task)
+  clock = Clock(
+    schedule=c.schedule, total_steps=c.total_steps, max_minutes=c.max_minutes, signal_from=c.loss.get('signal_from', 0.0), used_s=used_s
+  )
+  return _loop(c, workdir, state, first, step_fn=step_fn, put=lambda b: mesh.put(b, devices), task=task, clock=clock)
 
 
-def _saved(c, workdir: pathlib.Path, like: update.State) -> update.State | None:
-  """Returns the state of the newest sound checkpoint, if there is one."""
+def _saved(c, workdir: pathlib.Path, like: update.State) -> tuple[update.State, np.float64] | None:
+  """Returns the state of the newest sound checkpoint and the seconds behind it, if there is one."""
   found = checkpoint.restore(workdir / 'checkpoints', like, warn=log.say)
   if found is None:
     return None
-  same_run(c, json.loads((workdir / 'checkpoints' / f'step_{found[1]:08d}' / 'meta.json').read_text())['config'], workdir)
-  return found[0]
+  meta = json.loads((workdir / 'checkpoints' / f'step_{found[1]:08d}' / 'meta.json').read_text())
+  same_run(c, meta['config'], workdir)
+  return found[0], np.float64(meta.get('used_s', 0.0))
 
 
 def same_run(c, saved: dict, workdir: pathlib.Path) -> None:
   """Raises ValueError if a run would go on with other data or another loss than it began with."""
-  now = json.loads(c.to_json())
-  other = [name for name in ('task', 'seed', 'batch_size', 'data', 'loss', 'init_from') if json.loads(json.dumps(saved[name])) != now[name]]
+  now, names = json.loads(c.to_json()), ('task', 'seed', 'batch_size', 'data', 'loss', 'init_from', 'schedule')
+  other = [name for name in names if json.loads(json.dumps(saved.get(name))) != now[name]]
   if other:
-    raise ValueError(f'{workdir} holds a run with another config.{other[0]}: {saved[other[0]]}; choose another --workdir')
+    raise ValueError(f'{workdir} holds a run with another config.{other[0]}: {saved.get(other[0])}; choose another --workdir')
 
 
-def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: tasks.Task) -> update.State:
+def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: tasks.Task, clock: Clock) -> update.State:
   journal, key = log.Log(workdir), jax.random.key(c.seed)
   meta = {'config': c.to_dict(), 'commit': commit()}
-  stop = _Stop(c.max_minutes)
+  stop, written = _Stop(clock), sum(at <= clock.share(first) for at in c.weights_at)
   if first > c.total_steps:
     log.say(f'config.total_steps={c.total_steps} are done; raise it to train on')
     report(journal, first - 1, _scored(task, state))
@@ -89,7 +94,14 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
     tic = time.time()
     batch = put(task.stream(step - 1))
     waited += time.time() - tic
-    state, metrics = step_fn(state, batch, key)
+    share = clock.share(step)
+    state, metrics = step_fn(state, batch, key, clock.pace(share))
+    if step == first:
+      jax.block_until_ready(metrics)
+      clock.begin()
+    if written < len(c.weights_at) and share >= c.weights_at[written]:
+      _write_weights(c, workdir, state, task, name=f'{c.task}_{100 * c.weights_at[written]:.0f}')
+      written += 1
     done = step == last or stop.due(step)
     saving = every(step, c.ckpt_every, last) or done
     if every(step, c.log_every, last) or saving:
@@ -107,16 +119,21 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
       log.say(f'step {step}/{last}  ' + '  '.join(f'{k} {v:.4g}' for k, v in metrics.items()))
       waited, since = 0.0, time.time()
     if saving:
-      checkpoint.save(workdir / 'checkpoints', state, step=step, meta=meta)
+      checkpoint.save(workdir / 'checkpoints', state, step=step, meta={**meta, 'used_s': clock.used_s})
     if (every(step, c.eval_every, last) or done) and not stop.signalled:
       report(journal, step, _scored(task, state))
       since = time.time()
     if done:
       break
-  if jax.process_index() == 0:
-    checkpoint.save_weights(workdir / f'{c.task}.safetensors', jax.device_get(state.ema), meta=weights_meta(c, task.shape, int(state.step)))
+  _write_weights(c, workdir, state, task, name=c.task)
   journal.close()
   return state
+
+
+def _write_weights(c, workdir: pathlib.Path, state: update.State, task: tasks.Task, *, name: str) -> None:
+  if jax.process_index() == 0:
+    meta = weights_meta(c, task.shape, int(state.step))
+    checkpoint.save_weights(workdir / f'{name}.safetensors', jax.device_get(state.ema), meta=meta)
 
 
 def _scored(task: tasks.Task, state: update.State) -> dict[str, evaluators.Result]:
@@ -138,27 +155,30 @@ def report(journal: log.Log, step: int, results: dict[str, evaluators.Result]) -
 class _Stop:
   """Says when a run must end early: after its minutes, or on SIGTERM, of any host, and after the same step on all."""
 
-  def __init__(self, max_minutes: float):
-    self.end = time.time() + 60 * max_minutes if max_minutes else float('inf')
-    self.signalled = False
-    if jax.process_count() == 1:  # of several JAX catches it itself, to tell the others
+  def __init__(self, clock: Clock):
+    self.clock, self.signalled = clock, False
+    if hosts.alone():  # of several JAX catches it itself, to tell the others
       signal.signal(signal.SIGTERM, self._on_signal)
 
   def _on_signal(self, *_):
     self.signalled = True
 
   def due(self, step: int) -> bool:
-    if jax.process_count() == 1:
-      return self.signalled or time.time() > self.end
+    if hosts.alone():
+      return self.signalled or self.clock.over()
     self.signalled = hosts.told_to_stop(step)
-    return self.signalled or (step % hosts.AGREE_EVERY == 0 and hosts.any_says(time.time() > self.end))
+    return self.signalled or (step % hosts.AGREE_EVERY == 0 and hosts.any_says(self.clock.over()))
 
 
 def commit() -> str:
-  """Returns the git commit of the code that runs, or '' outside a repository."""
-  here = pathlib.Path(__file__).parent
-  result = subprocess.run(['git', '-C', str(here), 'rev-parse', 'HEAD'], capture_output=True, text=True, check=False)
-  return result.stdout.strip()
+  """Returns the git commit of the code that runs, or '' outside its repository or without git."""
+  here = pathlib.Path(__file__).resolve().parents[1]
+  ask = ['git', '-C', str(here), 'rev-parse', '--show-toplevel', 'HEAD']
+  try:
+    folder, found = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split('\n')[:2]
+  except (OSError, subprocess.CalledProcessError):
+    return ''
+  return found if pathlib.Path(folder).resolve() == here else ''  # that of another project, in whose environment this is installed
 
 
 def weights_meta(c, shape: dict, step: int) -> dict:

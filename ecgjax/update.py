@@ -9,6 +9,8 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from optax import contrib
 
+from ecgjax.pace import Pace
+
 
 class State(NamedTuple):
   """All there is to save of a run."""
@@ -22,13 +24,18 @@ class State(NamedTuple):
 HEADS = ('head', 'hide', 'turn')  # of both networks: what they say, not what they see
 
 
-def optimiser(*, peak_lr: float, warmup_steps: int, decay_steps: int, weight_decay: float, clip_norm: float, muon_rms: float):
+def optimiser(
+  *, peak_lr: float, warmup_steps: int, decay_steps: int, weight_decay: float, clip_norm: float, muon_rms: float, steps: bool = True
+):
   """Returns Muon for hidden kernels and NAdamW for heads, biases and norms, on one warmup-cosine schedule, gradients clipped by norm.
+
+  Without `steps` the rate is `peak_lr` throughout, and `Pace.rate` shapes it.
 
   Muon (Jordan et al., 2024) makes the momentum of a matrix orthogonal: a step is as long in the directions of which few examples tell.
   `muon_rms` is its steps' root mean square in learning rates; 0.2 is about Adam's own (Liu et al., 2025).
   """
   schedule = optax.warmup_cosine_decay_schedule(0.0, peak_lr, warmup_steps, max(decay_steps, warmup_steps + 1), peak_lr / 100)
+  schedule = schedule if steps else optax.constant_schedule(peak_lr)
   muon = contrib.muon(
     schedule, weight_decay=weight_decay, adam_weight_decay=weight_decay, consistent_rms=muon_rms, muon_weight_dimension_numbers=_matrices
   )
@@ -47,10 +54,10 @@ def _matrices(params):
 
 
 def make_step(loss, tx, draw, *, ema_decay: float, accumulate: int = 1, spread=lambda examples: examples):
-  """Returns the pure update (state, batch, key) -> (state, metrics).
+  """Returns the pure update (state, batch, key, pace) -> (state, metrics).
 
   Args:
-    loss: (params, example) -> (what to minimise, name -> number to report), of one example.
+    loss: (params, example, pace) -> (what to minimise, name -> number to report), of one example.
     tx: optimiser.
     draw: (key, batch, part) -> examples with a leading batch axis, as of `make_draw`.
     ema_decay: of the moving average of the parameters, reached after a ramp.
@@ -59,13 +66,13 @@ def make_step(loss, tx, draw, *, ema_decay: float, accumulate: int = 1, spread=l
     spread: examples -> examples, where they shall lie; see `mesh.spread`.
   """
 
-  def total(params, examples):
-    losses, parts = jax.vmap(loss, (None, 0))(params, examples)
+  def total(params, examples, pace):
+    losses, parts = jax.vmap(loss, (None, 0, None))(params, examples, pace)
     return losses.mean(), jax.tree.map(jnp.mean, parts)
 
-  def step(state: State, batch, key: jax.Array):
+  def step(state: State, batch, key: jax.Array, pace: Pace):
     key = jax.random.fold_in(key, state.step)
-    one = lambda part: jax.value_and_grad(total, has_aux=True)(state.params, spread(draw(key, batch, part)))
+    one = lambda part: jax.value_and_grad(total, has_aux=True)(state.params, spread(draw(key, batch, part)), pace)
     if accumulate == 1:
       (mean, parts), grads = one(0)
     else:
@@ -73,7 +80,7 @@ def make_step(loss, tx, draw, *, ema_decay: float, accumulate: int = 1, spread=l
       sums, _ = jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, one(part)), None), zeros, jnp.arange(accumulate))
       (mean, parts), grads = jax.tree.map(lambda x: x / accumulate, sums)
     updates, opt = tx.update(grads, state.opt, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = optax.apply_updates(state.params, jax.tree.map(lambda update: update * pace.rate, updates))
     decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
     ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, params)
     return State(state.step + 1, params, opt, ema), {'loss': mean, **parts, 'grad_norm': optax.global_norm(grads)}

@@ -7,16 +7,16 @@ import numpy as np
 from ecgjax import flatten, geometry, landmarks, lockin, smoothing
 from ecgjax.paper import MAJOR_PX, MINOR_PX
 from ecgjax.plane import reframed
-from ecgjax.settle import flattener, straightened
+from ecgjax.settle import Flattener, straightened
 
 NEAR_PX = 2 * MAJOR_PX  # how far the frame may lie off what bears a grid: so little of it is missing that its landmarks are seen
 
 
-def righted(image: np.ndarray, plane: np.ndarray, what: landmarks.Sought, *, enough: float) -> tuple[np.ndarray, jax.Array, float]:
+def righted(flat: Flattener, plane: np.ndarray, what: landmarks.Sought, *, enough: float) -> tuple[np.ndarray, jax.Array, float]:
   """Straightens a page that lies anywhere in any turn, and finds its turn and place.
 
   Args:
-    image: (H, W, 3) uint8.
+    flat: of the picture, coarse.
     plane: (3, 3) page px -> image px, right in scale and direction within some per cent, but for quarter turns and the place.
     what: landmarks.
     enough: score of the landmarks with which the other turns need not be tried.
@@ -27,7 +27,6 @@ def righted(image: np.ndarray, plane: np.ndarray, what: landmarks.Sought, *, eno
   Raises:
     plane.Lost: if what was taken for the page's grid comes apart.
   """
-  flat = flattener(image, plane, coarse=True)
   start = plane, jnp.zeros(geometry.page_lattice().shape)
   best = -1.0, np.zeros(2), start
   for quarter in (0, 1):

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import BrokenExecutor
 from typing import NamedTuple
 
+from ecgjax import shipped
 from ecgjax.io import record_name
 
 
@@ -18,6 +19,7 @@ class Options(NamedTuple):
 
   formats: tuple[str, ...] = ('csv',)
   overlay: bool = False
+  masks: bool = False
   fs: float = 500.0
   layout: str = 'auto'
   speed_mm_s: float = 25.0
@@ -26,8 +28,9 @@ class Options(NamedTuple):
   skip_existing: bool = False
   overwrite: bool = False
   strict: bool = False
-  weights: str | None = None
+  weights: str = shipped.DEFAULT
   engine: str = 'auto'
+  precision: str = 'auto'
 
 
 class Outcome(NamedTuple):
@@ -67,10 +70,10 @@ def told(error: Exception) -> str:
 def check(wanted: Options) -> str:
   """Returns what is wrong with the options for every page, '' if nothing is; in a child, because it needs what a page needs."""
   try:
-    from ecgjax import layout, reading
+    from ecgjax import layout
     from ecgjax.io import dicom
 
-    read = reading.cached(wanted.weights or reading.WEIGHTS, engine=wanted.engine).page.name
+    read = reader(wanted).page.name
     if wanted.layout not in ('auto', read):
       return f'--layout {wanted.layout}: these weights read {read}; give --weights of others, trained for it'
     gain_mm_mv = layout.paper.GAIN_MM_MV if wanted.gain_mm_mv is None else wanted.gain_mm_mv
@@ -164,48 +167,68 @@ def record(stem: pathlib.Path) -> pathlib.Path:
 
 
 def paths(target: str, wanted: Options) -> dict[str, pathlib.Path]:
-  """Returns what is written for a page: format -> path, 'json' and, if wanted, 'overlay' among them."""
+  """Returns what is written for a page: format -> path, 'json' and, if wanted, 'overlay' and 'mask' among them."""
   from ecgjax.recording import FORMATS
 
   made = {name: pathlib.Path(target + FORMATS[name][0]) for name in wanted.formats}
   if 'wfdb' in made:
     made |= {'wfdb': record(pathlib.Path(target)).with_suffix('.hea'), 'wfdb samples': record(pathlib.Path(target)).with_suffix('.dat')}
   made |= {'overlay': pathlib.Path(target + '.overlay.jpg')} if wanted.overlay else {}
+  made |= {'mask': pathlib.Path(target + '.mask.png')} if wanted.masks else {}
   return made | {'json': pathlib.Path(target + '.json')}  # last: where it is, all is
 
 
-@functools.cache
-def checksum(weights: str | None) -> str:
-  """Returns the sha256 of the weights that `reading.cached` loaded, those shipped where it is None; once, as that does."""
-  from ecgjax import checkpoint, reading
+def reader(wanted: Options):
+  """Returns the `reading.Reader` that is wanted; loaded once."""
+  from ecgjax import reading
 
-  return checkpoint.sha256(weights or reading.WEIGHTS)
+  return reading.cached(wanted.weights, engine=wanted.engine, precision=wanted.precision)
+
+
+@functools.cache
+def checksum(weights: str) -> str:
+  """Returns the sha256 of weights, a name or a path; once, as `reading.cached` loads them."""
+  from ecgjax import checkpoint
+
+  return checkpoint.sha256(shipped.located(weights))
+
+
+def made_by(wanted: Options) -> dict[str, str]:
+  """Returns what a page is read by, for its results."""
+  from ecgjax import __version__
+
+  by = reader(wanted)
+  name = wanted.weights if wanted.weights in shipped.NAMES else os.path.basename(wanted.weights)
+  return {
+    'ecgjax': __version__, 'weights': name, 'weights_sha256': checksum(wanted.weights), 'engine': by.engine, 'precision': by.precision,
+  }  # fmt: skip
 
 
 def _read(image, path, data, number, pages, outputs, wanted: Options, start: float) -> Outcome:
   import numpy as np
   from PIL import Image
 
-  from ecgjax import __version__, reading, recording
+  from ecgjax import masks, reading, recording
 
   corners = None if wanted.corners is None else np.reshape(wanted.corners, (4, 2))
-  reader = reading.cached(wanted.weights or reading.WEIGHTS, engine=wanted.engine)
   found = reading.digitize(
-    image, reader=reader, fs=wanted.fs, corners=corners, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=wanted.gain_mm_mv
+    image, reader=reader(wanted), fs=wanted.fs, corners=corners, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=wanted.gain_mm_mv,
+    masked=wanted.masks,
   )
   quality = {lead: round(value, 3) for lead, value in found.quality.items()}
   if wanted.strict and found.status != 'ok':
     reasons = ('not written (--strict)', *found.warnings)
     return Outcome(path, number + 1, pages, 'fail', reasons, quality, (), round(time.perf_counter() - start, 3))
   source = {'file': os.path.basename(path), 'sha256': hashlib.sha256(data).hexdigest(), 'page': number + 1, 'pages': pages}
-  made = {'ecgjax': __version__, 'weights_sha256': checksum(wanted.weights), 'engine': reader.engine}
   with tempfile.TemporaryDirectory(dir=outputs['json'].parent, prefix='.') as part:  # all of it is made before any is put in place
     beside = {name: pathlib.Path(part) / final.name for name, final in outputs.items()}
     for name in wanted.formats:
       found.save(beside[name], format=name)
     if wanted.overlay:
       Image.fromarray(found.overlay(image)).save(beside['overlay'], quality=88)
-    recording.write_json(beside['json'], {'source': source, **found.facts(), 'made_by': made})
+    if found.mask is not None:
+      beside['mask'].write_bytes(masks.png(found.mask))
+    recording.write_json(beside['json'], {'source': source, **found.facts(), 'made_by': made_by(wanted)})
     outputs['json'].unlink(missing_ok=True)  # it says that what lies beside it is whole
     for name, final in outputs.items():
       os.replace(beside[name], final)

@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 
+from ecgjax import options
+
 REPEATS = 5
 
 
@@ -33,8 +35,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument('--variant', nargs='*', help='of pages (default: all; of digitize 0001 0003 0010)')
   render.add_argument('--batch', type=int, default=8, help='pages at once on an accelerator')
   train.add_argument('--batch', type=int, default=0, help="windows of a step (default: the setting's own)")
-  train.add_argument('--setting', default='small', choices=('small', 'full', 'debug'), help='of configs/unet.py')
+  train.add_argument('--setting', default='small', choices=('small', 'base', 'debug'), help='of configs/unet.py')
   train.add_argument('--scaling', default='', metavar='LIST', help='numbers of simulated CPU devices, as 1,2,8')
+  options.add_weights(digitize)
+  options.add_engine(digitize)
   digitize.add_argument('--pages', type=int, default=4, help='of each variant')
   digitize.add_argument('--against', default='', metavar='COMMAND', help='of another reader, with {image} and {out}')
   serve.add_argument('--clients', type=int, default=4)
@@ -66,7 +70,8 @@ def numbers(args: argparse.Namespace) -> dict:
 
   if args.command == 'digitize':
     names = args.variant or ['0001', '0003', '0010']
-    return bench_reading.digitize_pages(names, pages=args.pages, against=args.against, repeats=args.repeats, profile=args.profile)
+    how = {'weights': args.weights, 'engine': args.engine, 'precision': args.precision}
+    return bench_reading.digitize_pages(names, **how, pages=args.pages, against=args.against, repeats=args.repeats, profile=args.profile)
   if args.command == 'serve':
     return bench_reading.serve_requests(clients=args.clients, requests=args.requests, jobs=args.jobs)
   return bench_reading.archive_pages(pages=args.pages, jobs=[int(n) for n in args.readers.split(',')], with_ray=args.ray)

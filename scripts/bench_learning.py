@@ -10,9 +10,11 @@ import measure
 import numpy as np
 
 from ecgjax import degrade, layout, mesh, packs, paper, render, simval, tasks, update, variants
+from ecgjax.pace import Pace
 
 FRAME_PX = (paper.HEIGHT_PX, paper.WIDTH_PX)
 RATE_HZ = packs.RATE_HZ
+NOW = Pace(1.0, 1.0)  # a step in the middle of a run
 CONFIG = pathlib.Path(__file__).resolve().parents[1] / 'configs' / 'unet.py'
 
 
@@ -64,13 +66,13 @@ def train_steps(setting: str, *, batch: int, repeats: int, profile: str) -> dict
   """
   c = runpy.run_path(str(CONFIG))['get_config'](setting)
   c.data.variants, c.batch_size = 'mixed', batch or max(c.batch_size, jax.device_count())
-  devices, task, tx = mesh.data_mesh(batch_size=c.batch_size), tasks.make(c), update.optimiser(**c.optim)
+  devices, task, tx = mesh.data_mesh(batch_size=c.batch_size), tasks.make(c), update.optimiser(**c.optim, steps=c.schedule == 'steps')
   draw = update.make_draw(task.one, together=c.data.together, mesh=devices)
   whole = update.make_step(task.loss, tx, draw, ema_decay=c.ema_decay)
   given: dict[str, Any] = {'out_shardings': mesh.copy(devices)}
 
   def mean(params, examples):
-    return jax.vmap(task.loss, (None, 0))(params, examples)[0].mean()
+    return jax.vmap(task.loss, (None, 0, None))(params, examples, NOW)[0].mean()
 
   params = jax.jit(task.net.init, **given)(jax.random.key(0))
   state = update.State(jnp.int32(0), params, jax.jit(tx.init, **given)(params), params)
@@ -79,7 +81,7 @@ def train_steps(setting: str, *, batch: int, repeats: int, profile: str) -> dict
   batch_of = lambda n: mesh.put(task.stream(n), devices)
   count = iter(range(1_000_000))  # other chance at every repeat: what is drawn decides how long it takes
   step_s, step_core_s = measure.timed(
-    lambda: step(state._replace(step=jnp.int32(next(count))), batch_of(0), jax.random.key(3)), repeats=4 * repeats
+    lambda: step(state._replace(step=jnp.int32(next(count))), batch_of(0), jax.random.key(3), NOW), repeats=4 * repeats
   )
   drawing_s, _ = measure.timed(lambda: drawing(jax.random.fold_in(jax.random.key(3), next(count)), batch_of(0)), repeats=4 * repeats)
   examples = drawing(jax.random.key(3), batch_of(0))
@@ -89,7 +91,7 @@ def train_steps(setting: str, *, batch: int, repeats: int, profile: str) -> dict
   if profile:
     with jax.profiler.trace(profile):
       for n in range(3):
-        jax.block_until_ready(step(state._replace(step=jnp.int32(n)), batch_of(n), jax.random.key(3)))
+        jax.block_until_ready(step(state._replace(step=jnp.int32(n)), batch_of(n), jax.random.key(3), NOW))
   best = measure.peaks(c.model.dtype)
   near = measure.roofline(learning.lower(params, examples).compile(), learning_s, best)
   return {

@@ -19,7 +19,7 @@ import measure
 import numpy as np
 from PIL import Image
 
-from ecgjax import decode, metrics, reading, rectify, simval
+from ecgjax import cutting, decode, metrics, reading, rectify, simval
 from ecgjax.io import pictures
 from ecgjax.layout import LEADS
 
@@ -33,11 +33,16 @@ def jpeg(image: np.ndarray) -> bytes:
   return out.getvalue()
 
 
-def digitize_pages(names: list[str], *, pages: int, against: str, repeats: int, profile: str) -> dict[str, float | str]:
+def digitize_pages(
+  names: list[str], *, weights: str, engine: str, precision: str, pages: int, against: str, repeats: int, profile: str
+) -> dict[str, float | str]:
   """Times the stages of reading simulated pages, and scores them.
 
   Args:
     names: variants of `simval`.
+    weights: a name or a path.
+    engine: of the network; of JAX's it is said, too, how near it comes to what the device could do.
+    precision: of the network.
     pages: of each.
     against: another program's command, with {image} and {out}, which writes a CSV with a header of lead names, mV, at 500 Hz; read side by
       side where it is not empty.
@@ -47,9 +52,9 @@ def digitize_pages(names: list[str], *, pages: int, against: str, repeats: int, 
   Returns:
     Medians over all pages: ms of each stage, and scores in dB.
   """
-  reader = reading.cached(reading.WEIGHTS, engine='jax')
-  cut, decoded = reading.make_cut(page=reader.page, frame=reader.frame), jax.jit(decode.soft_argmax)
-  scores = reading.engines.load(reading.WEIGHTS, engine='jax')[0]
+  reader = reading.cached(weights, engine=engine, precision=precision)
+  network, decoded = reading.engines.load(weights, engine=engine, precision=precision)[0], jax.jit(decode.soft_argmax)
+  cut = cutting.make_cut(page=reader.page, frame=reader.frame, cell=network.cell)
   cases = [simval.case(mv, name, n) for name in names for n, mv in enumerate(simval.recordings('', count=pages))]
   rows = []
   for case in [cases[0], *cases]:  # the first twice: it compiles
@@ -65,7 +70,7 @@ def digitize_pages(names: list[str], *, pages: int, against: str, repeats: int, 
     image = stage('opening', lambda data=data: pictures.open_bytes(data).read(0))
     found = stage('finding', lambda image=image: rectify.rectify(image))
     strips = stage('cutting', lambda image=image, found=found: cut(image, found.lattice))
-    said = stage('network', lambda strips=strips: scores(strips))
+    said = stage('network', lambda strips=strips: network.scores(strips))
     stage('decoding', lambda said=said: decoded(said))
     read = stage('all', lambda image=image: reading.digitize(image, reader=reader, fs=FS))
     took['score dB'] = _score(read.leads, case.leads)
@@ -77,10 +82,13 @@ def digitize_pages(names: list[str], *, pages: int, against: str, repeats: int, 
   if profile:
     with jax.profiler.trace(profile):
       reading.digitize(cases[0].image, reader=reader, fs=FS)
-  best, network = measure.peaks('float32'), jax.jit(lambda x: scores(x))
-  seconds, _ = measure.timed(lambda: network(strips), repeats=repeats)
-  near = measure.roofline(network.lower(strips).compile(), seconds, best)
   medians: dict[str, float | str] = {name: float(np.median([row[name] for row in rows[1:]])) for name in rows[0]}
+  medians |= {'engine': reader.engine, 'precision': reader.precision}
+  if reader.engine != 'jax':
+    return medians
+  best, run = measure.peaks('float32'), jax.jit(lambda x: network.scores(x))
+  seconds, _ = measure.timed(lambda: run(strips), repeats=repeats)
+  near = measure.roofline(run.lower(strips).compile(), seconds, best)
   return medians | {'peak GFLOP/s': best['flops_per_s'] / 1e9, **{f'network {k}': v for k, v in near.items()}}
 
 

@@ -74,7 +74,7 @@ def main() -> None:
   args = parser.parse_args()
   params, meta = checkpoint.load_weights(args.weights)
   plain = {name: value for name, value in meta.items() if name != 'calibration'}
-  reader = reading.reader(args.weights, engine='jax')._replace(meta=plain)
+  reader = reading.reader(args.weights)._replace(meta=plain)
   records = simval.recordings(args.signals, count=args.pages + CHECKED)
   found = table(*samples(reader, records, range(args.pages)))
   std, off = samples(reader, records, range(args.pages, args.pages + CHECKED))

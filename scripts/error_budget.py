@@ -20,7 +20,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import assemble, checkpoint, decode, geometry, layout, losses, metrics, model, reading, rectify, simval, truth, variants
+from ecgjax import (
+  assemble,
+  checkpoint,
+  cutting,
+  decode,
+  geometry,
+  layout,
+  losses,
+  metrics,
+  model,
+  reading,
+  rectify,
+  shipped,
+  simval,
+  truth,
+  variants,
+)
 from ecgjax.decode import Trace
 from ecgjax.model import Scores
 
@@ -29,7 +45,7 @@ STEPS = ('found', 'lattice', 'mode', 'visible', 'original', 'labels')
 
 def readings(reader: reading.Reader, apply: Callable) -> Callable[[simval.Case, np.ndarray], dict[str, Trace]]:
   """Returns (page, its original (1700, 2200, 3) uint8) -> what is read at each of STEPS."""
-  cut = reading.make_cut(page=reader.page, frame=reader.frame)
+  cut = cutting.make_cut(page=reader.page, frame=reader.frame)
   plain = jax.jit(decode.soft_argmax)
   sigma_px = reader.meta['config']['loss']['sigma_px']
 
@@ -89,7 +105,7 @@ def main() -> None:
   parser.add_argument('--pages', type=int, default=4, help='of each variant')
   parser.add_argument('--variants', default=','.join(variants.VARIANTS), help='names with commas between')
   parser.add_argument('--effects', action='store_true', help='what each effect of the damage costs')
-  parser.add_argument('--weights', default=reading.WEIGHTS, help='a .safetensors file (default: the shipped weights)')
+  parser.add_argument('--weights', default=shipped.DEFAULT, help='base, small or a .safetensors file')
   args = parser.parse_args()
   reader = reading.reader(args.weights)
   net, params, _ = checkpoint.load_network(args.weights, model.network, part='strip')

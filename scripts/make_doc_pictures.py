@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ecgjax import engine, geometry, reading, simval, variants
+from ecgjax import cutting, engine, geometry, reading, shipped, simval, variants
 
 WIDE_PX = 1100  # of every picture: what a page of the documentation shows without shrinking
 MOST_BYTES = 250_000
@@ -114,11 +114,11 @@ def main() -> None:
   save(args.out / 'step_2_page.jpg', with_lattice(image, found.lattice))
 
   frame = reader.frame
-  strips = reading.make_cut(page=reader.page, frame=frame)(image, found.lattice)
+  strips = cutting.make_cut(page=reader.page, frame=frame)(image, found.lattice)
   shown = slice(0, round(SECONDS * frame.rate_hz), 2)
   save(args.out / 'step_3_strips.jpg', stacked(np.asarray(strips)[:, ::2, shown, :3]))
 
-  scores = engine.load(reading.WEIGHTS, engine='jax')[0](strips)
+  scores = engine.load(shipped.DEFAULT, engine='jax')[0].scores(strips)
   near = close_by(np.asarray(strips)[ROW, ..., :3], np.asarray(scores.rows)[ROW], found, frame=frame, row=ROW)
   save(args.out / 'step_4_reading.jpg', near)
   found.plot().savefig(args.out / 'step_5_leads.png')

@@ -14,7 +14,7 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from ecgjax import batch, cli, geometry, layout, progress, reading, rectify, worker
+from ecgjax import batch, cli, geometry, layout, progress, reading, rectify, shipped, worker
 
 PAGE = layout.make()
 FRAME = geometry.frame(PAGE, rate_hz=500, height_px=640)
@@ -84,7 +84,7 @@ def found(monkeypatch):
     rows[segment.row, round(FRAME.columns_px(segment.start_s)) : round(FRAME.columns_px(segment.stop_s))] = FRAME.rows_px(mv)
   trace = decode.Trace(rows, np.full_like(rows, 0.3), np.ones_like(rows))
   plain = reading.Reader(lambda image, lattice: trace, PAGE, FRAME, {})
-  monkeypatch.setattr(reading, 'cached', lambda path, engine: plain)
+  monkeypatch.setattr(reading, 'cached', lambda weights, engine, precision: plain)
   return plain
 
 
@@ -103,7 +103,8 @@ def test_a_page_leaves_its_signals_and_its_facts_and_nothing_is_overwritten_unas
   assert sorted(p.name for p in tmp_path.iterdir()) == ['a.csv', 'a.dat', 'a.hea', 'a.json', 'a.overlay.jpg', 'a.png']
   facts = json.loads((tmp_path / 'a.json').read_text())
   assert facts['source']['file'] == 'a.png' and len(facts['source']['sha256']) == 64 and facts['made_by']['engine'] == 'jax'
-  assert facts['made_by']['weights_sha256'] == hashlib.sha256(reading.WEIGHTS.read_bytes()).hexdigest()
+  assert facts['made_by']['weights_sha256'] == hashlib.sha256(shipped.located('base').read_bytes()).hexdigest()
+  assert facts['made_by']['weights'] == 'base' and facts['made_by']['precision'] == 'float32'
   table = (tmp_path / 'a.csv').read_text().splitlines()
   assert table[0] == 'I,II,III,aVR,aVL,aVF,V1,V2,V3,V4,V5,V6' and len(table) == 5001
   assert [table[1].split(',')[n] for n in (0, 1, 3)] == ['0.5000', '0.5000', '']

@@ -212,7 +212,7 @@ def test_interrupted_weights_leave_the_old_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
   ('content', 'text'),
-  [(None, 'no weights file .*; give --weights, or config.init_from of a training, the path'), (b'not at all', 'is not a safetensors file')],
+  [(None, 'no weights file .*; give --weights, .* base or small, or the path'), (b'not at all', 'is not a safetensors file')],
 )
 def test_what_is_no_weights_file_is_refused(tmp_path, content, text):
   path = tmp_path / 'w.safetensors'

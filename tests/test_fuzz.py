@@ -175,7 +175,7 @@ def test_a_command_line_is_understood_or_refused(first, rest):
 
 def configs(variant):
   root = pathlib.Path(__file__).resolve().parents[1] / 'configs'
-  return {name: runpy.run_path(str(root / f'{name}.py'))['get_config'](variant) for name in ('unet', 'page', 'finetune', 'unet_large')}
+  return {name: runpy.run_path(str(root / f'{name}.py'))['get_config'](variant) for name in ('unet', 'page', 'finetune')}
 
 
 SOUND = configs('debug')

@@ -230,3 +230,14 @@ def test_traced_spline_weights_are_the_host_ones():
 def test_the_scale_of_a_lattice_is_image_px_per_page_px(scale):
   turned = geometry.page_lattice() @ np.array([[0.8, 0.6], [-0.6, 0.8]]) * scale + 300
   assert geometry.image_scale(turned) == pytest.approx(scale, rel=1e-5)
+
+
+def test_strips_cut_by_cells_hold_the_same_px(page):
+  from ecgjax import model
+
+  how = {'layout': layout.make(), 'frame': geometry.Frame(500, 640, 5248), 'window': (700, 64), 'lines': 40}
+  lattice = geometry.page_lattice() + 0.3
+  plain = geometry.cut(page, lattice, **how)
+  for cell in ((4, 4), (4, 8)):
+    # places are rounded in another order
+    np.testing.assert_allclose(geometry.cut(page, lattice, **how, cell=cell), model.to_depth(plain, cell), atol=1e-3)

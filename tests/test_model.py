@@ -155,7 +155,7 @@ def parameters_by_hand(widths, cell):
   return total + widths[0] * area * 5 + area * 5 + 2 * widths[0] * cell[1] + cell[1]
 
 
-@pytest.mark.parametrize('variant', ['small', 'full'])
+@pytest.mark.parametrize('variant', ['small', 'base'])
 def test_the_config_says_how_many_parameters_its_network_has(variant):
   path = pathlib.Path(__file__).parents[1] / 'configs/unet.py'
   config = runpy.run_path(str(path))

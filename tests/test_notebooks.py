@@ -149,7 +149,7 @@ def test_the_kaggle_notebook_writes_a_submission_with_the_attached_wheel_alone(w
   env = {'PIP_QUIET': '0', 'PIP_TARGET': str(site), 'PIP_NO_DEPS': '1', 'PYTHONPATH': str(site), 'JAX_PLATFORMS': 'cpu'}
   done = executed(ROOT / 'notebooks' / 'kaggle.ipynb', {'INPUT': str(inputs), 'WORK': str(tmp_path), 'SHOW': 1}, tmp_path, env)
   assert 'Successfully installed ecgjax' in printed(done)
-  assert (site / 'ecgjax' / 'weights' / 'trace.safetensors').is_file()
+  assert (site / 'ecgjax' / 'weights' / 'base.safetensors').is_file()
   wanted = [record.wanted for record in folder.list_test(inputs / 'competition')]
   assert submit.check(tmp_path / 'submission.csv', wanted) > 0
   assert '1 of 1 records read' in printed(done)

@@ -14,17 +14,18 @@ from ecgjax import layout
 PACKAGE = pathlib.Path(layout.__file__).parent
 # Each module may import those to its left only.
 ORDER = [
-  'paper', 'layout', 'io.pictures', 'io.signals', 'io.dicom', 'glyphs', 'strokes', 'rhythm', 'waves', 'noise', 'signals', 'packs',
-  'truth', 'looks', 'render', 'sampling', 'geometry', 'fields', 'bend', 'wear', 'folds', 'capture', 'codec', 'degrade', 'plane',
-  'surface', 'smoothing', 'flatten', 'lockin', 'landmarks', 'refine', 'settle', 'upright', 'spectrum', 'variants', 'model', 'export',
-  'pagenet', 'views', 'pose', 'decode', 'losses', 'metrics', 'assemble', 'fuse', 'records', 'data', 'update', 'hosts', 'mesh',
-  'checkpoint', 'engine', 'log', 'plot', 'simval', 'starts', 'rectify', 'register', 'chart', 'recording', 'quality', 'reading',
-  'evaluators', 'tasks', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict', 'cli', 'machine', 'pool', 'worker', 'progress',
-  'batch', 'doctor', 'serve.desk', 'serve.api', 'serve.app', 'archive.sources', 'archive.members', 'archive.rows', 'archive.store',
-  'archive.plan', 'archive.work', 'archive.hands', 'archive.cluster', 'archive.alone', 'archive.estimate', 'archive.command',
+  'shipped', 'options', 'paper', 'layout', 'io.pictures', 'io.signals', 'io.dicom', 'glyphs', 'strokes', 'rhythm', 'waves', 'noise',
+  'signals', 'packs', 'truth', 'looks', 'render', 'sampling', 'geometry', 'fields', 'bend', 'wear', 'folds', 'capture', 'codec',
+  'degrade', 'plane', 'surface', 'smoothing', 'flatten', 'lockin', 'landmarks', 'refine', 'settle', 'upright', 'spectrum', 'variants',
+  'model', 'export', 'pagenet', 'views', 'pose', 'decode', 'cutting', 'losses', 'masks', 'metrics', 'assemble', 'fuse', 'records',
+  'data', 'hosts', 'pace', 'update', 'mesh', 'checkpoint', 'engine', 'log', 'plot', 'simval', 'starts', 'rectify', 'register', 'chart',
+  'recording', 'quality', 'reading', 'evaluators', 'report', 'tasks', 'train', 'submit', 'folder', 'samples', 'evaluate', 'predict',
+  'cli', 'machine', 'pool', 'worker', 'progress', 'batch', 'doctor', 'serve.desk', 'serve.api', 'serve.app', 'archive.sources',
+  'archive.members', 'archive.rows', 'archive.store', 'archive.plan', 'archive.work', 'archive.hands', 'archive.cluster',
+  'archive.alone', 'archive.estimate', 'archive.command',
 ]  # fmt: skip
 # a default that may be given without its name
-POSITIONAL_DEFAULTS = {'layout.make': {'name'}, 'reading.reader': {'path'}, 'samples.main': {'argv'}, 'cli.main': {'argv'}}
+POSITIONAL_DEFAULTS = {'layout.make': {'name'}, 'reading.reader': {'weights'}, 'samples.main': {'argv'}, 'cli.main': {'argv'}}
 LINES, FUNCTION_LINES = 240, 70
 modules = pytest.mark.parametrize('name', ORDER)
 

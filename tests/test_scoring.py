@@ -40,12 +40,12 @@ def data_dir(tmp_path, runs):
 
 def options(data_dir, **more):
   base = {'data': str(data_dir), 'weights': 'w', 'variant': None, 'pictures': None, 'json': None, 'overwrite': False,
-          'true_lattice': False, 'signals': '', 'pages': 2}
+          'true_lattice': False, 'signals': '', 'pages': 2, 'engine': 'auto', 'precision': 'auto', 'masks': False}
   return argparse.Namespace(**{**base, **more})
 
 
 def test_predict_goes_on_past_bad_pictures_and_lists_them(data_dir, tmp_path, monkeypatch, capsys, runs):
-  monkeypatch.setattr(reading, 'reader', lambda path, engine='auto': reader())
+  monkeypatch.setattr(reading, 'reader', lambda weights, **how: reader())
   out = tmp_path / 'submission.csv'
   assert predict.run(options(data_dir, out=out)) == 1
   printed = capsys.readouterr()
@@ -62,13 +62,13 @@ def test_predict_goes_on_past_bad_pictures_and_lists_them(data_dir, tmp_path, mo
 
 
 def test_predict_says_which_leads_it_filled_with_zeros(data_dir, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(reading, 'reader', lambda path, engine='auto': reader(hidden=(3,)))
+  monkeypatch.setattr(reading, 'reader', lambda weights, **how: reader(hidden=(3,)))
   assert predict.run(options(data_dir, out=tmp_path / 's.csv')) == 1
   assert 'x: zeros for II, of which nothing was seen' in capsys.readouterr().err
 
 
 def test_evaluate_counts_what_it_cannot_read_and_lists_what_it_cannot_score(data_dir, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(reading, 'reader', lambda path, engine='auto': reader())
+  monkeypatch.setattr(reading, 'reader', lambda weights, **how: reader())
   (data_dir / 'train/a/a-0005.jpg').write_bytes(b'no picture')
   truth_csv = data_dir / 'train/b/b.csv'
   truth_csv.write_text(truth_csv.read_text().replace('aVF', 'aVX', 1))
@@ -87,7 +87,7 @@ def test_evaluate_counts_what_it_cannot_read_and_lists_what_it_cannot_score(data
 
 
 def test_a_folder_without_the_variant_asked_for_is_one_sentence(data_dir, monkeypatch):
-  monkeypatch.setattr(reading, 'reader', lambda path, engine='auto': reader())
+  monkeypatch.setattr(reading, 'reader', lambda weights, **how: reader())
   with pytest.raises(ValueError, match='holds no picture of the variants asked for'):
     evaluate.run(options(data_dir, variant=['0003']))
 

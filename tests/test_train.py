@@ -215,7 +215,7 @@ def test_a_mistake_ends_with_one_sentence(tmp_path, options, devices, text):
 
 
 def test_an_unknown_variant_names_the_others(tmp_path):
-  assert re.search(r'configs/unet.py:debgu does not exist; choose one of full, small, debug', sentence(run(tmp_path, variant='debgu')))
+  assert re.search(r'configs/unet.py:debgu does not exist; choose one of base, small, debug', sentence(run(tmp_path, variant='debgu')))
 
 
 def test_a_checkpoint_of_another_model_ends_with_one_sentence(tmp_path):
@@ -229,8 +229,7 @@ def config(variant, name='unet'):
   return runpy.run_path(str(ROOT / f'configs/{name}.py'))['get_config'](variant)
 
 
-SETTINGS = [(v, name) for name in ('unet', 'finetune') for v in ('', 'full', 'small', 'debug')]
-SETTINGS += [(v, 'unet_large') for v in ('', 'debug')]
+SETTINGS = [(v, name) for name in ('unet', 'finetune') for v in ('', 'base', 'small', 'debug')]
 
 
 @pytest.mark.parametrize(('variant', 'name'), SETTINGS)

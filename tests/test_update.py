@@ -7,6 +7,9 @@ import optax
 import pytest
 
 from ecgjax import data, losses, mesh, model, update
+from ecgjax.pace import Pace
+
+NOW = Pace(1.0, 1.0)
 
 
 def test_the_learning_rate_warms_up_and_cools_down():
@@ -53,18 +56,18 @@ def test_an_update_is_the_gradient_of_both_losses_and_the_average_follows():
     scores = params['w'] * strips[..., 0] * jnp.arange(height)[:, None]
     return model.Scores(params['v'] * strips[..., :4], scores, jnp.full((rows, width), -1.0))
 
-  def loss(params, example):
-    scores = apply(params, example.strips)
-    return losses.trace_loss(scores, example.rows_px, example.printed, example.inks, sigma_px=1.5, class_weight=0.5, signal_weight=0.0)
+  def loss(params, example, pace):
+    how = {'sigma_px': 1.5, 'class_weight': 0.5, 'signal_weight': 0.0, 'signal_path': True}
+    return losses.trace_loss(apply(params, example.strips), example.rows_px, example.printed, example.inks, now=pace.signal, **how)
 
   seen = []
   draw = lambda key, batch, part: (seen.append(key), example)[1]
   step = update.make_step(loss, optax.sgd(0.01), draw, ema_decay=0.9)
   params = {'w': jnp.float32(0.3), 'v': jnp.arange(4.0)}
   state = update.State(jnp.int32(0), params, optax.sgd(0.01).init(params), params)
-  new, metrics = step(state, {}, jax.random.key(0))
+  new, metrics = step(state, {}, jax.random.key(0), NOW)
   assert float(metrics['loss']) == pytest.approx(float(metrics['columns'] + 0.5 * metrics['classes']), rel=1e-6)
-  again, later = step(new, {}, jax.random.key(0))
+  again, later = step(new, {}, jax.random.key(0), NOW)
   assert float(later['loss']) < float(metrics['loss']) and int(again.step) == 2
   # the first average keeps a tenth of the old
   np.testing.assert_allclose(new.ema['v'], 0.1 * params['v'] + 0.9 * new.params['v'], rtol=1e-6)
@@ -84,7 +87,7 @@ def test_examples_do_not_depend_on_how_many_are_drawn_at_once(together):
 
 
 def test_a_batch_learned_from_in_parts_gives_the_update_of_the_whole():
-  def loss(params, example):
+  def loss(params, example, pace):
     error = (params['w'] @ example - 1) ** 2
     return error, {'error': error}
 
@@ -97,7 +100,7 @@ def test_a_batch_learned_from_in_parts_gives_the_update_of_the_whole():
     drawn = [draw(jax.random.key(0), batch, part) for part in range(accumulate)]
     assert {len(part) for part in drawn} == {8 // accumulate}
     step = update.make_step(loss, tx, draw, ema_decay=0.9, accumulate=accumulate)
-    return np.sort(np.concatenate(drawn), axis=0), jax.jit(step)(state, batch, jax.random.key(7))
+    return np.sort(np.concatenate(drawn), axis=0), jax.jit(step)(state, batch, jax.random.key(7), NOW)
 
   whole, judge = updated(1)
   for accumulate in (2, 4):

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from ecgjax import batch, machine, pool, worker
+from ecgjax import batch, machine, pool, shipped, worker
 from ecgjax.archive import alone, cluster, estimate, sources, store
 from ecgjax.archive.plan import How, Unit, parted
 
@@ -35,8 +35,10 @@ def run(args: argparse.Namespace) -> int:
   i, n = shard(args.shard) if args.shard else (0, 1)
   if args.retry and n > 1:
     raise ValueError('--retry takes away rows of all parts: give it once without --shard, or with --shard 0/1, while nothing else runs')
-  path = os.path.abspath(args.weights) if args.weights else None  # a worker of Ray may be elsewhere
-  wanted = worker.Options(fs=args.fs, speed_mm_s=args.speed, gain_mm_mv=args.gain, weights=path, engine=args.engine)
+  path = args.weights if args.weights in shipped.NAMES else os.path.abspath(args.weights)  # a worker of Ray may be elsewhere
+  wanted = worker.Options(
+    fs=args.fs, speed_mm_s=args.speed, gain_mm_mv=args.gain, weights=path, engine=args.engine, precision=args.precision
+  )
   how = How(wanted, args.timeout, args.column)
   with pool.Children(1) as children:  # before anything is listed: that may take long
     if wrong := worker.checked(children, wanted):

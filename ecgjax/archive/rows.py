@@ -29,6 +29,7 @@ SCHEMA = pyarrow.schema([
   ('layout', pyarrow.string()), ('speed_mm_s', pyarrow.float64()), ('gain_mm_mv', pyarrow.float64()),
   ('read_s', pyarrow.float64()),  # that it took
   ('ecgjax', pyarrow.string()), ('weights_sha256', pyarrow.string()), ('engine', pyarrow.string()),
+  ('weights', pyarrow.string()), ('precision', pyarrow.string()),
 ])  # fmt: skip
 SAMPLES = [f'{column}.{lead}.list.element' for column in ('leads_uv', 'std_uv') for lead in LEADS]
 
@@ -80,7 +81,7 @@ def samples(leads: Mapping[str, np.ndarray]) -> dict[str, pyarrow.Array]:
 def packed(rows: pyarrow.Table) -> bytes:
   """Returns rows as a Parquet file: samples as differences, zstd."""
   sink = pyarrow.BufferOutputStream()
-  repeated: Any = ['source', 'status', 'layout', 'ecgjax', 'weights_sha256', 'engine']
+  repeated: Any = ['source', 'status', 'layout', 'ecgjax', 'weights', 'weights_sha256', 'engine', 'precision']
   parquet.write_table(
     rows, sink, compression='zstd', use_dictionary=repeated, column_encoding=dict.fromkeys(SAMPLES, 'DELTA_BINARY_PACKED'),
   )  # fmt: skip

@@ -41,11 +41,10 @@ def read(image, wanted: worker.Options) -> dict[str, Any]:
   from ecgjax.archive import rows
 
   try:
-    from ecgjax import __version__, reading
+    from ecgjax import reading
 
-    reader = reading.cached(wanted.weights or reading.WEIGHTS, engine=wanted.engine)
-    made = {'ecgjax': __version__, 'weights_sha256': worker.checksum(wanted.weights), 'engine': reader.engine}
-    found = reading.digitize(image, reader=reader, fs=wanted.fs, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=wanted.gain_mm_mv)
+    made = worker.made_by(wanted)
+    found = reading.digitize(image, reader=worker.reader(wanted), fs=wanted.fs, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=wanted.gain_mm_mv)
     capped = {lead: std.clip(max=rows.MAX_STD_MV) for lead, std in found.std.items()}
     return made | {
       'status': found.status, 'reasons': list(found.warnings), 'quality': found.quality,

@@ -5,6 +5,7 @@ import pathlib
 import zipfile
 from typing import NamedTuple
 
+from ecgjax import shipped
 from ecgjax.io import record_name
 
 SHOWN_PX = 4000  # longer side of a picture that is sent to be looked at
@@ -21,8 +22,9 @@ class Asked(NamedTuple):
   gain_mm_mv: float | None = None
   corners: list | None = None
   lattice: list | None = None
-  weights: str | None = None
+  weights: str = shipped.DEFAULT
   engine: str = 'auto'
+  precision: str = 'auto'
 
 
 class Picture(NamedTuple):
@@ -76,7 +78,7 @@ def digitize(data: bytes, asked: Asked) -> dict:
   image, pages = _page(data, asked.number)
   if asked.lattice is not None and asked.gain_mm_mv is None:
     raise ValueError('along a given lattice the calibration pulses are not measured: say the gain, too')
-  reader = reading.cached(asked.weights or reading.WEIGHTS, engine=asked.engine)
+  reader = reading.cached(asked.weights, engine=asked.engine, precision=asked.precision)
   if asked.layout not in ('auto', reader.page.name):
     raise ValueError(f'layout {asked.layout} is not read by these weights; they read {reader.page.name}')
   points = lambda values, shape: None if values is None else _points(values, shape)
@@ -105,7 +107,7 @@ def layouts(asked: Asked) -> list[str]:
   """Lists the layouts that the weights read."""
   from ecgjax import reading
 
-  return [reading.cached(asked.weights or reading.WEIGHTS, engine=asked.engine).page.name]
+  return [reading.cached(asked.weights, engine=asked.engine, precision=asked.precision).page.name]
 
 
 def save(

@@ -1,0 +1,20 @@
+"""Options that several commands have: which weights read, and what runs them. Imports nothing heavy, as `cli`."""
+
+import argparse
+
+from ecgjax import shipped
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+  """Adds --weights."""
+  names = ' or '.join(shipped.NAMES)
+  parser.add_argument('--weights', metavar='NAME|FILE', default=shipped.DEFAULT, help=(
+    f'trace weights: {names}, which install with the package, or a .safetensors file (default: {shipped.DEFAULT})'))  # fmt: skip
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+  """Adds --engine and --precision."""
+  parser.add_argument('--engine', choices=('auto', 'jax', 'openvino'), default='auto', help=(
+    'of the network (default: openvino where installed)'))  # fmt: skip
+  parser.add_argument('--precision', choices=('auto', 'bfloat16', 'float32'), default='auto', help=(
+    'of its convolutions (default: bfloat16 in openvino where the CPU has it, else float32)'))  # fmt: skip

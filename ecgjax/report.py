@@ -1,0 +1,58 @@
+"""Pages that were scored, and the tables of them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ecgjax import metrics
+from ecgjax.evaluators import HEAD, line, summary
+from ecgjax.model import CLASSES
+
+
+class Page(NamedTuple):
+  """One page's outcome."""
+
+  id: str
+  variant: str
+  report: metrics.ImageReport
+  true_lattice: metrics.ImageReport | None  # of the page read along its true lattice, where that is known
+  off_px: tuple[float, float] | None  # rms and 95th percentile of the lattice's error in page px, where the truth is known
+  status: str  # ok, review or fail
+  reason: str
+  quality: dict[str, float]  # lead name -> 0..1, see `quality`; empty of a page that could not be read
+  seconds: float
+  overlaps: np.ndarray | None = None  # (4, 2) px of intersection and union of each class, see `masks`
+
+
+def table(pages: list[Page]) -> str:
+  """Returns the per-variant table.
+
+  px and p95 px are medians over the pages that were found; lost dB is what the score would gain along the true lattices.
+  """
+  lines = [f'{HEAD}{"px":>7}{"p95 px":>8}{"lost dB":>9}{"ok":>5}{"review":>8}{"fail":>6}{"s/page":>8}']
+  groups = {v: [p for p in pages if p.variant == v] for v in sorted({p.variant for p in pages})}
+  if len(groups) > 1:
+    groups['all'] = pages
+  for name, group in groups.items():
+    n = summary([p.report for p in group])
+    ok, review, fail = (sum(p.status == status for p in group) for status in ('ok', 'review', 'fail'))
+    # the median: the first page also pays for compiling
+    seconds = np.median([p.seconds for p in group])
+    known = [p.off_px for p in group if p.off_px]
+    off = '{:>7.2f}{:>8.2f}'.format(*np.median(known, axis=0)) if known else f'{"":>15}'
+    truths = [p.true_lattice for p in group if p.true_lattice]
+    lost = summary(truths)['score_db'] - n['score_db'] if len(truths) == len(group) else None
+    off += f'{lost:>9.2f}' if lost is not None else f'{"":>9}'
+    lines.append(f'{line(name, n)}{off}{ok:>5}{review:>8}{fail:>6}{seconds:>8.2f}')
+  return '\n'.join(lines)
+
+
+def mask_table(pages: list[Page]) -> str:
+  """Returns the per-variant table of the classes: intersection over union, pooled over the px of the pages that were read."""
+  lines = [f'{"IoU":<8}' + ''.join(f'{name:>12}' for name in CLASSES)]
+  for name in [*sorted({p.variant for p in pages}), 'all']:
+    group = [p.overlaps for p in pages if p.overlaps is not None and name in (p.variant, 'all')]
+    if group:
+      both, either = np.sum(group, axis=0).T
+      lines.append(f'{name:<8}' + ''.join(f'{share:>12.3f}' for share in both / np.maximum(either, 1)))
+  return '\n'.join(lines)
