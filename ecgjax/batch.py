@@ -15,6 +15,8 @@ from ecgjax.cli import FORMATS
 
 SUFFIXES = {'.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.gif', '.webp', '.jp2', '.pdf', '.heic', '.heif', '.dcm', '.dicom'}
 
+OWN = ('.overlay.jpg', '.mask.png')  # of a folder's files those that an earlier run left
+
 
 class File(NamedTuple):
   """A file to be read and the path, without suffix, of what is written for it."""
@@ -44,7 +46,8 @@ def listed(inputs: list[str], out: pathlib.Path, *, recursive: bool) -> list[Fil
       found.append(('-', pathlib.Path('stdin')))
     elif path.is_dir():
       inside = sorted(path.rglob('*') if recursive else path.iterdir())
-      found += [(str(p), p.relative_to(path)) for p in inside if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != '.']
+      own = lambda p: p.name[0] == '.' or p.name.endswith(OWN)
+      found += [(str(p), p.relative_to(path)) for p in inside if p.suffix.lower() in SUFFIXES and p.is_file() and not own(p)]
     elif path.exists():
       found.append((text, pathlib.Path(path.name)))
     else:

@@ -34,7 +34,8 @@ def make_cut(
   and frame, so that reading and its pictures share what is compiled.
   """
 
-  lines = math.gcd(LINES, frame.height_px)
+  step = cell[0] if cell else 1  # whole cells
+  lines = step * math.gcd(max(1, LINES // step), frame.height_px // step)
 
   @functools.partial(jax.jit, static_argnames='scale')
   def cut(image, lattice, *, scale):

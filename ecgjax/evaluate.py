@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax import cutting, folder, geometry, log, masks, metrics, options, plot, reading, simval, variants
+from ecgjax import cutting, folder, geometry, log, masks, metrics, options, plot, reading, shipped, simval, variants
 from ecgjax.io import pictures
 from ecgjax.report import Page, mask_table, table
 
@@ -112,14 +112,15 @@ def evaluate_page(
       off = geometry.off_px(found.lattice, lattice)
       off_px = float(np.sqrt((off**2).mean())), float(np.quantile(off, 0.95))
     leads, status, reason, quality = reading.finite(found.leads), found.status, '; '.join(found.warnings), found.quality
-    if masked and job.mask:
-      overlaps = masks.overlaps(reading.mask(image, found.lattice, reader=reader), job.mask())
     if overlays:
       strips = cutting.make_cut(page=reader.page, frame=reader.frame)(image, found.lattice)
       shown = plot.overlay(np.asarray(strips), reading.seen_rows(found.trace), np.asarray(found.trace.std_px))
       (overlays / f'{job.id}-{job.variant}.png').write_bytes(log.png(shown))
   except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
     leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', f'{type(error).__name__}: {error}'
+  else:
+    if masked and job.mask:
+      overlaps = masks.overlaps(reading.mask(image, found.lattice, reader=reader), job.mask())
   return Page(job.id, job.variant, report(leads), along_truth, off_px, status, reason, quality, seconds, overlaps)
 
 
@@ -161,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
     px = lambda overlaps: None if overlaps is None else overlaps.tolist()
     own = lambda p: {'report': plain(p.report), 'true_lattice': plain(p.true_lattice), 'overlaps': px(p.overlaps)}
     rows = [{**p._asdict(), **own(p)} for p in pages]
-    by = {'weights': pathlib.Path(args.weights).name, 'engine': reader.engine, 'precision': reader.precision}
+    by = {'weights': shipped.label(args.weights), 'engine': reader.engine, 'precision': reader.precision}
     _write_json(pathlib.Path(args.json), {**by, 'meta': reader.meta, 'pages': rows})
   failed = sum(p.status == 'fail' for p in pages)
   return 3 if failed == len(pages) else int(bool(unscored) or any(p.status != 'ok' for p in pages))

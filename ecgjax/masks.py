@@ -2,6 +2,7 @@
 
 import io
 
+import jax.numpy as jnp
 import numpy as np
 
 from ecgjax import geometry, layout, losses, model, paper
@@ -43,7 +44,7 @@ def on_page(classes: np.ndarray, *, page: layout.Layout, frame: geometry.Frame) 
 
 def true(inks: np.ndarray) -> np.ndarray:
   """Returns (1700, 2200) uint8, the class that covers most of each px, of a drawn page's `inks` (see `render.Page`)."""
-  return np.asarray(losses.class_target(np.asarray(inks)).argmax(-1), np.uint8)
+  return np.asarray(losses.class_target(jnp.asarray(inks)).argmax(-1), np.uint8)
 
 
 def overlaps(found: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -7,6 +7,12 @@ NAMES = ('base', 'small')  # trained on an accelerator; on two cores, for a thir
 DEFAULT = 'base'
 
 
+def label(weights: str) -> str:
+  """Returns what results call weights: one of NAMES, else the file's own name, with ./ before one that is called like those."""
+  name = pathlib.Path(weights).name
+  return weights if weights in NAMES else f'./{name}' if name in NAMES else name
+
+
 def located(weights) -> pathlib.Path:
   """Returns the path of weights.
 
@@ -16,7 +22,7 @@ def located(weights) -> pathlib.Path:
   Raises:
     ValueError: where there is no such file.
   """
-  path = FOLDER / f'{weights}.safetensors' if str(weights) in NAMES else pathlib.Path(weights)
+  path = FOLDER / f'{weights}.safetensors' if isinstance(weights, str) and weights in NAMES else pathlib.Path(weights)
   if not path.is_file():
     names = ' or '.join(NAMES)
     raise ValueError(f'no weights file {path}; give --weights, or config.init_from of a training, {names}, or the path of a file')

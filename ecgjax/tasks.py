@@ -77,6 +77,8 @@ def check(c) -> None:
     raise ValueError(f'config.schedule={c.schedule!r} must be one of {", ".join(SCHEDULES)}')
   if c.schedule == 'time' and not c.max_minutes:
     raise ValueError('config.schedule=time goes by the share of config.max_minutes that is over: give it some, or take steps')
+  if list(c.weights_at) != sorted({*c.weights_at} - {0.0, 1.0}):
+    raise ValueError(f'config.weights_at={c.weights_at} must be shares of the run above 0 and below 1, each larger than the one before')
   if c.model.dtype not in DTYPES:
     raise ValueError(f'config.model.dtype={c.model.dtype!r} must be one of {", ".join(DTYPES)}')
   if len(c.model.get('cell', (1, 1))) != 2:

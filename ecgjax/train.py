@@ -85,25 +85,27 @@ def same_run(c, saved: dict, workdir: pathlib.Path) -> None:
 def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: tasks.Task, clock: Clock) -> update.State:
   journal, key = log.Log(workdir), jax.random.key(c.seed)
   meta = {'config': c.to_dict(), 'commit': commit()}
-  stop, written = _Stop(clock), sum(at <= clock.share(first) for at in c.weights_at)
-  if first > c.total_steps:
-    log.say(f'config.total_steps={c.total_steps} are done; raise it to train on')
+  stop = _Stop(clock)
+  last = c.total_steps
+  if first > last or clock.over():
+    done, last = (f'total_steps={last} are done', last) if first > last else (f'max_minutes={c.max_minutes:g} are over', first - 1)
+    log.say(f'config.{done}; raise it to train on')
     report(journal, first - 1, _scored(task, state))
-  last, reported, waited, since = c.total_steps, first - 1, 0.0, time.time()
+  reported, waited, since, metrics = first - 1, 0.0, time.time(), {}
   for step in range(first, last + 1):
     tic = time.time()
     batch = put(task.stream(step - 1))
     waited += time.time() - tic
+    if clock.by_time:
+      jax.block_until_ready(metrics)  # steps that were handed over unasked would all go by the time of the first of them
     share = clock.share(step)
     state, metrics = step_fn(state, batch, key, clock.pace(share))
     if step == first:
       jax.block_until_ready(metrics)
       clock.begin()
-    if written < len(c.weights_at) and share >= c.weights_at[written]:
-      _write_weights(c, workdir, state, task, name=f'{c.task}_{100 * c.weights_at[written]:.0f}')
-      written += 1
     done = step == last or stop.due(step)
-    saving = every(step, c.ckpt_every, last) or done
+    due = [name for name in (f'{c.task}_{100 * at:g}' for at in c.weights_at if share >= at) if not _weights(workdir, name).exists()]
+    saving = every(step, c.ckpt_every, last) or done or bool(due)
     if every(step, c.log_every, last) or saving:
       metrics = {k: float(v) for k, v in metrics.items()}
       # the loss belongs to the parameters before the update, the gradient says whether they are sound after it
@@ -120,20 +122,28 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
       waited, since = 0.0, time.time()
     if saving:
       checkpoint.save(workdir / 'checkpoints', state, step=step, meta={**meta, 'used_s': clock.used_s})
+      for name in due:
+        _write_weights(c, workdir, state, task, name=name)
     if (every(step, c.eval_every, last) or done) and not stop.signalled:
       report(journal, step, _scored(task, state))
       since = time.time()
     if done:
       break
+  if clock.by_time and last == c.total_steps and not clock.over() and not stop.signalled:
+    log.say(f'config.total_steps={last} ended a run by time before its learning rate was down: raise it, or lower config.max_minutes')
   _write_weights(c, workdir, state, task, name=c.task)
   journal.close()
   return state
 
 
+def _weights(workdir: pathlib.Path, name: str) -> pathlib.Path:
+  return workdir / f'{name}.safetensors'
+
+
 def _write_weights(c, workdir: pathlib.Path, state: update.State, task: tasks.Task, *, name: str) -> None:
   if jax.process_index() == 0:
     meta = weights_meta(c, task.shape, int(state.step))
-    checkpoint.save_weights(workdir / f'{name}.safetensors', jax.device_get(state.ema), meta=meta)
+    checkpoint.save_weights(_weights(workdir, name), jax.device_get(state.ema), meta=meta)
 
 
 def _scored(task: tasks.Task, state: update.State) -> dict[str, evaluators.Result]:

@@ -198,9 +198,9 @@ def made_by(wanted: Options) -> dict[str, str]:
   from ecgjax import __version__
 
   by = reader(wanted)
-  name = wanted.weights if wanted.weights in shipped.NAMES else os.path.basename(wanted.weights)
   return {
-    'ecgjax': __version__, 'weights': name, 'weights_sha256': checksum(wanted.weights), 'engine': by.engine, 'precision': by.precision,
+    'ecgjax': __version__, 'weights': shipped.label(wanted.weights), 'weights_sha256': checksum(wanted.weights),
+    'engine': by.engine, 'precision': by.precision,
   }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pathlib
 import jax
 import numpy as np
 
-from ecgjax import checkpoint
+from ecgjax import checkpoint, shipped
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
   for path, (params, _) in zip(args.weights, loaded, strict=True):
     checkpoint.compare(params, first, path)
   mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *(params for params, _ in loaded))
-  digests = [checkpoint.sha256(path) for path in args.weights]
+  digests = [checkpoint.sha256(shipped.located(path)) for path in args.weights]
   checkpoint.save_weights(args.out, mean, meta={**meta, 'mean_of_sha256': digests})
 
 

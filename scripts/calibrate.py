@@ -1,8 +1,10 @@
-"""Makes weights say how far off they are: python scripts/calibrate.py --weights FILE --signals PACK [--pages 8] [--write] [--picture PNG]
+"""Makes weights say how far off they are: python scripts/calibrate.py --weights NAME|FILE --signals PACK [--write] [--picture PNG]
 
-On the first pages of each variant of sim:val, read along their true lattices, but for those that a warning calls cut off: which rms
-error samples had, by the deviation of the decoder. On four more pages of each: prints for each range of deviations as they are then
-stated what their rms error was. --write enters the table in the weights' header, where `reading.reader` finds it.
+On every third variant of every recording of sim:val, by turns, read along their true lattices, but for pages that a warning calls cut off:
+which rms error samples had, by the deviation of the decoder. Many recordings with few pages each, since errors differ more between
+recordings (by their own noise) than between pages of one. Prints for each range of deviations, as they are then stated, what the rms error
+was, each recording stated by what the others (nine tenths of them) tell. --write enters the table of all in the weights' header, where
+`reading.reader` finds it.
 """
 
 import argparse
@@ -10,27 +12,45 @@ import argparse
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from ecgjax import checkpoint, log, reading, simval, variants
+from ecgjax import checkpoint, log, options, reading, shipped, simval, variants
 
+EVERY, FOLDS = 3, 10
 BINS = np.concatenate([np.linspace(0, 0.9, 13), [0.94, 0.97, 0.985, 0.993, 0.997, 0.999, 1.0]])  # quantiles of the deviation
 EDGES_UV = np.array([0, 3, 4, 5, 7, 10, 14, 20, 30, 45, 70, 100, 150, 250])
-CHECKED = 4  # further pages of each variant
 
 
-def samples(reader: reading.Reader, records, numbers: range) -> tuple[np.ndarray, np.ndarray]:
-  """Returns stated standard deviation and error, in mV, of every sample of these pages of every variant."""
-  std, off = [], []
-  for name in variants.VARIANTS:
-    for number in numbers:
-      case = simval.case(records[number], name, number)
-      found = reading.digitize(case.image, reader=reader, fs=simval.RATE_HZ, lattice=case.lattice)
-      if any(reading.CUT_OFF in note for note in found.warnings):  # what is beyond the strip no deviation can tell: the warning does
-        continue
-      for lead, true in case.leads.items():
-        there = np.isfinite(found.leads[lead])
-        std.append(found.std[lead][there])
-        off.append((found.leads[lead] - true)[there])
-  return np.concatenate(std), np.concatenate(off)
+def pages(count: int) -> list[tuple[int, str]]:
+  """Returns (number of the recording, variant) of the pages that are read."""
+  return [(n, name) for n in range(count) for i, name in enumerate(variants.VARIANTS) if (n + i) % EVERY == 0]
+
+
+def samples(reader: reading.Reader, records) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Returns for each recording the stated standard deviation and the error, in mV, of every sample of its pages."""
+  found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in records]
+  for number, name in pages(len(records)):
+    case = simval.case(records[number], name, number)
+    read = reading.digitize(case.image, reader=reader, fs=simval.RATE_HZ, lattice=case.lattice)
+    if any(reading.CUT_OFF in note for note in read.warnings):  # what is beyond the strip no deviation can tell: the warning does
+      continue
+    for lead, true in case.leads.items():
+      there = np.isfinite(read.leads[lead])
+      found[number].append((read.std[lead][there], (read.leads[lead] - true)[there]))
+  return [joined(each) for each in found if each]
+
+
+def joined(parts) -> tuple[np.ndarray, np.ndarray]:
+  """Returns pairs of arrays as one pair."""
+  std, off = (np.concatenate(each) for each in zip(*parts, strict=True))
+  return std, off
+
+
+def checked(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+  """Returns stated deviation and error of all samples, each recording's stated by a table of recordings of the other folds."""
+  stated = []
+  for number, (std, off) in enumerate(parts):
+    others = [part for n, part in enumerate(parts) if n % FOLDS != number % FOLDS]
+    stated.append((reading.calibrated(std, table(*joined(others))), off))
+  return joined(stated)
 
 
 def table(std_mv: np.ndarray, off_mv: np.ndarray) -> dict[str, list[float]]:
@@ -66,19 +86,18 @@ def draw(rows: np.ndarray) -> np.ndarray:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--weights', required=True, help='a .safetensors file')
+  options.add_weights(parser)
   parser.add_argument('--signals', required=True, help='recordings to print, none that were trained on: a pack or a folder of WFDB records')
-  parser.add_argument('--pages', type=int, default=8, help='of each variant to measure')
+  parser.add_argument('--records', type=int, default=simval.RECORDS, help='of them')
   parser.add_argument('--write', action='store_true', help='enter the table in the header of the weights')
   parser.add_argument('--picture', help='PNG file for the reliability diagram')
   args = parser.parse_args()
+  if args.records < 2:
+    parser.error('--records: at least 2, each is stated by what others tell')
   params, meta = checkpoint.load_weights(args.weights)
   plain = {name: value for name, value in meta.items() if name != 'calibration'}
-  reader = reading.reader(args.weights)._replace(meta=plain)
-  records = simval.recordings(args.signals, count=args.pages + CHECKED)
-  found = table(*samples(reader, records, range(args.pages)))
-  std, off = samples(reader, records, range(args.pages, args.pages + CHECKED))
-  rows = reliability(reading.calibrated(std, found), off)
+  parts = samples(reading.reader(args.weights)._replace(meta=plain), simval.recordings(args.signals, count=args.records))
+  rows = reliability(*checked(parts))
   print(f'{"stated uV":>10}{"error uV":>10}{"ratio":>7}{"samples":>10}')
   for stated, error, count in rows:
     print(f'{stated:>10.1f}{error:>10.1f}{error / stated:>7.2f}{count:>10.0f}')
@@ -86,7 +105,7 @@ def main() -> None:
     with open(args.picture, 'wb') as file:
       file.write(log.png(draw(rows)))
   if args.write:
-    checkpoint.save_weights(args.weights, params, meta={**plain, 'calibration': found})
+    checkpoint.save_weights(shipped.located(args.weights), params, meta={**plain, 'calibration': table(*joined(parts))})
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ from ecgjax import worker
 from ecgjax.archive import plan, store
 
 NONE = store.Done(np.zeros(0, 'S16'), {})
-HOW = plan.How(worker.Options(engine='jax'), 60.0, '')
+HOW = plan.How(worker.Options(weights='small', engine='jax'), 60.0, '')
 
 
 def png(value=0, size=(2, 2)):

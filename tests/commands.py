@@ -8,6 +8,7 @@ import runpy
 from collections.abc import Iterator
 
 from ecgjax import cli
+from ecgjax import options as shared_options
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ELSEWHERE = {'ecgjax.render': 'ecgjax.samples', 'data_builders.ecg_pages': 'data_builders.ecg_pages.__main__', 'ecgjax': 'ecgjax.cli'}
@@ -24,6 +25,15 @@ def subcommands() -> dict[str, argparse.ArgumentParser]:
   return dict(actions[0].choices)
 
 
+def _added_by(add) -> set[str]:
+  parser = argparse.ArgumentParser()
+  add(parser)
+  return set(parser._option_string_actions)
+
+
+SHARED = {add.__name__: _added_by(add) for add in (shared_options.add_weights, shared_options.add_engine)}
+
+
 def declared(source: str) -> set[str]:
   """Returns the options that a source's calls of add_argument declare, also in a loop over their names; --help too."""
   tree = ast.parse(source)
@@ -32,7 +42,8 @@ def declared(source: str) -> set[str]:
   for loop in (n for n in ast.walk(tree) if isinstance(n, ast.For) and isinstance(n.iter, ast.Tuple)):
     if f"f'--{{{ast.unparse(loop.target)}}}'" in ast.unparse(loop):
       names |= {f'--{name.value}' for name in loop.iter.elts if isinstance(name, ast.Constant)}
-  return names | {'-h', '--help'}
+  shared = {n.func.attr for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)} & set(SHARED)
+  return names.union({'-h', '--help'}, *(SHARED[name] for name in shared))
 
 
 def options(name: str) -> set[str]:

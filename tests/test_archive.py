@@ -171,14 +171,14 @@ def many(tmp_path):
 def test_two_thousand_pages_killed_three_times_have_two_thousand_rows_and_none_twice(many, tmp_path):
   out, before = tmp_path / 'out', 0
   for _ in range(3):
-    run = started(many, out, '--shard', '0/1', '--engine', 'jax')
+    run = started(many, out, '--shard', '0/1', '--engine', 'jax', '--weights', 'small')
     while run.poll() is None and counted(out) < before + 300:
       time.sleep(0.02)
     run.send_signal(signal.SIGKILL)
     run.communicate()
     assert before < counted(out) < 2000
     before = counted(out)
-  run = started(many, out, '--shard', '0/1', '--engine', 'jax')
+  run = started(many, out, '--shard', '0/1', '--engine', 'jax', '--weights', 'small')
   told, errors = run.communicate(timeout=120)
   assert run.returncode == 0 and '2,000 pages (0 ok, 0 review, 2,000 fail)' in told, errors
   found = parquet.read_table(out)
@@ -189,7 +189,7 @@ def test_two_thousand_pages_killed_three_times_have_two_thousand_rows_and_none_t
 
 def test_what_was_read_is_written_when_the_job_must_go(many, tmp_path):
   out = tmp_path / 'out'
-  run = started(many, out, '--shard', '0/1', '--engine', 'jax')
+  run = started(many, out, '--shard', '0/1', '--engine', 'jax', '--weights', 'small')
   while counted(out) < 100:
     time.sleep(0.02)
   run.terminate()

@@ -14,7 +14,7 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from ecgjax import batch, cli, geometry, layout, progress, reading, rectify, shipped, worker
+from ecgjax import batch, cli, geometry, layout, masks, progress, reading, rectify, shipped, worker
 
 PAGE = layout.make()
 FRAME = geometry.frame(PAGE, rate_hz=500, height_px=640)
@@ -86,6 +86,25 @@ def found(monkeypatch):
   plain = reading.Reader(lambda image, lattice: trace, PAGE, FRAME, {})
   monkeypatch.setattr(reading, 'cached', lambda weights, engine, precision: plain)
   return plain
+
+
+def test_masks_are_written_only_where_they_are_asked_for(tmp_path, found, monkeypatch):
+  file = put(tmp_path / 'a.png')
+  told = np.zeros((4, FRAME.height_px, FRAME.width_px, 4), np.float32)
+  told[..., 1] = 1.0
+  with_classes = found._replace(classes=lambda image, lattice: told)
+  monkeypatch.setattr(reading, 'cached', lambda weights, engine, precision: with_classes)
+  done = worker.page(file, str(tmp_path / 'out'), 0, worker.Options(masks=True), None)
+  assert done.status == 'ok' and str(tmp_path / 'out.mask.png') in done.written
+  numbers, times = np.unique(np.asarray(Image.open(tmp_path / 'out.mask.png')), return_counts=True)
+  assert numbers.tolist() == [1, masks.UNREAD] and times[0] > times[1]  # most of the page is looked at
+  assert not any(path.endswith('.png') for path in worker.page(file, str(tmp_path / 'b'), 0, worker.Options(), None).written)
+
+
+def test_what_an_earlier_run_left_in_a_folder_is_no_picture_to_be_read(tmp_path):
+  for name in ('a.png', 'a.mask.png', 'a.overlay.jpg', 'b.png'):
+    put(tmp_path / name)
+  assert [file.stem.name for file in batch.listed([str(tmp_path)], tmp_path / 'out', recursive=False)] == ['a', 'b']
 
 
 def put(path, pages=1):
@@ -171,7 +190,7 @@ def test_a_batch_of_bad_files_says_why_of_each_and_exits_with_3(tmp_path):
   (tmp_path / 'text.png').write_text('no picture')
   Image.new('RGB', (1, 1)).save(tmp_path / 'dot.png')
   Image.new('RGB', (60_000, 1)).save(tmp_path / 'thread.png')
-  code, out, _ = run('digitize', tmp_path, '-o', tmp_path / 'out', '--json', '--engine', 'jax')
+  code, out, _ = run('digitize', tmp_path, '-o', tmp_path / 'out', '--json', '--engine', 'jax', '--weights', 'small')
   told = {os.path.basename(line['file']): line for line in map(json.loads, out.splitlines())}
   assert code == 3 and {line['status'] for line in told.values()} == {'fail'}
   reasons = {name: line['reasons'][0] for name, line in told.items()}
@@ -185,7 +204,8 @@ def test_every_page_of_a_file_on_stdin_is_tried(tmp_path):
   for _ in range(2):
     document.new_page(400, 2)  # too flat to be read
   document.save(tmp_path / 'two.pdf')
-  code, out, _ = run('digitize', '-', '-o', tmp_path / 'out', '--json', '--engine', 'jax', stdin=(tmp_path / 'two.pdf').read_bytes())
+  words = ('-o', tmp_path / 'out', '--json', '--engine', 'jax', '--weights', 'small')
+  code, out, _ = run('digitize', '-', *words, stdin=(tmp_path / 'two.pdf').read_bytes())
   told = [json.loads(line) for line in out.splitlines()]
   assert code == 3 and [(line['page'], line['pages']) for line in told] == [(1, 2), (2, 2)]
   assert all('too few to be read' in line['reasons'][0] for line in told)
@@ -205,7 +225,7 @@ def test_a_page_that_hangs_is_given_up_and_one_that_is_killed_is_reported_and_th
   os.mkfifo(hang)  # opening it waits for a writer that never comes
   text.write_text('no picture')
   files = [batch.File(str(hang), tmp_path / 'h'), batch.File(str(text), tmp_path / 't')]  # even its pages cannot be counted
-  outcomes = [outcome for outcome, _ in batch.results(files, worker.Options(engine='jax'), jobs=1, limit_s=2.0)]
+  outcomes = [outcome for outcome, _ in batch.results(files, worker.Options(weights='small', engine='jax'), jobs=1, limit_s=2.0)]
   assert 'given up after 2 s' in outcomes[0].reasons[0] and 'known kind' in outcomes[1].reasons[0]
 
   def kill():
@@ -216,7 +236,7 @@ def test_a_page_that_hangs_is_given_up_and_one_that_is_killed_is_reported_and_th
 
   killer = threading.Thread(target=kill)
   killer.start()
-  outcomes = [outcome for outcome, _ in batch.results(files, worker.Options(engine='jax'), jobs=1, limit_s=4.0)]
+  outcomes = [outcome for outcome, _ in batch.results(files, worker.Options(weights='small', engine='jax'), jobs=1, limit_s=4.0)]
   killer.join()
   assert 'the process that read it ended' in outcomes[0].reasons[0] and 'known kind' in outcomes[1].reasons[0]
 

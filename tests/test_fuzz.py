@@ -179,7 +179,7 @@ def configs(variant):
 
 
 SOUND = configs('debug')
-ARE_NUMBERS = lambda value: type(value) in (int, float) or (type(value) is tuple and type(value[0]) is int)
+ARE_NUMBERS = lambda value: type(value) in (int, float) or (type(value) is tuple and value and type(value[0]) is int)
 NUMBERS = {name: [key for key, value in tasks._flat(c).items() if ARE_NUMBERS(value)] for name, c in SOUND.items()}
 whole = st.sampled_from([0, -1, 1, 2, 3, 7, 64, 10**9, 10**20, -(10**20)])
 real = st.floats() | st.sampled_from([0.0, 1.0, 0.5, 2.0, 1e-30])

@@ -174,3 +174,19 @@ def test_every_spline_has_its_middle_where_its_knot_is(step_px):
   for weights, at, knots in zip(surface.bases(ys, xs, step_px=step_px), (ys, xs), surface.knots_px(step_px), strict=True):
     weights = np.asarray(weights, np.float64)
     np.testing.assert_allclose(at @ weights / weights.sum(0), knots, atol=0.05)
+
+
+@pytest.mark.parametrize('step_px', [300.0, 500.0])
+def test_a_fit_by_the_splines_that_overlap_is_the_least_squares_of_all(step_px):
+  rng = np.random.default_rng(3)
+  ys, xs = (np.sort(rng.uniform(0, size, n)) for size, n in zip(surface.SIZE_PX, (40, 50), strict=True))
+  down, across = surface.bases(ys, xs, step_px=step_px)
+  goal, weight = rng.normal(size=(2, 40, 50)), rng.uniform(0.1, 1, (2, 40, 50))
+  part = surface.Part(down, across, *(jnp.asarray(a, jnp.float32) for a in (goal, weight)))
+  found = surface.fit([part], step_px=step_px, stiff=0.0, calm=1e-2, rounds=1).coefficients
+  rows = np.kron(np.asarray(down, float), np.asarray(across, float))  # (h w, ny nx)
+  for axis in (0, 1):
+    normal = (rows.T * weight[axis].ravel()) @ rows
+    calm = 1e-2 * np.trace(normal) / len(normal) * np.eye(len(normal))
+    judge = np.linalg.solve(normal + calm, rows.T @ (weight[axis] * goal[axis]).ravel())
+    np.testing.assert_allclose(np.asarray(found[axis]).ravel(), judge, atol=2e-3 * np.abs(judge).max())

@@ -9,7 +9,7 @@ import pytest
 from known import FS, MV, PAGE, WHITE, reader
 from PIL import Image
 
-from ecgjax import evaluate, geometry, layout, metrics, predict, reading, rectify
+from ecgjax import evaluate, geometry, layout, metrics, predict, reading, rectify, report
 
 pytestmark = pytest.mark.usefixtures('a_page_is_found')
 
@@ -42,6 +42,16 @@ def options(data_dir, **more):
   base = {'data': str(data_dir), 'weights': 'w', 'variant': None, 'pictures': None, 'json': None, 'overwrite': False,
           'true_lattice': False, 'signals': '', 'pages': 2, 'engine': 'auto', 'precision': 'auto', 'masks': False}
   return argparse.Namespace(**{**base, **more})
+
+
+def test_the_table_of_classes_pools_px_over_the_pages_of_a_variant():
+  page = lambda variant, overlaps: report.Page('1', variant, None, None, None, 'ok', '', {}, 0.0, overlaps)
+  whole, half = np.array([[8, 8], [6, 8], [0, 4], [1, 1]]), np.array([[0, 8], [2, 8], [0, 0], [1, 3]])
+  lines = report.mask_table([page('0001', whole), page('0005', half), page('0005', None)]).splitlines()
+  assert lines[0].split() == ['IoU', 'background', 'grid', 'text', 'trace']
+  assert [line.split() for line in lines[1:]] == [
+    ['0001', '1.000', '0.750', '0.000', '1.000'], ['0005', '0.000', '0.250', '0.000', '0.333'], ['all', '0.500', '0.500', '0.000', '0.500'],
+  ]  # fmt: skip
 
 
 def test_predict_goes_on_past_bad_pictures_and_lists_them(data_dir, tmp_path, monkeypatch, capsys, runs):

@@ -264,7 +264,7 @@ def started(*words):
 
 @pytest.mark.slow
 def test_the_command_serves_a_real_reading_until_it_is_interrupted(site):
-  with started('--engine', 'jax') as server:
+  with started('--engine', 'jax', '--weights', 'small') as server:
     address, _, token = server.stdout.readline().strip().partition('/#')
     found = httpx.post(f'{address}/api/digitize', files={'file': site.png}, headers={'authorization': f'Bearer {token}'}, timeout=300)
     server.send_signal(signal.SIGINT)

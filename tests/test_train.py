@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from ecgjax import checkpoint, data, model, train
+from ecgjax import checkpoint, data, model, pace, train
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 4  # of the debug config
@@ -109,6 +109,20 @@ def test_a_run_does_not_go_on_with_other_data(finished, tmp_path, compiled):
   process = run(tmp_path, '--config.data.strength=0.5', cache=compiled)
   assert process.returncode == 1 and 'Traceback' not in process.stderr
   assert f'{tmp_path} holds a run with another config.data' in process.stderr and 'choose another --workdir' in process.stderr
+
+
+@pytest.mark.slow
+def test_a_run_by_time_ends_with_it_writes_weights_on_the_way_and_a_second_start_has_none_left(tmp_path, compiled):
+  by_time = ('--config.schedule=time', '--config.max_minutes=0.05', '--config.total_steps=100000', '--config.weights_at=(0.5,)',
+             '--config.loss.signal_weight=0.3', '--config.loss.signal_path=False', '--config.loss.signal_from=0.5')  # fmt: skip
+  process = run(tmp_path, *by_time, cache=compiled)
+  assert process.returncode == 0, process.stderr
+  steps = [line['step'] for line in journal(tmp_path) if 'loss' in line]
+  middle, last = (checkpoint.load_weights(tmp_path / f'{name}.safetensors')[1]['step'] for name in ('trace_50', 'trace'))
+  assert 1 < middle < last == steps[-1] < 100_000
+  again = run(tmp_path, *by_time, cache=compiled)
+  assert again.returncode == 0 and f'resumed after step {last}' in again.stderr
+  assert 'config.max_minutes=0.05 are over; raise it' in again.stderr and max(states(tmp_path)) == last
 
 
 @pytest.mark.slow
@@ -256,11 +270,11 @@ def test_a_stream_is_a_function_of_the_step_and_an_epoch_shows_every_record_once
 def test_a_run_ends_when_its_minutes_are_over():
   before = signal.getsignal(signal.SIGTERM)
   try:
-    assert not train._Stop(0.0).due(1)
-    stop = train._Stop(0.001)
-    time.sleep(0.07)
+    clock = lambda minutes: pace.Clock(schedule='steps', total_steps=9, max_minutes=minutes, signal_from=0.0, used_s=1.0)
+    assert not train._Stop(clock(0.0)).due(1) and not train._Stop(clock(1.0)).due(1)
+    stop = train._Stop(clock(0.01))
     assert stop.due(1) and not stop.signalled
-    stop = train._Stop(0.0)
+    stop = train._Stop(clock(0.0))
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.01)
     assert stop.due(1) and stop.signalled

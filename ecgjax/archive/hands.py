@@ -78,7 +78,7 @@ class PageReader:
 
   def __init__(self, *, how: How, place: str, share: float):
     shares = max(1, math.ceil(share * machine.cores() - 0.01))  # readers on this machine
-    self.how, self.pool = how, pool.Children(1, place=place, shares=shares)
+    self.how, self.pool, self.wrong = how, pool.Children(1, place=place, shares=shares), None
 
   def __call__(self, pictures: pyarrow.Table) -> pyarrow.Table:
     return pyarrow.Table.from_pylist([self._row(row) for row in pictures.to_pylist()], schema=PAGE)
@@ -87,6 +87,12 @@ class PageReader:
     px, height, width = (row.pop(name) for name in ('px', 'height', 'width'))
     if px is None:
       return row
+    try:
+      self.wrong = worker.checked(self.pool, self.how.wanted) if self.wrong is None else self.wrong
+      if self.wrong:  # this machine lacks what the command's own has: no fault of the page
+        raise BrokenExecutor(self.wrong)
+    except BrokenExecutor as error:
+      return row | broken(error)
     image = np.frombuffer(px, np.uint8).reshape(height, width, 3)
     job = self.pool.schedule(work.read, args=[image, self.how.wanted], timeout=self.how.limit_s)
     try:
