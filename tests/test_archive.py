@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import signal
 import time
 from concurrent.futures import BrokenExecutor
@@ -194,7 +195,8 @@ def test_what_was_read_is_written_when_the_job_must_go(many, tmp_path):
     time.sleep(0.02)
   run.terminate()
   _, errors = run.communicate(timeout=60)
-  assert run.returncode == 130 and abs(int(errors.split()[0]) - counted(out)) <= 1
+  told = re.search(r'(\d+) pages read in', errors)  # a slow machine has said before how far it is
+  assert run.returncode == 130 and told and abs(int(told[1]) - counted(out)) <= 1
 
 
 def test_a_part_of_an_archive_is_given_as_i_of_n():
