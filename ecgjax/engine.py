@@ -11,9 +11,8 @@ import jax
 import numpy as np
 
 from ecgjax import checkpoint, export, geometry, layout, model
+from ecgjax.options import ENGINES, PRECISIONS
 
-ENGINES = ('auto', 'jax', 'openvino')
-PRECISIONS = ('auto', 'bfloat16', 'float32')
 _HINTS = {'bfloat16': 'bf16', 'float32': 'f32'}  # OpenVINO's words
 
 
@@ -40,8 +39,8 @@ def chosen(engine: str, *, precision: str = 'auto') -> tuple[str, str]:
   """Tells which engine and which precision are meant.
 
   Args:
-    engine: one of ENGINES.
-    precision: one of PRECISIONS.
+    engine: one of `options.ENGINES`.
+    precision: one of `options.PRECISIONS`.
 
   Returns:
     'jax' or 'openvino': of 'auto', OpenVINO where it is installed and JAX has nothing but a CPU. 'bfloat16' or 'float32': of 'auto',

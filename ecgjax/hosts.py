@@ -48,15 +48,6 @@ def alone() -> bool:
   return jax.process_count() == 1
 
 
-def by_first(number: float) -> float:
-  """Returns the first host's number, on every host the same; each must ask."""
-  if alone():
-    return number
-  from jax.experimental import multihost_utils
-
-  return float(multihost_utils.broadcast_one_to_all(np.float32(number)))
-
-
 def told_to_stop(step: int) -> bool:
   """Returns whether a host got SIGTERM, on every host after the same step; each must ask after every step."""
   from jax.experimental import multihost_utils
@@ -77,7 +68,7 @@ def of_first(ask: Callable[[], Any], like: Any) -> Any:
   Raises:
     ValueError: on the first host what `ask` raises; on the others, that it did.
   """
-  if jax.process_count() == 1:
+  if alone():
     return ask()
   from jax.experimental import multihost_utils
 

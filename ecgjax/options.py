@@ -4,6 +4,9 @@ import argparse
 
 from ecgjax import shipped
 
+ENGINES = ('auto', 'jax', 'openvino')
+PRECISIONS = ('auto', 'bfloat16', 'float32')
+
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
   """Adds --weights."""
@@ -14,7 +17,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
   """Adds --engine and --precision."""
-  parser.add_argument('--engine', choices=('auto', 'jax', 'openvino'), default='auto', help=(
+  parser.add_argument('--engine', choices=ENGINES, default='auto', help=(
     'of the network (default: openvino where installed)'))  # fmt: skip
-  parser.add_argument('--precision', choices=('auto', 'bfloat16', 'float32'), default='auto', help=(
+  parser.add_argument('--precision', choices=PRECISIONS, default='auto', help=(
     'of its convolutions (default: bfloat16 in openvino where the CPU has it, else float32)'))  # fmt: skip

@@ -4,6 +4,8 @@ import math
 import time
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ecgjax import hosts
 
 # of a run that goes by time: the share in which the rate rises, what it begins with, and the share up to which it stays at its peak
@@ -64,7 +66,8 @@ class Clock:
     if not self.by_time:
       return (step - 1) / self.total_steps
     if step % hosts.AGREE_EVERY == 1 or self._share < 0 or hosts.alone():
-      self._share = min(1.0, hosts.by_first(self.used_s / self.limit_s))
+      own = lambda: np.float32(min(1.0, self.used_s / self.limit_s))
+      self._share = float(hosts.of_first(own, like=np.float32(0)))
     return self._share
 
   def pace(self, share: float) -> Pace:

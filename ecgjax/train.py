@@ -92,6 +92,7 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
     log.say(f'config.{done}; raise it to train on')
     report(journal, first - 1, _scored(task, state))
   reported, waited, since, metrics = first - 1, 0.0, time.time(), {}
+  ahead = [at for at in c.weights_at if not _weights(c, workdir, at).exists()]
   for step in range(first, last + 1):
     tic = time.time()
     batch = put(task.stream(step - 1))
@@ -104,7 +105,7 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
       jax.block_until_ready(metrics)
       clock.begin()
     done = step == last or stop.due(step)
-    due = [name for name in (f'{c.task}_{100 * at:g}' for at in c.weights_at if share >= at) if not _weights(workdir, name).exists()]
+    due = [at for at in ahead if share >= at]
     saving = every(step, c.ckpt_every, last) or done or bool(due)
     if every(step, c.log_every, last) or saving:
       metrics = {k: float(v) for k, v in metrics.items()}
@@ -122,8 +123,9 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
       waited, since = 0.0, time.time()
     if saving:
       checkpoint.save(workdir / 'checkpoints', state, step=step, meta={**meta, 'used_s': clock.used_s})
-      for name in due:
-        _write_weights(c, workdir, state, task, name=name)
+      for at in due:
+        _write_weights(c, state, task, path=_weights(c, workdir, at))
+        ahead.remove(at)
     if (every(step, c.eval_every, last) or done) and not stop.signalled:
       report(journal, step, _scored(task, state))
       since = time.time()
@@ -131,19 +133,20 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
       break
   if clock.by_time and last == c.total_steps and not clock.over() and not stop.signalled:
     log.say(f'config.total_steps={last} ended a run by time before its learning rate was down: raise it, or lower config.max_minutes')
-  _write_weights(c, workdir, state, task, name=c.task)
+  _write_weights(c, state, task, path=workdir / f'{c.task}.safetensors')
   journal.close()
   return state
 
 
-def _weights(workdir: pathlib.Path, name: str) -> pathlib.Path:
-  return workdir / f'{name}.safetensors'
+def _weights(c, workdir: pathlib.Path, at: float) -> pathlib.Path:
+  """Returns the path of the weights after a share of the run."""
+  return workdir / f'{c.task}_{100 * at:g}.safetensors'
 
 
-def _write_weights(c, workdir: pathlib.Path, state: update.State, task: tasks.Task, *, name: str) -> None:
+def _write_weights(c, state: update.State, task: tasks.Task, *, path: pathlib.Path) -> None:
   if jax.process_index() == 0:
     meta = weights_meta(c, task.shape, int(state.step))
-    checkpoint.save_weights(_weights(workdir, name), jax.device_get(state.ema), meta=meta)
+    checkpoint.save_weights(path, jax.device_get(state.ema), meta=meta)
 
 
 def _scored(task: tasks.Task, state: update.State) -> dict[str, evaluators.Result]:

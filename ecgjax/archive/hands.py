@@ -87,19 +87,20 @@ class PageReader:
     px, height, width = (row.pop(name) for name in ('px', 'height', 'width'))
     if px is None:
       return row
-    try:
-      self.wrong = worker.checked(self.pool, self.how.wanted) if self.wrong is None else self.wrong
-      if self.wrong:  # this machine lacks what the command's own has: no fault of the page
-        raise BrokenExecutor(self.wrong)
-    except BrokenExecutor as error:
-      return row | broken(error)
     image = np.frombuffer(px, np.uint8).reshape(height, width, 3)
-    job = self.pool.schedule(work.read, args=[image, self.how.wanted], timeout=self.how.limit_s)
     try:
+      self._check()
+      job = self.pool.schedule(work.read, args=[image, self.how.wanted], timeout=self.how.limit_s)
       read, lost = pool.answer(job, limit_s=self.how.limit_s)
     except BrokenExecutor as error:
       return row | broken(error)
     return row | (rows.failed(lost) if lost else read)
+
+  def _check(self) -> None:
+    """Raises BrokenExecutor where this machine lacks what the command's own has: no fault of a page."""
+    self.wrong = worker.checked(self.pool, self.how.wanted) if self.wrong is None else self.wrong
+    if self.wrong:
+      raise BrokenExecutor(self.wrong)
 
 
 def listed(number: int, unit: Unit) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def digitize(data: bytes, asked: Asked) -> dict:
   image, pages = _page(data, asked.number)
   if asked.lattice is not None and asked.gain_mm_mv is None:
     raise ValueError('along a given lattice the calibration pulses are not measured: say the gain, too')
-  reader = reading.cached(asked.weights, engine=asked.engine, precision=asked.precision)
+  reader = _reader(asked)
   if asked.layout not in ('auto', reader.page.name):
     raise ValueError(f'layout {asked.layout} is not read by these weights; they read {reader.page.name}')
   points = lambda values, shape: None if values is None else _points(values, shape)
@@ -105,9 +105,13 @@ def digitize(data: bytes, asked: Asked) -> dict:
 
 def layouts(asked: Asked) -> list[str]:
   """Lists the layouts that the weights read."""
+  return [_reader(asked).page.name]
+
+
+def _reader(asked: Asked):
   from ecgjax import reading
 
-  return [reading.cached(asked.weights, engine=asked.engine, precision=asked.precision).page.name]
+  return reading.cached(asked.weights, engine=asked.engine, precision=asked.precision)
 
 
 def save(
