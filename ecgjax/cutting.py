@@ -20,8 +20,8 @@ def make_trace(apply, *, page: layout.Layout, frame: geometry.Frame):
   every convolution tap (26 s a page instead of 3).
   """
   cut = make_cut(page=page, frame=frame)
-  scores, decoded = jax.jit(apply), jax.jit(decode.soft_argmax)
-  return lambda params, image, lattice: decoded(scores(params, cut(image, lattice)))
+  scores, decoded, begins = jax.jit(apply), jax.jit(decode.soft_argmax), geometry.begins(page, frame)
+  return lambda params, image, lattice: decoded(scores(params, cut(image, lattice)), begins=begins)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ecgjax.model import Scores
 
@@ -28,18 +29,20 @@ class Trace(NamedTuple):
   visible: jax.Array
 
 
-def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, path: bool = True) -> Trace:
+def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, path: bool = True, begins: np.ndarray | None = None) -> Trace:
   """Expected row around the most probable path through all columns.
 
   Of the paths on cells of CELL_PX rows that move at most REACH_PX from one column to the next, each px of a move costing JUMP, the most
   probable one goes through the cell whose best path is best (max-product forward and back along time, exact). A crossing trace, which has
-  no past and no future in this row, does not capture it. Rows are differentiable in the scores, the path's choice is not.
+  no past and no future in this row, does not capture it. Where another lead begins in the row, a move of any length costs nothing. Rows are
+  differentiable in the scores, the path's choice is not.
 
   Args:
     scores: of one page, (R, H, W), H a multiple of CELL_PX.
     window_px: > 0; the expectation is taken within this distance of the path. A steep stroke fills a column over tens of px and
       tells little of which of them is meant: to expect their middle is off the least.
     path: False for the plain mode of every column.
+    begins: (R, W) bool, the columns that a lead begins with (see `geometry.begins`); none where it is None.
 
   Returns:
     Trace.
@@ -47,7 +50,8 @@ def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, path: bool = Tr
   joint = jnp.concatenate([scores.rows, scores.hidden[..., None, :]], axis=-2)
   visible = 1 - jax.nn.softmax(joint, axis=-2)[..., -1, :]
   logp = jax.nn.log_softmax(scores.rows, axis=-2)
-  centre = _mode(jax.lax.stop_gradient(logp), path=path)
+  begins = np.zeros((1, logp.shape[-1]), bool) if begins is None else begins
+  centre = _mode(jax.lax.stop_gradient(logp), begins, path=path)
   rows = jnp.arange(logp.shape[-2], dtype=jnp.float32)[:, None] + 0.5
 
   def around(centre):
@@ -61,27 +65,29 @@ def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, path: bool = Tr
   return Trace(mean, jnp.sqrt(variance + 1 / 12), visible)
 
 
-def _mode(logp: jax.Array, *, path: bool) -> jax.Array:
+def _mode(logp: jax.Array, begins: np.ndarray, *, path: bool) -> jax.Array:
   """(R, H, W) log-probabilities -> (R, W) row px around which the trace is to be expected."""
   height, width = logp.shape[-2:]
   cells = logp.reshape(*logp.shape[:-2], height // CELL_PX, CELL_PX, width)
   own = jnp.maximum(cells.max(-2), -30.0)  # a column that is sure and wrong must still be outvoted
-  cell = (_best_through(own) if path else own).argmax(-2)
+  cell = (_best_through(own, begins) if path else own).argmax(-2)
   fine = jnp.take_along_axis(cells, cell[..., None, None, :], axis=-3)[..., 0, :, :].argmax(-2)
   return cell * CELL_PX + fine + 0.5
 
 
-def _best_through(own: jax.Array) -> jax.Array:
-  """(R, C, W) -> the same: how good the best path through each cell is, but for a number that is the same in all of a column."""
+def _best_through(own: jax.Array, begins: np.ndarray) -> jax.Array:
+  """(R, C, W), (R, W) -> (R, C, W): how good the best path through each cell is, but for a number that is the same in all of a column."""
   count, reach = own.shape[-2], round(REACH_PX / CELL_PX)
 
-  def step(before, here):
+  def step(before, column):
+    here, free = column
     padded = jnp.pad(before, ((0, 0), (reach, reach)), constant_values=-jnp.inf)
     moves = (padded[:, reach + d : reach + d + count] - JUMP * CELL_PX * abs(d) for d in range(-reach, reach + 1))
-    arrived = functools.reduce(jnp.maximum, moves)
+    arrived = jnp.where(free[:, None], before.max(-1, keepdims=True), functools.reduce(jnp.maximum, moves))
     arrived += here - arrived.max(-1, keepdims=True)
     return arrived, arrived
 
-  columns = jnp.moveaxis(own, -1, 0)
-  forward, back = (jax.lax.scan(step, jnp.zeros_like(columns[0]), columns, reverse=reverse)[1] for reverse in (False, True))
+  columns, onwards = jnp.moveaxis(own, -1, 0), jnp.asarray(begins).T
+  ways = (onwards, False), (jnp.roll(onwards, -1, axis=0), True)  # going back, the column before a lead's first is reached freely
+  forward, back = (jax.lax.scan(step, jnp.zeros_like(columns[0]), (columns, free), reverse=reverse)[1] for free, reverse in ways)
   return jnp.moveaxis(forward + back - columns, 0, -1)

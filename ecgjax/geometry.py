@@ -64,6 +64,15 @@ def frame(layout: Layout, *, rate_hz: int, height_px: int, multiple: int = 64) -
 
 
 @functools.cache
+def begins(layout: Layout, frame: Frame) -> np.ndarray:
+  """Returns (R, width_px) bool: the columns that a lead of the row begins with, and those after the end of one."""
+  found = np.zeros((len(layout.zeros_px), frame.width_px), bool)
+  for segment in layout.segments:
+    found[segment.row, [round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s)]] = True
+  return found
+
+
+@functools.cache
 def nodes_px() -> tuple[np.ndarray, np.ndarray]:
   """Returns the page px of the lattice's node rows (45,) and node columns (57,)."""
 

@@ -49,7 +49,8 @@ def reader(weights=shipped.DEFAULT, *, engine: str = 'auto', precision: str = 'a
   network, meta = engines.load(weights, engine=engine, precision=precision)
   page, frame = layout.make(meta['strip']['layout']), engines.frame(meta)
   cut, decoded = cutting.make_cut(page=page, frame=frame, cell=network.cell), jax.jit(decode.soft_argmax)
-  trace = lambda image, lattice: decoded(network.scores(cut(image, lattice)))
+  begins = geometry.begins(page, frame)
+  trace = lambda image, lattice: decoded(network.scores(cut(image, lattice)), begins=begins)
   classes = lambda image, lattice: network.classes(cut(image, lattice))
   return Reader(trace, page, frame, meta, network.name, network.precision, classes)
 

@@ -65,15 +65,17 @@ def test_the_path_is_the_best_of_all_by_a_slow_search_with_backtracking(seed):
   reach = round(decode.REACH_PX / decode.CELL_PX)
   moves = np.arange(40)[:, None] - np.arange(40)
   cost = np.where(np.abs(moves) <= reach, decode.JUMP * decode.CELL_PX * np.abs(moves), np.inf)
+  begins = np.zeros((1, 25), bool)
+  begins[0, rng.integers(1, 25)] = True  # another lead: there the path may come from anywhere
   total, came = own[:, 0], []
-  for column in own.T[1:]:
-    ways = total[None] - cost
+  for column, free in zip(own.T[1:], begins[0, 1:], strict=True):
+    ways = total[None] - (np.zeros_like(cost) if free else cost)
     came.append(ways.argmax(1))
     total = column + ways.max(1)
   judge = [int(total.argmax())]
   for back in reversed(came):
     judge.append(int(back[judge[-1]]))
-  found = decode._best_through(jnp.asarray(own[None], jnp.float32))[0].argmax(0)
+  found = decode._best_through(jnp.asarray(own[None], jnp.float32), begins)[0].argmax(0)
   np.testing.assert_array_equal(found, judge[::-1])
 
 
@@ -103,6 +105,16 @@ def test_without_looking_at_the_neighbours_it_does():
   captured = np.asarray(read_scores(crossing(), path=False).rows_px[0])
   np.testing.assert_allclose(captured[20:24], 250.0, atol=0.02)
   np.testing.assert_allclose(np.delete(captured, range(20, 24)), 100.3, atol=0.02)
+
+
+def test_a_row_may_jump_where_it_goes_on_with_another_lead_and_nowhere_else():
+  start = FRAME.columns_px(2.5)
+  begins = geometry.begins(PAGE, FRAME)[:, int(start) - 24 : int(start) + 24]
+  rows = jnp.where(jnp.arange(COLUMNS) < 24, 40.0, 280.0)
+  target = losses.column_target(jnp.stack([rows] * 4), jnp.ones((4, COLUMNS), bool), height_px=HEIGHT, sigma_px=SIGMA)
+  got = np.abs(np.asarray(read_scores(as_scores(target), begins=begins).rows_px) - rows) < 0.1
+  assert got[:3].all()
+  assert not got[3].all(), 'a move of 240 px takes columns where the lead goes on, as in the rhythm strip'
 
 
 def test_hidden_columns_are_not_visible():
