@@ -19,7 +19,7 @@ import measure
 import numpy as np
 from PIL import Image
 
-from ecgjax import cutting, decode, metrics, reading, rectify, simval
+from ecgjax import cutting, decode, geometry, metrics, reading, rectify, simval
 from ecgjax.io import pictures
 from ecgjax.layout import LEADS
 
@@ -54,7 +54,7 @@ def digitize_pages(
   """
   reader = reading.cached(weights, engine=engine, precision=precision)
   network, decoded = reading.engines.load(weights, engine=engine, precision=precision)[0], jax.jit(decode.soft_argmax)
-  cut = cutting.make_cut(page=reader.page, frame=reader.frame, cell=network.cell)
+  cut, begins = cutting.make_cut(page=reader.page, frame=reader.frame, cell=network.cell), geometry.begins(reader.page, reader.frame)
   cases = [simval.case(mv, name, n) for name in names for n, mv in enumerate(simval.recordings('', count=pages))]
   rows = []
   for case in [cases[0], *cases]:  # the first twice: it compiles
@@ -71,7 +71,7 @@ def digitize_pages(
     found = stage('finding', lambda image=image: rectify.rectify(image))
     strips = stage('cutting', lambda image=image, found=found: cut(image, found.lattice))
     said = stage('network', lambda strips=strips: network.scores(strips))
-    stage('decoding', lambda said=said: decoded(said))
+    stage('decoding', lambda said=said: decoded(said, begins=begins))
     read = stage('all', lambda image=image: reading.digitize(image, reader=reader, fs=FS))
     took['score dB'] = _score(read.leads, case.leads)
     if against:

@@ -22,9 +22,9 @@ import numpy as np
 
 from ecgjax import (
   assemble,
-  checkpoint,
   cutting,
   decode,
+  engine,
   geometry,
   layout,
   losses,
@@ -43,10 +43,10 @@ from ecgjax.model import Scores
 STEPS = ('found', 'lattice', 'mode', 'visible', 'original', 'labels')
 
 
-def readings(reader: reading.Reader, apply: Callable) -> Callable[[simval.Case, np.ndarray], dict[str, Trace]]:
+def readings(reader: reading.Reader, network: engine.Engine) -> Callable[[simval.Case, np.ndarray], dict[str, Trace]]:
   """Returns (page, its original (1700, 2200, 3) uint8) -> what is read at each of STEPS."""
-  cut = cutting.make_cut(page=reader.page, frame=reader.frame)
-  plain = jax.jit(decode.soft_argmax)
+  cut = cutting.make_cut(page=reader.page, frame=reader.frame, cell=network.cell)
+  plain, begins = jax.jit(decode.soft_argmax), geometry.begins(reader.page, reader.frame)
   sigma_px = reader.meta['config']['loss']['sigma_px']
 
   @jax.jit
@@ -65,11 +65,11 @@ def readings(reader: reading.Reader, apply: Callable) -> Callable[[simval.Case, 
     mv, printed = truth.at(jnp.asarray(case.mv), reader.frame.times_s(), layout=reader.page, rate_hz=simval.RATE_HZ)
     rows_px, seen = reader.frame.rows_px(mv), jnp.asarray(printed, jnp.float32)
     found = rectify.rectify(case.image)
-    scores, clean = (apply(cut(image, at)) for image, at in ((case.image, case.lattice), (original, geometry.page_lattice())))
+    scores, clean = (network.scores(cut(image, at)) for image, at in ((case.image, case.lattice), (original, geometry.page_lattice())))
     near = around(scores, rows_px)
     return {
       'found': reader.trace(case.image, found.lattice),
-      'lattice': plain(scores),
+      'lattice': plain(scores, begins=begins),
       'mode': near,
       'visible': near._replace(visible=seen),
       'original': around(clean, rows_px)._replace(visible=seen),
@@ -108,8 +108,7 @@ def main() -> None:
   parser.add_argument('--weights', default=shipped.DEFAULT, help='base, small or a .safetensors file')
   args = parser.parse_args()
   reader = reading.reader(args.weights)
-  net, params, _ = checkpoint.load_network(args.weights, model.network, part='strip')
-  read = readings(reader, jax.jit(lambda strips: net.apply(params, strips)))
+  read = readings(reader, engine.load(args.weights, engine=reader.engine, precision=reader.precision)[0])
   segments = [reader.page.scored(lead) for lead in layout.LEADS]
 
   @jax.jit
