@@ -29,6 +29,8 @@ def test_an_archive_is_listed_once_and_in_order_without_what_is_hidden_or_ours(h
   out = home / 'rows'
   out.mkdir()
   (out / 'pages-1.parquet').write_bytes(b'')
+  for name in ('a.overlay.jpg', 'a.mask.png'):  # `digitize` left them beside their page
+    (home / name).write_bytes(b'')
   found = list(sources.listed([str(home)], but=str(out)))
   assert [os.path.relpath(s.url, home) for s in found] == ['a.png', 'x-00000.tar', 'y.parquet', 'ward/b.JPG', 'ward/c.png']
   assert [s.kind for s in found] == ['picture', 'tar', 'parquet', 'picture', 'picture']
