@@ -18,6 +18,11 @@ SUFFIXES = {'.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.gif', '.webp', '
 OWN = ('.overlay.jpg', '.mask.png')  # of a folder's files those that an earlier run left
 
 
+def is_page(name: str) -> bool:
+  """Returns whether a file of a folder may be a page by its name: a picture that no earlier run left."""
+  return pathlib.PurePath(name).suffix.lower() in SUFFIXES and not name.endswith(OWN)
+
+
 class File(NamedTuple):
   """A file to be read and the path, without suffix, of what is written for it."""
 
@@ -46,8 +51,7 @@ def listed(inputs: list[str], out: pathlib.Path, *, recursive: bool) -> list[Fil
       found.append(('-', pathlib.Path('stdin')))
     elif path.is_dir():
       inside = sorted(path.rglob('*') if recursive else path.iterdir())
-      own = lambda p: p.name[0] == '.' or p.name.endswith(OWN)
-      found += [(str(p), p.relative_to(path)) for p in inside if p.suffix.lower() in SUFFIXES and p.is_file() and not own(p)]
+      found += [(str(p), p.relative_to(path)) for p in inside if is_page(p.name) and p.name[0] != '.' and p.is_file()]
     elif path.exists():
       found.append((text, pathlib.Path(path.name)))
     else:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from ecgjax.batch import OWN, SUFFIXES
+from ecgjax.batch import is_page
 
 TARS = ('.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
 PACKAGES = {'s3': 's3fs', 'gs': 'gcsfs', 'gcs': 'gcsfs', 'az': 'adlfs', 'abfs': 'adlfs'}
@@ -24,12 +24,10 @@ class Origin(NamedTuple):
 
 def kind_of(name: str, *, named: bool) -> str:
   """Returns the kind of a file by its name; '' if it is no page or tells of one that was read, a picture if a person `named` it."""
-  suffix = pathlib.PurePosixPath(name).suffix.lower()
-  if name.endswith(OWN) and not named:
-    return ''
   if name.lower().endswith(TARS):
     return 'tar'
-  return 'parquet' if suffix == '.parquet' else 'picture' if named or suffix in SUFFIXES else ''
+  suffix = pathlib.PurePosixPath(name).suffix.lower()
+  return 'parquet' if suffix == '.parquet' else 'picture' if named or is_page(name) else ''
 
 
 def place(text: str) -> tuple[Any, str]:
