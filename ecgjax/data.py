@@ -19,6 +19,8 @@ from ecgjax.layout import Layout
 EDGE_PX = 24  # drawn beyond the window on either side, for ink that creeps, blur and the sampling kernel
 LEAN_PX = 248  # how much wider than a window of the page its picture is, for pages that stand askew
 TALL_MV = (2.5, 6.5)  # of the tallest wave of a record that is made tall
+ROWS_MM = (12.0, 38.0)  # from one zero line to the next, where they are drawn at random: as near as on pages of 12 rows
+HIGHEST_PX, LOWEST_PX = 300.0, 1560.0  # zero lines that are drawn at random
 Batch = dict[str, np.ndarray]
 Item = Mapping[str, jax.Array]  # one element of a batch, on the device
 
@@ -94,7 +96,7 @@ def recorded(pages: Sequence[dict[str, Any]], *, batch_size: int, seed: int) -> 
   return batch
 
 
-def record(key: jax.Array, pack: jax.Array, *, simulated_share: float, tall_share: float) -> jax.Array:
+def record(key: jax.Array, pack: jax.Array, *, simulated_share: float, tall_share: float, slow_share: float = 0.0) -> jax.Array:
   """One record for a page: a recording varied in gain and start, or a simulated one.
 
   Args:
@@ -103,11 +105,13 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float, tall_shar
     simulated_share: 0..1, how often the simulator is asked instead; at 0 and at 1 the other source is not even compiled.
     tall_share: 0..1, how often the record is made so large that its tallest wave measures TALL_MV: one in thirty is by nature,
       and on such pages the strokes of neighbouring rows cross.
+    slow_share: 0..1, how often it lasts twice as long, as at 50 mm/s.
 
   Returns:
     (12, T) mV.
   """
   ks = jax.random.split(key, 7)
+  at_speed = jax.random.fold_in(key, 0)
   mv = jnp.zeros((12, pack.shape[-1]))
   if simulated_share < 1:
     gain = jnp.exp(jax.random.uniform(ks[0], minval=math.log(0.7), maxval=math.log(1.5)))
@@ -118,12 +122,28 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float, tall_shar
     mv = drawn if simulated_share >= 1 else jnp.where(jax.random.bernoulli(ks[3], simulated_share), drawn, mv)
   tall_mv = jax.random.uniform(ks[5], minval=TALL_MV[0], maxval=TALL_MV[1])
   mv = mv * jnp.where(jax.random.bernoulli(ks[6], tall_share), tall_mv / jnp.maximum(jnp.abs(mv).max(), 0.1), 1.0)
+  if slow_share:
+    half = mv[:, : -(-mv.shape[-1] // 2) + 1]
+    twice = jnp.stack([half[:, :-1], (half[:, :-1] + half[:, 1:]) / 2], axis=-1).reshape(12, -1)[:, : mv.shape[-1]]
+    mv = jnp.where(jax.random.bernoulli(at_speed, slow_share), twice, mv)
   # the competition prints records of 250 Hz too: longer straight lines, sharper corners
   coarse = mv.at[:, 1:-1:2].set((mv[:, :-2:2] + mv[:, 2::2]) / 2)
   return jnp.where(jax.random.bernoulli(ks[4], 0.4), coarse, mv)
 
 
-def example(key: jax.Array, mv: jax.Array, *, layout: Layout, frame: Frame, window_px: int, names: tuple[str, ...]) -> Example:
+def rows(key: jax.Array, layout: Layout, *, share: float) -> Layout:
+  """Returns the layout, its zero lines at other heights with probability `share`: from one another by ROWS_MM, the first anywhere."""
+  ks = jax.random.split(key, 3)
+  step = paper.PX_PER_MM * jax.random.uniform(ks[0], minval=ROWS_MM[0], maxval=ROWS_MM[1])
+  n = jnp.arange(len(layout.zeros_px))
+  free = HIGHEST_PX, LOWEST_PX - step * n[-1]
+  moved = free[0] + (free[1] - free[0]) * jax.random.uniform(ks[1]) + step * n
+  return layout._replace(zeros_px=jnp.where(jax.random.bernoulli(ks[2], share), moved, jnp.asarray(layout.zeros_px)))
+
+
+def example(
+  key: jax.Array, mv: jax.Array, *, layout: Layout, frame: Frame, window_px: int, names: tuple[str, ...], rows_share: float = 0.0
+) -> Example:
   """Draws, degrades, pictures and cuts one page, or a random window of its time.
 
   Args:
@@ -133,11 +153,13 @@ def example(key: jax.Array, mv: jax.Array, *, layout: Layout, frame: Frame, wind
     frame: of its strips.
     window_px: columns of the frame to show, at most frame.width_px.
     names: keys of `variants.VARIANTS` to choose from; ('0001',) is the competition's original and costs nothing but its drawing.
+    rows_share: of `rows`.
 
   Returns:
     The example, its width `window_px`. What is torn off, covered or out of the picture counts as not printed.
   """
   at_window, at_variant, at_page, at_photo = jax.random.split(key, 4)
+  layout = rows(jax.random.fold_in(key, 0), layout, share=rows_share) if rows_share else layout
   first = jax.random.randint(at_window, (), 0, frame.width_px - window_px + 1)
   scale = layout.px_per_s / frame.rate_hz
   x0 = jnp.floor(paper.START_X_PX + (first - frame.margin_px) * scale).astype(jnp.int32) - EDGE_PX

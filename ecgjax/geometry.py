@@ -183,7 +183,8 @@ def cut(
   if window is not None:
     across = jax.lax.dynamic_slice_in_dim(across, *window)
   mv = frame.millivolts(np.arange(frame.height_px) + 0.5)
-  down = np.stack([spline_weights(rows, zero - mv * layout.px_per_mv) for zero in layout.zeros_px])
+  xp = jnp if isinstance(layout.zeros_px, jax.Array) else np
+  down = spline_weights(rows, xp.asarray(layout.zeros_px)[:, None] - mv * layout.px_per_mv)
   shrink = (image_scale * layout.px_per_s / frame.rate_hz, image_scale * layout.px_per_mv / STRIP_PX_PER_MV)
 
   def band(weights):

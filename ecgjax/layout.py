@@ -59,7 +59,7 @@ class Layout(NamedTuple):
   Attributes:
     name: key of ROWS.
     segments: row by row, left to right; a rhythm row is one segment.
-    zeros_px: y of each row's zero line in page px.
+    zeros_px: y of each row's zero line in page px; traced where rows are drawn at random distances.
     speed_mm_s: paper speed. The printed length is fixed, so 50 mm/s shows half the seconds.
     gain_mm_mv: mm that one millivolt takes.
   """

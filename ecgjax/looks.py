@@ -56,6 +56,8 @@ class Style(NamedTuple):
   trace_soft_px: jax.Array  # over which the edge of the trace fades, at least 1
   pulse_px: jax.Array  # width of a calibration pulse's line
   bar_px: jax.Array  # width of a separator between leads; at 0 there is none
+  bar_mv: jax.Array  # its height without its caps, about the zero line
+  pulse: jax.Array  # 0 or 1: calibration pulses
   font: jax.Array  # index into glyphs.FONTS
   em_px: jax.Array
   wide: jax.Array  # of a letter, over its width in the font
@@ -76,7 +78,7 @@ def competition() -> Style:
     paper_rgb=rgb(1, 1, 1), major_rgb=rgb(1, 0, 0), minor_rgb=rgb(0.996, 0.875, 0.859), ink_rgb=rgb(0.09, 0.09, 0.09),
     text_rgb=rgb(0, 0, 0), pen_rgb=rgb(0.1, 0.15, 0.5), major_px=f(0.5 * paper.PX_PER_PT), minor_px=f(0.5 * paper.PX_PER_PT),
     minor_mm=f(1), minor_dots=f(0), major_on=f(1), dash_mm=f(1), snap=f(1), trace_px=f(0.75 * paper.PX_PER_PT), trace_soft_px=f(1),
-    pulse_px=f(1.125 * paper.PX_PER_PT), bar_px=f(2.25 * paper.PX_PER_PT),
+    pulse_px=f(1.125 * paper.PX_PER_PT), bar_px=f(2.25 * paper.PX_PER_PT), bar_mv=f(0.625), pulse=f(1),
     font=f(0), em_px=f(11 * paper.PX_PER_PT), wide=f(1), name_up_px=f(0), border=f(1), header=f(1), header_kind=f(0),
     footer_kind=f(0), pen=f(0), pen_px=f(3),
   )  # fmt: skip

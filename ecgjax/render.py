@@ -18,7 +18,6 @@ from ecgjax.layout import Layout
 from ecgjax.looks import Style
 from ecgjax.truth import Rows
 
-BAR_MV = 0.625  # height of a separator without its caps
 WIDEST_PX = 6.0  # no trace is wider, its soft edge included
 NAME_DROP_MV, RHYTHM_DROP_MV = 0.7, 0.8  # baseline of a lead's name below the zero line
 HEADER_MOVES_PX = (60.0, 16.0)  # a header but the competition's stands up to so much further right and down
@@ -83,27 +82,33 @@ def _traces(table: Rows, xs, style: Style, *, layout: Layout, rate_hz: float):
   centre = xs + 0.5
   nearest = jnp.floor((centre - paper.START_X_PX) / step).astype(jnp.int32)
   last = table.mv.shape[-1] - 1
-  canvas = jnp.zeros((paper.HEIGHT_PX, xs.shape[0]))
-  for row, zero in enumerate(layout.zeros_px):
-    low = max(0, math.floor(zero - truth.REACH_MV * layout.px_per_mv))
-    high = min(paper.HEIGHT_PX, math.ceil(zero + truth.REACH_MV * layout.px_per_mv))
-    heights = jnp.arange(low, high)[:, None] + 0.5
-    x = jnp.asarray(paper.START_X_PX + table.times_s[row] * layout.px_per_s, jnp.float32)
-    y = zero - table.mv[row] * layout.px_per_mv
-    joined = table.joined[row]
+  zeros_px = jnp.asarray(layout.zeros_px, jnp.float32)
+  reach_px = truth.REACH_MV * layout.px_per_mv
+  high = min(paper.HEIGHT_PX, math.ceil(2 * reach_px) + 2)  # of the part of the page that a row's trace may cross
+
+  def draw(canvas, row):
+    zero, mv, joined, times_s = row
+    top = jnp.clip(jnp.floor(zero - reach_px).astype(jnp.int32), 0, paper.HEIGHT_PX - high)
+    heights = (top + jnp.arange(high))[:, None] + 0.5
+    x = paper.START_X_PX + times_s * layout.px_per_s
+    y = zero - mv * layout.px_per_mv
     lines = jnp.stack([jnp.diff(x), jnp.diff(y)])
 
-    def nearer(distance2, k, *, x=x, y=y, heights=heights, joined=joined, lines=lines):
+    def nearer(distance2, k):
       i = jnp.clip(nearest + k, 0, last - 1)
       drawn = joined[i] & (nearest + k >= 0)
       d2 = strokes.distance2(centre - x[i], heights - y[i], *lines[:, i])
       return jnp.minimum(distance2, jnp.where(drawn, d2, 1e6)), None
 
-    distance2 = jnp.full((high - low, xs.shape[0]), 1e6)
+    distance2 = jnp.full((high, xs.shape[0]), 1e6)
     distance2, _ = jax.lax.scan(nearer, distance2, jnp.arange(-around, around + 1))
     cover = jnp.clip((style.trace_px / 2 + style.trace_soft_px / 2 - jnp.sqrt(distance2)) / style.trace_soft_px, 0, 1)
-    canvas = canvas.at[low:high].max(cover)
-  return canvas
+    cover = cover * ((heights > jnp.floor(zero - reach_px)) & (heights < jnp.ceil(zero + reach_px)))
+    below = jax.lax.dynamic_slice(canvas, (top, 0), cover.shape)
+    return jax.lax.dynamic_update_slice(canvas, jnp.maximum(below, cover), (top, 0)), None
+
+  rows = zeros_px, table.mv, table.joined, jnp.asarray(table.times_s, jnp.float32)
+  return jax.lax.scan(draw, jnp.zeros((paper.HEIGHT_PX, xs.shape[0])), rows)[0]
 
 
 def _bars(xs, ys, style: Style, *, layout: Layout):
@@ -119,40 +124,47 @@ def _bars(xs, ys, style: Style, *, layout: Layout):
   for segment in layout.segments:
     if segment.start_s > 0:
       x = round(paper.START_X_PX + segment.start_s * layout.px_per_s)
-      zero, half = layout.zeros_px[segment.row], BAR_MV * paper.px_per_mv() / 2 + bar
+      zero, half = layout.zeros_px[segment.row], style.bar_mv * paper.px_per_mv() / 2 + bar
       boxes += [(x - bar, x + bar, zero - half, zero + half)]
   x0, x1, y0, y1 = (jnp.stack([jnp.asarray(b[i], jnp.float32) for b in boxes])[:, None] for i in range(4))
-  return jnp.clip(jnp.einsum('bh,bw->hw', _interval(y0, y1, ys), _interval(x0, x1, xs)), 0, 1)
+  pulses = jnp.arange(len(boxes)) < 3 * len(layout.zeros_px)
+  shown = jnp.where(pulses, style.pulse, 1.0)[:, None]
+  return jnp.clip(jnp.einsum('bh,bw->hw', _interval(y0, y1, ys), shown * _interval(x0, x1, xs)), 0, 1)
 
 
 @functools.cache
 def _texts(layout: Layout) -> tuple[np.ndarray, ...]:
-  """What may stand on a page: (H, F, N) letters, index of the letter that begins their line, its x and y in px, and their part."""
+  """What may stand on a page: (H, F, N) letters, index of the letter that begins their line, its x and y in px, their part and row.
+
+  A lead name's y counts from the zero line of its row, all others' are of no row, -1, and count from the top of the page.
+  """
   names = []
   for segment in layout.segments:
     rhythm = segment.stop_s - segment.start_s == layout.seconds and segment.row >= 3
-    y = layout.zeros_px[segment.row] + (RHYTHM_DROP_MV if rhythm else NAME_DROP_MV) * paper.px_per_mv()
-    names.append((segment.label, paper.START_X_PX + segment.start_s * layout.px_per_s, y))
+    drop_px = (RHYTHM_DROP_MV if rhythm else NAME_DROP_MV) * paper.px_per_mv()
+    names.append((segment.label, paper.START_X_PX + segment.start_s * layout.px_per_s, drop_px, segment.row))
 
   def table(*parts):
-    lines = [(text, x, y, part) for part, of_part in enumerate(parts) for text, x, y in of_part]
+    lines = [(text, x, y, part, *(row or [-1])) for part, of_part in enumerate(parts) for text, x, y, *row in of_part]
     firsts = np.cumsum([0] + [len(text) for text, *_ in lines])
-    return [(code, first, x, y, part) for (text, x, y, part), first in zip(lines, firsts, strict=False) for code in glyphs.encode(text)]
+    return [(code, first, *where) for (text, *where), first in zip(lines, firsts, strict=False) for code in glyphs.encode(text)]
 
   footers = [[(t.format(speed=layout.speed_mm_s, gain=layout.gain_mm_mv), x, y) for t, x, y in f] for f in looks.FOOTERS]
   tables = [[table(header, names, footer) for footer in footers] for header in looks.HEADERS]
   longest = max(len(t) for row in tables for t in row)
-  blank = (ord(' '), 0, 0, 0, FOOTER)
+  blank = (ord(' '), 0, 0, 0, FOOTER, -1)
   filled = np.array([[t + [blank] * (longest - len(t)) for t in row] for row in tables])
-  return tuple(filled[..., i].astype(np.float32 if i in (2, 3) else np.int32) for i in range(5))
+  return tuple(filled[..., i].astype(np.float32 if i in (2, 3) else np.int32) for i in range(6))
 
 
 def _letters(key, style: Style, *, layout: Layout) -> glyphs.Letters:
   """Header and footer of the style's kind, with random digits and letters, and lead names."""
-  at_random = jax.random.uniform(key, (_texts(layout)[0].shape[-1] + 2,))
+  texts = _texts(layout._replace(zeros_px=(0.0,) * len(layout.zeros_px)))  # those of the layout may be traced
+  at_random = jax.random.uniform(key, (texts[0].shape[-1] + 2,))
   pick = lambda kind, count: jnp.clip(jnp.round(kind), 0, count - 1).astype(jnp.int32)
   kinds = pick(style.header_kind, len(looks.HEADERS)), pick(style.footer_kind, len(looks.FOOTERS))
-  codes, first, x, y, part = (jnp.asarray(a)[kinds] for a in _texts(layout))
+  codes, first, x, y, part, row = (jnp.asarray(a)[kinds] for a in texts)
+  y = y + jnp.where(row >= 0, jnp.asarray(layout.zeros_px, jnp.float32)[row], 0.0)
   digits, capitals = (ord(base) + jnp.floor(n * at_random[2:]).astype(jnp.int32) for base, n in (('0', 10), ('A', 26)))
   codes = jnp.where(codes == ord('#'), digits, codes)
   codes = jnp.where(codes == ord('@'), capitals, codes)

@@ -15,7 +15,8 @@ LIMITS = {  # of what a config says, by its name, the evals' by theirs; of lists
   'batch_size': (1, 2**16), 'accumulate': (1, 2**16), 'width_shards': (1, 2**16), 'ema_decay': (0, 1),
   'strip.rate_hz': (50, 2000), 'strip.height_px': (64, 2048), 'strip.window_px': (16, 2**16),
   'canvas.size_px': (64, 4096), 'canvas.views': (1, 64), 'model.widths': (1, 2**14), 'model.cell': (1, 64),
-  'data.simulated_share': (0, 1), 'data.tall_share': (0, 1), 'data.strength': (0, 10), 'data.together': (1, 2**16),
+  'data.simulated_share': (0, 1), 'data.tall_share': (0, 1), 'data.slow_share': (0, 1),
+  'data.rows_share': (0, 1), 'data.strength': (0, 10), 'data.together': (1, 2**16),
   'weights_at': (0, 1), 'loss.signal_from': (0, 1),
   'loss.sigma_px': (0.1, 100), 'loss.class_weight': (0, 1e3), 'loss.signal_weight': (0, 1e3), 'loss.on_weight': (0, 1e3),
   'loss.turn_weight': (0, 1e3),
@@ -104,7 +105,7 @@ def trace(c) -> Task:
     one = lambda key, item: data.recorded_example(key, item, strength=c.data.strength, **look)
   elif c.data.source == 'simulated':
     names = variants.parse(c.data.variants)
-    stream, one = _simulated(c, lambda key, mv: data.example(key, mv, names=names, **look))
+    stream, one = _simulated(c, lambda key, mv: data.example(key, mv, names=names, rows_share=c.data.rows_share, **look))
   else:
     raise ValueError(f'config.data.source={c.data.source!r} must be simulated or records')
 
@@ -153,7 +154,8 @@ def _simulated(c, draw: Callable):
 
   def one(key, item):
     at_source, at_page = jax.random.split(key)
-    return draw(at_page, data.record(at_source, item['pack'], simulated_share=share, tall_share=c.data.tall_share))
+    mv = data.record(at_source, item['pack'], simulated_share=share, tall_share=c.data.tall_share, slow_share=c.data.get('slow_share', 0.0))
+    return draw(at_page, mv)
 
   return data.stream(pack, batch_size=c.batch_size, seed=c.seed), one
 

@@ -71,6 +71,8 @@ VARIANTS = {
   'small': Variant(_PHOTO._replace(fill=0.95, focus=0.5, motion=0.1, sensor=0.4, sharpen=0.4), (675, 900), ANY),
 }  # fmt: skip
 
+TALL_BARS_MV = 20.0  # separators as high as half the page, and more
+
 # What a training page may be, and how often. The picture is smaller than a phone's, so that a step costs less: about 1 px a page px.
 MIXED_FRAME_PX = (1900, 2500)
 MIXED = {'0001': 3, '0003': 2, '0004': 3, '0005': 2, '0006': 2, '0009': 2, '0010': 3, '0011': 2, '0012': 4, '0015': 5,
@@ -91,7 +93,8 @@ def draw(key: jax.Array, names: tuple[str, ...]) -> tuple[Damage, looks.Style]:
     names: of the variants to choose from, each as often as MIXED says.
 
   Returns:
-    Its damage, every strength between a fifth and 1.2 times the variant's, and its style: the variant's own, or on every third page any.
+    Its damage, every strength between a fifth and 1.2 times the variant's, and its style: the variant's own, or on every third page any,
+    with other makers' separators and pulses.
   """
   ks = jax.random.split(key, 5)
   rows = [VARIANTS[name] for name in names]
@@ -103,7 +106,11 @@ def draw(key: jax.Array, names: tuple[str, ...]) -> tuple[Damage, looks.Style]:
   damage = varied._replace(ground=damage.ground, fill=damage.fill, zoom=damage.zoom, sticker=damage.sticker)
   any_look = jax.random.bernoulli(ks[2], 1 / 3 if len(names) > 1 else 0.0)
   look = jnp.where(any_look, ANY, jnp.array([row.look for row in rows])[chosen])
-  return damage, draw_look(ks[3], look)
+  style = draw_look(ks[3], look)
+  taller, none = jax.random.uniform(ks[4], (2,))
+  bar_mv = jnp.where(taller < 0.25, TALL_BARS_MV * jnp.where(taller < 0.1, 1.0, taller), style.bar_mv)
+  other = style._replace(bar_mv=bar_mv, pulse=jnp.where(none < 0.2, 0.0, style.pulse))
+  return damage, jax.tree.map(lambda own, its: jnp.where(any_look, its, own), style, other)
 
 
 def parse(text: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import data, geometry, layout
+from ecgjax import data, geometry, layout, packs, paper
 
 PAGE = layout.make()
 FRAME = geometry.frame(PAGE, rate_hz=250, height_px=640)
@@ -16,8 +16,8 @@ TIMES = np.arange(5000) / 500
 MV = (0.3 * np.sin(2 * np.pi * 0.7 * TIMES + np.arange(12)[:, None])).astype(np.float32)  # slow, and no row comes near another
 
 
-def drawn(names, count):
-  one = functools.partial(data.example, layout=PAGE, frame=FRAME, window_px=64, names=names)
+def drawn(names, count, **options):
+  one = functools.partial(data.example, layout=PAGE, frame=FRAME, window_px=64, names=names, **options)
   make = jax.jit(lambda key: one(key, jnp.asarray(MV)), compiler_options=QUICK)
   return [jax.tree.map(np.asarray, make(jax.random.key(n))) for n in range(count)]
 
@@ -29,10 +29,20 @@ def centres(cover, rows, reach):
   return (near * heights).sum(1) / np.maximum(near.sum(1), 1e-6)
 
 
-def test_a_clean_window_shows_its_ink_at_its_rows():
-  for example in drawn(('0001',), 3):
+@pytest.mark.parametrize('rows_share', [0.0, 1.0])
+def test_a_clean_window_shows_its_ink_at_its_rows(rows_share):
+  for example in drawn(('0001',), 3, rows_share=rows_share):
     off = (centres(example.inks[..., 2], example.rows_px, 6) - example.rows_px)[example.printed]
     assert off.size > 100 and np.sqrt((off**2).mean()) < 0.15
+
+
+def test_rows_are_moved_as_often_as_said_stay_on_the_paper_and_keep_their_distances_within_bounds():
+  zeros = np.asarray(jax.vmap(lambda key: data.rows(key, PAGE, share=0.5).zeros_px)(jax.random.split(jax.random.key(0), 400)))
+  moved = np.abs(zeros - np.asarray(PAGE.zeros_px)).max(1) > 1e-3
+  steps_mm = np.diff(zeros[moved], axis=1) / paper.PX_PER_MM
+  assert 0.4 < moved.mean() < 0.6 and np.ptp(steps_mm, axis=1).max() < 0.01
+  assert 11.9 < steps_mm.min() < 14 and 36 < steps_mm.max() < 38.1
+  assert zeros[moved].min() >= 299 and zeros[moved].max() <= 1561
 
 
 @pytest.mark.slow
@@ -58,3 +68,12 @@ def test_a_tall_share_of_records_is_as_tall_as_said_and_the_others_are_as_they_w
   tall_mv = np.abs(np.asarray(draw(keys, pack))).max((1, 2))
   tall = tall_mv > 2.4
   assert 0.2 < tall.mean() < 0.4 and (tall_mv[tall] < 6.6).all() and tall_mv[tall].max() > 6 and (tall_mv[~tall] < 1.6).all()
+
+
+def test_a_slow_record_shows_the_same_waves_over_twice_the_time():
+  pack = (1000 * MV[:8]).astype(np.int16)
+  drawn = functools.partial(data.record, jax.random.key(3), jnp.asarray(pack), simulated_share=0.0, tall_share=0.0)
+  plain, slow = np.asarray(drawn()), np.asarray(drawn(slow_share=1.0))
+  t = np.arange(slow.shape[1]) / packs.RATE_HZ
+  wanted = np.stack([np.interp(t / 2, t, lead) for lead in plain])
+  assert np.abs(slow - wanted).max() < 0.02 * np.abs(plain).max() and np.abs(slow - plain).max() > 0.2
