@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import bend, fields, paper, sampling
+from ecgjax import bend, fields, paper, sampling, transport
 from ecgjax.fields import ramp
 from ecgjax.wear import MARGIN_PX, Sheet
 
@@ -39,7 +39,8 @@ class Shot(NamedTuple):
 
 
 def expose(
-  sheet: Sheet, view: bend.View, *, frame_px: tuple[int, int], size_px: tuple[int, int], origin_px: jax.Array, shrink: float
+  sheet: Sheet, view: bend.View, *, frame_px: tuple[int, int], size_px: tuple[int, int], origin_px: jax.Array, shrink: float,
+  feed: transport.Feed | None = None,
 ) -> Shot:
   """Takes the picture: the only sampling of the sheet.
 
@@ -50,11 +51,15 @@ def expose(
     size_px: (height, width) of the part of it that is wanted.
     origin_px: (2,) x, y of that part in the picture.
     shrink: page px per image px where that is above 1, for the anti-aliasing.
+    feed: of a scanner that is not even.
 
   Returns:
     The shot, black where there is no paper.
   """
   page_px = bend.page_px(view, size_px=size_px, origin_px=origin_px)
+  if feed is not None:
+    moved = lambda page_px: transport.seen(feed, page_px, frame_px=frame_px, origin_px=origin_px)
+    page_px = jax.lax.cond((feed.shift_px != 0).any(), moved, lambda page_px: page_px, page_px)
   layers = jnp.concatenate([sheet.image, jnp.ones_like(sheet.there)[..., None]], axis=-1) * sheet.there[..., None]
   corner = jnp.stack([sheet.x0_px, -MARGIN_PX])
   at_px = page_px - corner

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ecgjax import bend, capture, codec, folds, geometry, paper, sampling, wear
+from ecgjax import bend, capture, codec, folds, geometry, paper, sampling, transport, wear
 from ecgjax.fields import Number
 
 LID_WHITE, LID_BLACK, DESK, MONITOR = range(4)
@@ -22,6 +22,7 @@ class Damage(NamedTuple):
     curl_px, wave_px, crumple_px, feed_px: of `bend`.
     tilt_deg, roll_deg, fill, zoom, shift_px, lens: of `bend.see`.
     ground: LID_WHITE, LID_BLACK, DESK or MONITOR, what lies behind the sheet.
+    leap: of `transport`.
   """
 
   curl_px: Number = 0.0
@@ -58,6 +59,7 @@ class Damage(NamedTuple):
   sharpen: Number = 0.0
   bilevel: Number = 0.0
   jpeg: Number = 0.0
+  leap: Number = 0.0
 
 
 class Photo(NamedTuple):
@@ -65,7 +67,7 @@ class Photo(NamedTuple):
 
   Attributes:
     image: (H, W, 3) in 0..1.
-    lattice: (45, 57, 2) image x, y of the page's nodes.
+    lattice: (45, 57, 2) image x, y of the page's nodes, were the feed even.
     hidden: (1700 + 2 wear.MARGIN_PX, W') of the page frame, how far the print is out of sight.
     corner_px: (2,) page x, y of the left upper corner of `hidden`.
     page_px: (H, W, 2) page x, y that each px of the image shows.
@@ -115,7 +117,8 @@ def photo(
     origin_px = bend.STEP_PX * jnp.round((middle - jnp.array(size_px[::-1]) / 2) / bend.STEP_PX)
   sheet = _chain(PAPER, at_paper, wear.lay(image, paper_rgb=paper_rgb, x0_px=x0_px), damage, changing=('image', 'there', 'hidden'))
   sheet = folds.relief(at_relief, sheet, surface[..., 2], knots=bend.nodes_px(), strength=jnp.asarray(damage.light, jnp.float32))
-  shot = capture.expose(sheet, view, frame_px=frame_px, size_px=size_px, origin_px=origin_px, shrink=shrink)
+  feed = transport.draw(jax.random.fold_in(key, 6), lines=max(frame_px), leap=damage.leap)
+  shot = capture.expose(sheet, view, frame_px=frame_px, size_px=size_px, origin_px=origin_px, shrink=shrink, feed=feed)
   grounds = [
     lambda s: capture.plain(at_ground, s, white=True), lambda s: capture.plain(at_ground, s, white=False),
     lambda s: capture.desk(at_ground, s), lambda s: capture.monitor(at_ground, s),

@@ -60,7 +60,7 @@ def _tested(engine: str, precision: str) -> bool:
   from ecgjax import metrics, reading, simval, variants
 
   mv = simval.simulator(simval.RATE_HZ)(jax.random.key(0))
-  image, _ = simval.take(jax.random.key(1), mv, variants.get('0001'), rate_hz=simval.RATE_HZ)
+  image, *_ = simval.take(jax.random.key(1), mv, variants.get('0001'), rate_hz=simval.RATE_HZ)
   true, image = simval.printed_leads(jax.device_get(mv)), jax.device_get(image)
   reader, seconds = reading.reader(engine=engine, precision=precision), []
   for _ in range(2):

@@ -1,6 +1,7 @@
-"""Scores weights: python -m ecgjax.evaluate --data DIR|sim:val [--weights NAME|PATH] [--json FILE]
+"""Scores weights: python -m ecgjax.evaluate --data DIR|sim:val|sim:even [--weights NAME|PATH] [--json FILE]
 
-DIR is a competition folder; sim:val is the fixed simulated validation set, printed from --signals. Prints one line per variant.
+DIR is a competition folder; sim:val is the fixed simulated validation set, printed from --signals, and sim:even the same as if scanners
+were even and printers exact. Prints one line per variant.
 A picture that cannot be read counts with an all-zero prediction, and is listed on stderr. Research software, not a medical device.
 """
 
@@ -58,19 +59,19 @@ def folder_jobs(data_dir: str, *, wanted: list[str] | None) -> list[Job]:
   ]  # fmt: skip
 
 
-def simulated_jobs(signals: str, *, wanted: list[str] | None, count: int) -> list[Job]:
-  """Lists the first `count` pages of each variant of the simulated validation set, with their true lattices."""
+def simulated_jobs(signals: str, *, wanted: list[str] | None, count: int, even: bool = False) -> list[Job]:
+  """Lists the first `count` pages of each variant of the simulated validation set, `even` as in `simval.case`, with their true lattices."""
   records = simval.recordings(signals, count=count)
 
   def picture(name: str, number: int):
-    case = simval.case(records[number], name, number)
+    case = simval.case(records[number], name, number, even=even)
     return case.image, case.lattice
 
   def job(name: str, number: int) -> Job:
-    mv = np.asarray(records[number])
+    mv, variant = np.asarray(records[number]), variants.even(variants.get(name)) if even else variants.get(name)
     return Job(
       f'{number:03d}', name, simval.RATE_HZ, functools.partial(simval.printed_leads, mv), functools.partial(picture, name, number),
-      lambda: masks.true(simval.inks(simval.case_key(name, number), records[number], variants.get(name))),
+      lambda: masks.true(simval.inks(simval.case_key(name, number), records[number], variant)),
     )
 
   return [job(name, number) for name in wanted or variants.VARIANTS for number in range(len(records))]
@@ -128,10 +129,10 @@ def run(args: argparse.Namespace) -> int:
   """Does what the command line asks for; returns the exit code."""
   if args.json and not pathlib.Path(args.json).resolve().parent.is_dir():
     raise ValueError(f'no folder {pathlib.Path(args.json).parent} for --json; make it or choose another')
-  if args.data == simval.NAME:
+  if args.data in (simval.NAME, simval.EVEN):
     if not args.signals:
       log.say('no --signals PACK_OR_WFDB_FOLDER: the pages show simulated signals, easier and less varied than real ones')
-    jobs = simulated_jobs(args.signals, wanted=args.variant, count=args.pages)
+    jobs = simulated_jobs(args.signals, wanted=args.variant, count=args.pages, even=args.data == simval.EVEN)
   else:
     jobs = folder_jobs(args.data, wanted=args.variant)
   if not jobs:
@@ -180,7 +181,7 @@ def _write_json(path: pathlib.Path, value) -> None:
 
 def main() -> None:
   parser = argparse.ArgumentParser(prog='python -m ecgjax.evaluate', description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  parser.add_argument('--data', required=True, help='folder with train.csv and train/<id>/, or sim:val')
+  parser.add_argument('--data', required=True, help='folder with train.csv and train/<id>/, sim:val or sim:even')
   parser.add_argument('--signals', default='', help='for sim:val: recordings to print, a pack or a folder of WFDB records')
   parser.add_argument('--pages', type=int, default=simval.RECORDS, help='for sim:val: pages of each variant')
   parser.add_argument('--true-lattice', action='store_true', help='read along the true lattice only: of <id>-<variant>.lattice.npy in DIR')
@@ -191,8 +192,8 @@ def main() -> None:
   parser.add_argument('--masks', action='store_true', help='for sim:val: also compare what every px is taken for with what was drawn')
   parser.add_argument('--json', help='file for every number of every page')
   args = parser.parse_args()
-  if args.masks and args.data != simval.NAME:
-    parser.error('--masks: what is drawn on a page is known of sim:val alone')
+  if args.masks and args.data not in (simval.NAME, simval.EVEN):
+    parser.error('--masks: what is drawn on a page is known of sim:val and sim:even alone')
   try:
     sys.exit(run(args))
   except (ValueError, OSError) as error:

@@ -73,7 +73,7 @@ def trace_snr(
 
   def run(params) -> Result:
     reports, pictures = {name: [] for name in variants}, {}
-    for case in (simval.case(mv, name, number) for name in variants for number, mv in enumerate(records)):
+    for case in (simval.case(mv, name, number, even=True) for name in variants for number, mv in enumerate(records)):
       found = trace(params, case.image, case.lattice)
       pred = {s.lead: np.asarray(v, np.float64) for s, v in zip(segments, leads(found), strict=True)}
       reports[case.variant].append(metrics.image_report(case.leads, pred, fs=fs))
@@ -110,7 +110,7 @@ def page_px(*, signals: str, pages: int, variants: tuple[str, ...], apply, size_
   def run(params) -> Result:
     lines = [f'{"":<8}{"n":>5}{"turns %":>9}{"median px":>11}{"p95 px":>8}{"worst px":>10}']
     turns, offs = {name: [] for name in variants}, {name: [] for name in variants}
-    for case in (simval.case(mv, name, number) for name in variants for number, mv in enumerate(records)):
+    for case in (simval.case(mv, name, number, even=True) for name in variants for number, mv in enumerate(records)):
       for turn in range(4):
         canvas = jnp.asarray(views.canvas(np.ascontiguousarray(np.rot90(case.image, -turn)), size_px=size_px) / np.float32(255))
         seen, matrix, _ = look(params, canvas)

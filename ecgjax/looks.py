@@ -14,10 +14,10 @@ import numpy as np
 from ecgjax import glyphs, paper
 
 # What a header says, as (text, x px, baseline px): '#' is a random digit, '@' a random letter; the first is the competition's.
-_L, _M, _R = 10.0, 600.0, 1191.0
+# Its places are measured to 0.1 px on originals, since marks on prints are compared with them (`marks`).
 HEADERS = (
-  (('ID: #####_hr', _L, 46), ('Age: ## yrs', _L, 85.4), ('Sex: Female', _L, 124.7), ('Name:', _M, 46), ('Height: 1## cm', _M, 85.4),
-   ('Date: 19##-0#-1#, 1#:2#:3#', _R, 46), ('Weight: ## kg', _R, 85.4)),
+  (('ID: #####_hr', 9.9, 46.0), ('Age: ## yrs', 9.7, 86.0), ('Sex: Female', 9.5, 124.8), ('Name:', 599.8, 45.8),
+   ('Height: 1## cm', 599.6, 86.0), ('Date: 19##-0#-1#, 1#:2#:3#', 1190.9, 45.8), ('Weight: ## kg', 1189.8, 85.8)),
   (('@@@@@@@, @@@@@', 80, 50), ('ID: ########', 560, 50), ('1#-JUN-201#  1#:2#:3#', 1080, 50), ('5#yr  Male', 80, 95),
    ('Vent. rate     7#  BPM', 80, 150), ('PR interval   1## ms', 80, 190), ('QRS duration  9# ms', 80, 230),
    ('QT/QTc   3##/4## ms', 80, 270), ('P-R-T axes  5#  1#  4#', 560, 150), ('Unconfirmed', 1080, 95)),
@@ -29,7 +29,7 @@ HEADERS = (
 )  # fmt: skip
 # What stands below the rows, filled with speed and gain; the first is the competition's.
 FOOTERS = (
-  (('{speed:g}mm/s', 10 * paper.MAJOR_PX, 1661), ('{gain:g}mm/mV', 20 * paper.MAJOR_PX, 1661)),
+  (('{speed:g}mm/s', 392.8, 1661), ('{gain:g}mm/mV', 786.6, 1661)),
   (('{speed:g} mm/s  {gain:g} mm/mV  0.05-150 Hz  AC 50', 120, 1672),),
   (('Speed: {speed:g}mm/sec', 1100, 1664), ('Gain: {gain:g}mm/mV', 1500, 1664), ('##-####', 60, 1664)),
   (('ECG ### V1.##', 80, 1668), ('{speed:g}mm/s {gain:g}mm/mV 40Hz', 800, 1668), ('1#:5#', 1900, 1668)),

@@ -14,7 +14,7 @@ from ecgjax.decode import Trace
 from ecgjax.geometry import Frame, trace_area
 from ecgjax.layout import LEADS, Layout
 
-# Chosen on 9 recordings x 13 variants of sim:val, as the shares that tell the errors best: 0, 0.1, 0.3, 1 and 0, 0.25, 0.5, 1 were tried.
+# Chosen on 9 recordings x 13 variants of sim:even, as the shares that tell the errors best: 0, 0.1, 0.3, 1 and 0, 0.25, 0.5, 1 were tried.
 MISPLACED = 0.1  # of the page's expected error: most of it moves a whole lead, which neither its shape nor the score minds
 CONTRADICTED = 0.5  # of the limb rows' contradiction: agreeing on two leads out of four rows halves their noise
 LEAST_MV = 0.05  # rms of a lead's waves; a flatter lead, a pause or an asystole, is judged as if it were so tall

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ecgjax import assemble, cutting, decode, fuse, geometry, layout, masks, paper, quality, rectify, shipped
+from ecgjax import assemble, cutting, decode, fuse, geometry, layout, masks, paper, quality, rectify, retiming, shipped
 from ecgjax import engine as engines
 from ecgjax.decode import Trace
 from ecgjax.io import pictures
@@ -60,7 +60,8 @@ cached = functools.cache(reader)  # the command line's and `digitize`'s own: loa
 
 def digitize(
   image, *, reader: Reader | None = None, fs: float = 500.0, counts: Mapping[str, int] | None = None, lattice: np.ndarray | None = None,
-  corners: np.ndarray | None = None, speed_mm_s: float = paper.SPEED_MM_S, gain_mm_mv: float | None = None, masked: bool = False,
+  corners: np.ndarray | None = None, ink: retiming.Standing | None = None, speed_mm_s: float = paper.SPEED_MM_S,
+  gain_mm_mv: float | None = None, masked: bool = False,
 ) -> Recording:  # fmt: skip
   """Reads one page.
 
@@ -72,6 +73,7 @@ def digitize(
     lattice: (45, 57, 2) image px of the page's nodes, where they are known; found where it is None.
     corners: (4, 2) image x, y of the page's upper left, upper right, lower right and lower left corner, roughly, where the page is to be
       looked for; the whole picture is searched where it is None.
+    ink: where its ink stands by the lattice; found where it is None.
     speed_mm_s: paper speed, which a picture does not tell.
     gain_mm_mv: of the print; where it is None the calibration pulses tell it, and it is 10 where they cannot.
     masked: whether `Recording.mask` is wanted, too: the network runs a second time for it.
@@ -95,14 +97,14 @@ def digitize(
     notes += [found.reason] if found.reason else []
   gain, note = _gain(pulse_mv, gain_mm_mv)
   notes += [note] if note else []
-  trace = reader.trace(image, lattice)
-  shown = jax.device_get(trace)
+  shown = jax.device_get(reader.trace(image, lattice))
   doubt = _doubt(shown, reader, off_px, scale=reader.page.gain_mm_mv / gain)
   if not any(doubt.seen.values()):
     raise ValueError('no trace was seen on the page')
   printed = layout.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain)
   counts = counts or {lead: printed.scored(lead).count(fs) for lead in layout.LEADS}
-  leads, std = _leads(trace, reader, fs=float(fs * reader.page.speed_mm_s / speed_mm_s), counts=counts)
+  ink = retiming.standing(image, lattice, page=reader.page, frame=reader.frame) if ink is None else ink
+  leads, std = _leads(shown, ink, reader, fs=float(fs * reader.page.speed_mm_s / speed_mm_s), counts=counts)
   for lead in layout.LEADS:  # what was not seen is absent, not 0 mV
     scale = reader.page.gain_mm_mv / gain if doubt.seen[lead] else np.nan
     leads[lead], std[lead] = scale * leads[lead], scale * std[lead]
@@ -140,14 +142,20 @@ def mask(image: np.ndarray, lattice: np.ndarray, *, reader: Reader) -> np.ndarra
   return masks.on_page(np.asarray(reader.classes(image, lattice)), page=reader.page, frame=reader.frame)
 
 
-def _leads(trace: Trace, reader: Reader, *, fs: float, counts: Mapping[str, int]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _leads(
+  trace: Trace, ink: retiming.Standing, reader: Reader, *, fs: float, counts: Mapping[str, int]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
   """Returns lead -> mV and lead -> standard deviation, in the weights' own speed and gain."""
   segments = tuple(reader.page.scored(lead) for lead in layout.LEADS)
-  better = _fused(trace, reader.page, reader.frame)
+  better = _fused(retiming.moved(trace, ink, page=reader.page, frame=reader.frame), reader.page, reader.frame)
   read = _assemble(better, segments, reader.page, reader.frame, fs, tuple(counts[lead] for lead in layout.LEADS))
   table = reader.meta.get('calibration')
   mv, std_mv = ({lead: np.asarray(pair[i], np.float64) for lead, pair in zip(layout.LEADS, read, strict=True)} for i in (0, 1))
-  return mv, {lead: calibrated(value, table) for lead, value in std_mv.items()}
+  std = {}
+  for lead, segment in zip(layout.LEADS, segments, strict=True):
+    late_mv = retiming.std_mv(mv[lead], ink, row=segment.row, start_s=segment.start_s, fs=fs, page=reader.page, frame=reader.frame)
+    std[lead] = np.hypot(calibrated(std_mv[lead], table), late_mv)
+  return mv, std
 
 
 def _gain(pulse_mv: float, given: float | None) -> tuple[float, str]:

@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
   Attributes:
     lattice: (45, 57, 2) float32 image px of the page's nodes.
-    confidence: (45, 57) 0..1; 1 / (1 + d^2), d the rms error in page px that is to be expected of the node (calibrated on sim:val).
+    confidence: (45, 57) 0..1; 1 / (1 + d^2), d the rms error in page px that is to be expected of the node (calibrated on sim:even).
     layout: key of `layout.ROWS`.
     score: how well the layout's landmarks agree with the page's ink, at most 1.
     pulse_mv: median height of the calibration pulses by the grid, at the layout's gain; nan where fewer than two are seen.

@@ -18,7 +18,7 @@ from ecgjax.plane import Lost
 PATCH_PX = 30.0  # sigma of the neighbourhoods in which inks are compared
 STEPS = ((16.0, 300.0), (8.0, 150.0))  # coarse to fine: blur of the inks, and knots of the surface
 SHARP_PX = 4.0  # blur of the inks beside the 1 mm grid, and of what is left between them in the end
-WORSE = 1.015  # times the residual before: then lines are not believed. On five pages of sim:val 1.01 at most, where it goes wrong 1.03
+WORSE = 1.015  # times the residual before: then lines are not believed. On five pages of sim:even 1.01 at most, where it goes wrong 1.03
 SAME = 0.25  # of the original's ink must be seen for a neighbourhood to count
 TRUSTED_PX = 0.05  # best accuracy of one neighbourhood
 INK_SAY = 0.02  # of inks beside fine lines, which are five times as exact where they are seen; where they are not, the ink still rules

@@ -13,13 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import glyphs, looks, paper, strokes, truth
+from ecgjax import glyphs, looks, paper, registration, strokes, truth
 from ecgjax.layout import Layout
 from ecgjax.looks import Style
+from ecgjax.registration import Misregistration
 from ecgjax.truth import Rows
 
 WIDEST_PX = 6.0  # no trace is wider, its soft edge included
+APART_PX = 1.5  # and none stands farther off the grid
 NAME_DROP_MV, RHYTHM_DROP_MV = 0.7, 0.8  # baseline of a lead's name below the zero line
+NAME_UP_PX = 0.13  # of the nearest whole px, on which the competition's names stand; and how far right of their lead's start, measured
+NAME_RIGHT_PX = {'I': -0.2, 'II': -0.2, 'III': -0.1, 'aVR': 0.1, 'aVL': 0.1, 'aVF': 0.1, 'V1': 0.2, 'V2': 0.3, 'V3': 0.2, 'V5': 0.1}
 HEADER_MOVES_PX = (60.0, 16.0)  # a header but the competition's stands up to so much further right and down
 HEADER, NAME, FOOTER = range(3)  # parts of the text
 
@@ -34,6 +38,11 @@ class Page(NamedTuple):
 
   image: jax.Array
   inks: jax.Array
+
+
+def _apart(field: Misregistration | None, x, y):
+  """Where black ink stands that belongs to x, y."""
+  return (x, y) if field is None else tuple(at + off for at, off in zip((x, y), registration.off_px(field, x, y), strict=True))
 
 
 def _interval(low, high, edges):
@@ -75,10 +84,10 @@ def _grid(xs, ys, style: Style):
   )
 
 
-def _traces(table: Rows, xs, style: Style, *, layout: Layout, rate_hz: float):
+def _traces(table: Rows, xs, style: Style, *, layout: Layout, rate_hz: float, apart: Misregistration | None):
   """Coverage (1700, W) of all traces: 1 within the line, falling to 0 over `trace_soft_px` at its edge."""
   step = layout.px_per_s / rate_hz
-  around = math.ceil(WIDEST_PX / 2 / step) + 2
+  around = math.ceil((WIDEST_PX / 2 + (0.0 if apart is None else APART_PX)) / step) + 2
   centre = xs + 0.5
   nearest = jnp.floor((centre - paper.START_X_PX) / step).astype(jnp.int32)
   last = table.mv.shape[-1] - 1
@@ -92,6 +101,7 @@ def _traces(table: Rows, xs, style: Style, *, layout: Layout, rate_hz: float):
     heights = (top + jnp.arange(high))[:, None] + 0.5
     x = paper.START_X_PX + times_s * layout.px_per_s
     y = zero - mv * layout.px_per_mv
+    x, y = _apart(apart, x, y)
     lines = jnp.stack([jnp.diff(x), jnp.diff(y)])
 
     def nearer(distance2, k):
@@ -111,7 +121,7 @@ def _traces(table: Rows, xs, style: Style, *, layout: Layout, rate_hz: float):
   return jax.lax.scan(draw, jnp.zeros((paper.HEIGHT_PX, xs.shape[0])), rows)[0]
 
 
-def _bars(xs, ys, style: Style, *, layout: Layout):
+def _bars(xs, ys, style: Style, *, layout: Layout, apart: Misregistration | None):
   """Coverage (1700, W) of the calibration pulses and the separators: axis-aligned bars, each an outer product."""
   pulse, bar = style.pulse_px / 2, style.bar_px / 2
   left = round(paper.START_X_PX - paper.PULSE_S * paper.px_per_s()) + 0.5
@@ -127,6 +137,8 @@ def _bars(xs, ys, style: Style, *, layout: Layout):
       zero, half = layout.zeros_px[segment.row], style.bar_mv * paper.px_per_mv() / 2 + bar
       boxes += [(x - bar, x + bar, zero - half, zero + half)]
   x0, x1, y0, y1 = (jnp.stack([jnp.asarray(b[i], jnp.float32) for b in boxes])[:, None] for i in range(4))
+  (x, y), half_x, half_y = _apart(apart, (x0 + x1) / 2, (y0 + y1) / 2), (x1 - x0) / 2, (y1 - y0) / 2
+  x0, x1, y0, y1 = x - half_x, x + half_x, y - half_y, y + half_y
   pulses = jnp.arange(len(boxes)) < 3 * len(layout.zeros_px)
   shown = jnp.where(pulses, style.pulse, 1.0)[:, None]
   return jnp.clip(jnp.einsum('bh,bw->hw', _interval(y0, y1, ys), shown * _interval(x0, x1, xs)), 0, 1)
@@ -142,7 +154,8 @@ def _texts(layout: Layout) -> tuple[np.ndarray, ...]:
   for segment in layout.segments:
     rhythm = segment.stop_s - segment.start_s == layout.seconds and segment.row >= 3
     drop_px = (RHYTHM_DROP_MV if rhythm else NAME_DROP_MV) * paper.px_per_mv()
-    names.append((segment.label, paper.START_X_PX + segment.start_s * layout.px_per_s, drop_px, segment.row))
+    x = paper.START_X_PX + segment.start_s * layout.px_per_s + NAME_RIGHT_PX.get(segment.label, 0.0)
+    names.append((segment.label, x, drop_px, segment.row))
 
   def table(*parts):
     lines = [(text, x, y, part, *(row or [-1])) for part, of_part in enumerate(parts) for text, x, y, *row in of_part]
@@ -157,7 +170,7 @@ def _texts(layout: Layout) -> tuple[np.ndarray, ...]:
   return tuple(filled[..., i].astype(np.float32 if i in (2, 3) else np.int32) for i in range(6))
 
 
-def _letters(key, style: Style, *, layout: Layout) -> glyphs.Letters:
+def _letters(key, style: Style, *, layout: Layout, apart: Misregistration | None) -> glyphs.Letters:
   """Header and footer of the style's kind, with random digits and letters, and lead names."""
   texts = _texts(layout._replace(zeros_px=(0.0,) * len(layout.zeros_px)))  # those of the layout may be traced
   at_random = jax.random.uniform(key, (texts[0].shape[-1] + 2,))
@@ -171,13 +184,15 @@ def _letters(key, style: Style, *, layout: Layout) -> glyphs.Letters:
   codes = jnp.where((part == HEADER) & (style.header <= 0), ord(' '), codes)
   moved = at_random[:2] * jnp.array(HEADER_MOVES_PX) * (kinds[0] > 0)
   x = x + jnp.where(part == HEADER, moved[0], 0.0)
-  y = y + jnp.where(part == HEADER, moved[1], 0.0) - jnp.where(part == NAME, style.name_up_px, 0.0)
-  return glyphs.lines(codes, first, x, y, em_px=style.em_px, wide=style.wide, font=style.font)
+  y = jnp.where(part == NAME, jnp.round(y) - NAME_UP_PX - style.name_up_px, y + jnp.where(part == HEADER, moved[1], 0.0))
+  letters = glyphs.lines(codes, first, x, y, em_px=style.em_px, wide=style.wide, font=style.font)
+  x, y = _apart(apart, letters.x_px, letters.y_px)
+  return letters._replace(x_px=x, y_px=y)
 
 
 def page(
   key: jax.Array, mv: jax.Array, *, layout: Layout, style: Style, rate_hz: float,
-  x0_px: int | jax.Array = 0, width_px: int = paper.WIDTH_PX,
+  x0_px: int | jax.Array = 0, width_px: int = paper.WIDTH_PX, apart: Misregistration | None = None,
 ) -> Page:  # fmt: skip
   """Draws a page, or a full-height window of it.
 
@@ -189,6 +204,7 @@ def page(
     rate_hz: of `mv`, within truth.RATES_HZ.
     x0_px: page x of the window's left edge; may be traced.
     width_px: width of the window.
+    apart: how far traces, pulses, separators and text stand off the grid; nowhere if it is None.
 
   Returns:
     The page; its lattice is `geometry.page_lattice()` moved by x0_px, its rows' truth `truth.at`.
@@ -201,10 +217,10 @@ def page(
   minor_x, major_x, minor_y, major_y = _grid(xs, ys, style)
   edge = ((xs == 0) | (xs == paper.WIDTH_PX - 1))[None] | ((ys == 0) | (ys == paper.HEIGHT_PX - 1))[:, None]
   canvas = {'height_px': paper.HEIGHT_PX, 'width_px': width_px, 'x0_px': x0_px}
-  letters = glyphs.coverage(_letters(key, style, layout=layout), **canvas)
+  letters = glyphs.coverage(_letters(key, style, layout=layout, apart=apart), **canvas)
   pen = style.pen * strokes.draw(jax.random.fold_in(key, 1), pen_px=style.pen_px, **canvas)
-  bars = _bars(xs, ys, style, layout=layout)
-  traces = _traces(table, xs, style, layout=layout, rate_hz=rate_hz)
+  bars = _bars(xs, ys, style, layout=layout, apart=apart)
+  traces = _traces(table, xs, style, layout=layout, rate_hz=rate_hz, apart=apart)
   image = jnp.broadcast_to(style.paper_rgb, (paper.HEIGHT_PX, width_px, 3))
   # vertical lines first: on the competition's pages the horizontal ones lie over them, minor over major
   for cover, rgb in (

@@ -84,13 +84,13 @@ def _write(out_dir: pathlib.Path, *, records: int, tests: int, seed: int, names,
       folder.mkdir()
       _write_truth(folder / f'{record}.csv', runs, fs=fs)
       for k, name in enumerate(names):
-        image, lattice = simval.take(jax.random.fold_in(at_page, k), mv, variants.get(name), rate_hz=fs)
+        image, lattice, _ = simval.take(jax.random.fold_in(at_page, k), mv, variants.get(name), rate_hz=fs)
         Image.fromarray(np.asarray(image)).save(folder / f'{record}-{name}.png', compress_level=1)
         np.save(folder / f'{record}-{name}.lattice.npy', np.asarray(lattice, np.float32))
       train.append(f'{record},{fs},{SECONDS * fs}')
     else:
       (out_dir / 'test').mkdir(exist_ok=True)
-      image, _ = simval.take(at_page, mv, variants.get(names[(n - records) % len(names)]), rate_hz=fs)
+      image, *_ = simval.take(at_page, mv, variants.get(names[(n - records) % len(names)]), rate_hz=fs)
       Image.fromarray(np.asarray(image)).save(out_dir / 'test' / f'{record}.png', compress_level=1)
       test += [f'{record},{lead},{fs},{len(runs[lead])}' for lead in LEADS]
     log.say(f'{n + 1}/{records + tests} {record}')

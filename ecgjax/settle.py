@@ -22,7 +22,7 @@ PLACE_PX, PLACE_STIFF = 300.0, 30.0  # knots and stiffness
 PLACINGS = 3  # at most: once more only if a line was a whole square off. Where the 5 mm grid is invisible, each pulls by a px or so
 FLAT_PX = 0.1  # rms by which a rung moves a page that is flat (0.01 to 0.09; wrinkled ones 0.3): a finer one has nothing left to follow
 STAY = 0.002  # how sure the 5 mm grid must be to have as much say as the landmarks: seen well it is 0.01 to 0.1, invisible 0.001
-# doubt, and the rms error of nodes of so much doubt: on the first four pages of every variant of sim:val
+# doubt, and the rms error of nodes of so much doubt: on the first four pages of every variant of sim:even
 OFF_PX = (0.3, 0.5, 0.7, 1.0, 1.3, 1.7, 2.3, 4.0), (0.03, 0.08, 0.1, 0.17, 0.25, 1.0, 3.2, 3.5)
 SEEN = 0.95  # median confidence of nodes below which the grid does not bear a lattice out: then some are a whole line off
 # share of the trace area that may show no grid: of good registered pages a torn one has 0.11, the one that was accepted and wrong 0.2

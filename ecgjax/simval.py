@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import degrade, geometry, layout, packs, paper, render, signals, variants
+from ecgjax import degrade, geometry, layout, packs, paper, registration, render, signals, variants
 
-NAME = 'sim:val'
+NAME, EVEN = 'sim:val', 'sim:even'  # the second as if scanners were even and printers exact
 RATE_HZ = packs.RATE_HZ
 RECORDS, SEED = 40, 1
 PAGE = layout.make()
+NOWHERE = jax.tree.map(jnp.float32, registration.none())
 
 
 class Case(NamedTuple):
@@ -26,6 +27,8 @@ class Case(NamedTuple):
     image: (H, W, 3) uint8.
     lattice: (45, 57, 2) true image px of the page's nodes.
     leads: lead -> (n,) mV as printed, RATE_HZ.
+    page_px: (H, W, 2) page x, y that each px shows; the page's own frame where it is None.
+    apart: how far black stands off the grid.
     mv: (12, T) the whole record.
   """
 
@@ -35,6 +38,8 @@ class Case(NamedTuple):
   lattice: np.ndarray
   leads: dict[str, np.ndarray]
   mv: np.ndarray
+  page_px: np.ndarray | None = None
+  apart: registration.Misregistration = registration.none()
 
 
 def recordings(source: str, *, count: int) -> list[jax.Array]:
@@ -61,19 +66,24 @@ def simulator(rate_hz: int) -> Callable[[jax.Array], jax.Array]:
   return jax.jit(functools.partial(signals.simulate, rate_hz=rate_hz), compiler_options=quick)
 
 
-def case(mv: jax.Array, name: str, number: int) -> Case:
+def case(mv: jax.Array, name: str, number: int, *, even: bool = False) -> Case:
   """Draws one page of the set.
 
   Args:
     mv: (12, T) record, `number` of `recordings`.
     name: of the variant.
     number: of the page; with the name and SEED it fixes all that befalls it.
+    even: as if the scanner were even and the printer exact.
 
   Returns:
     The page with its truth.
   """
-  image, lattice = take(case_key(name, number), mv, variants.get(name), rate_hz=RATE_HZ)
-  return Case(name, number, np.asarray(image), np.asarray(lattice), printed_leads(np.asarray(mv)), np.asarray(mv))
+  variant, key = variants.get(name), case_key(name, number)
+  variant = variants.even(variant) if even else variant
+  image, lattice, page_px = take(key, mv, variant, rate_hz=RATE_HZ)
+  apart = jax.tree.map(np.asarray, apart_of(key, variant))
+  page_px = None if page_px is None else np.asarray(page_px)
+  return Case(name, number, np.asarray(image), np.asarray(lattice), printed_leads(np.asarray(mv)), np.asarray(mv), page_px, apart)
 
 
 def original(key: jax.Array, mv: jax.Array) -> np.ndarray:
@@ -85,7 +95,7 @@ def original(key: jax.Array, mv: jax.Array) -> np.ndarray:
 def inks(key: jax.Array, mv: jax.Array, variant: variants.Variant) -> np.ndarray:
   """Returns (1700, 2200, 3), the coverage of grid, text and traces on the page that `take` prints (see `render.Page`)."""
   at_style, at_page, _ = jax.random.split(key, 3)
-  return np.asarray(_inks()(at_page, mv, variants.draw_look(at_style, variant.look)))
+  return np.asarray(_inks()(at_page, mv, variants.draw_look(at_style, variant.look), apart_of(key, variant)))
 
 
 def case_key(name: str, number: int) -> jax.Array:
@@ -93,7 +103,14 @@ def case_key(name: str, number: int) -> jax.Array:
   return jax.random.fold_in(jax.random.fold_in(jax.random.key(SEED), zlib.crc32(name.encode())), number)
 
 
-def take(key: jax.Array, mv: jax.Array, variant: variants.Variant, *, rate_hz: float) -> tuple[jax.Array, jax.Array]:
+def apart_of(key: jax.Array, variant: variants.Variant) -> registration.Misregistration:
+  """Returns how far black stands off the grid in the print of a `case_key`."""
+  return registration.draw(jax.random.fold_in(key, 3), strength=variant.apart)
+
+
+def take(
+  key: jax.Array, mv: jax.Array, variant: variants.Variant, *, rate_hz: float
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
   """Prints a record and pictures it.
 
   Args:
@@ -103,13 +120,13 @@ def take(key: jax.Array, mv: jax.Array, variant: variants.Variant, *, rate_hz: f
     rate_hz: of `mv`.
 
   Returns:
-    (H, W, 3) uint8 and its (45, 57, 2) lattice.
+    (H, W, 3) uint8, its (45, 57, 2) lattice, and (H, W, 2) page x, y that each px shows, None where that is its own.
   """
   at_style, at_page, at_photo = jax.random.split(key, 3)
   style = variants.draw_look(at_style, variant.look)
-  image = draw(rate_hz)(at_page, mv, style)
+  image = draw(rate_hz)(at_page, mv, style, apart_of(key, variant))
   if variant.damage == degrade.Damage() and variant.frame_px == (paper.HEIGHT_PX, paper.WIDTH_PX):  # nothing happens to it
-    return jnp.round(255 * image).astype(jnp.uint8), jnp.asarray(geometry.page_lattice())
+    return jnp.round(255 * image).astype(jnp.uint8), jnp.asarray(geometry.page_lattice()), None
   damage = jax.tree.map(jnp.float32, variant.damage)  # numbers of one type: one program for all variants of a size
   return _picture(variant.frame_px, variant.shrink)(at_photo, image, damage, style.paper_rgb)
 
@@ -126,19 +143,19 @@ def printed_leads(mv: np.ndarray) -> dict[str, np.ndarray]:
 
 @functools.cache
 def draw(rate_hz: float) -> Callable:
-  """Returns the compiled (key of the header, (12, T) mV, style) -> (1700, 2200, 3) page in 0..1."""
-  return jax.jit(lambda key, mv, style: render.page(key, mv, layout=PAGE, style=style, rate_hz=rate_hz).image)
+  """Returns the compiled (key of the header, (12, T) mV, style, field of `registration`) -> (1700, 2200, 3) page in 0..1."""
+  return jax.jit(lambda key, mv, style, apart=NOWHERE: render.page(key, mv, layout=PAGE, style=style, rate_hz=rate_hz, apart=apart).image)
 
 
 @functools.cache
 def _inks() -> Callable:
-  return jax.jit(lambda key, mv, style: render.page(key, mv, layout=PAGE, style=style, rate_hz=RATE_HZ).inks)
+  return jax.jit(lambda key, mv, style, apart: render.page(key, mv, layout=PAGE, style=style, rate_hz=RATE_HZ, apart=apart).inks)
 
 
 @functools.cache
 def _picture(frame_px: tuple[int, int], shrink: float):
   def picture(key, image, damage, paper_rgb):
     photo = degrade.photo(key, image, damage, paper_rgb=paper_rgb, frame_px=frame_px, shrink=shrink)
-    return jnp.round(255 * photo.image).astype(jnp.uint8), photo.lattice
+    return jnp.round(255 * photo.image).astype(jnp.uint8), photo.lattice, photo.page_px
 
   return jax.jit(picture)

@@ -25,11 +25,13 @@ class Variant(NamedTuple):
     damage: strengths.
     frame_px: (height, width) of the picture.
     look: index in LOOKS, how it was printed.
+    apart: strength of `registration` in its print.
   """
 
   damage: Damage
   frame_px: tuple[int, int] = PAGE
   look: int = COMPETITION
+  apart: float = 1.0
 
   @property
   def shrink(self) -> float:
@@ -44,7 +46,7 @@ class Variant(NamedTuple):
 
 
 _SCAN = Damage(roll_deg=0.7, zoom=0.985, shift_px=12, feed_px=0.7, dot_gain=0.6, halftone=0.2, sensor=0.15,
-  sharpen=0.3, jpeg=0.1, sticker=1)
+  sharpen=0.3, jpeg=0.1, sticker=1, leap=1)
 _BLACK = _SCAN._replace(grey=1, halftone=1.0, dot_gain=1.0, bilevel=0.25, sharpen=0.6)
 _PHOTO = Damage(
   curl_px=22, wave_px=3, feed_px=0.5, tilt_deg=14, roll_deg=4, fill=0.98, lens=0.01, ground=DESK, dot_gain=0.9, halftone=0.2, sticker=1,
@@ -52,19 +54,19 @@ _PHOTO = Damage(
 )  # fmt: skip
 
 VARIANTS = {
-  '0001': Variant(Damage()),
+  '0001': Variant(Damage(), apart=0.0),
   '0003': Variant(_SCAN, SCAN),
   '0004': Variant(_BLACK, SCAN),
   '0005': Variant(_PHOTO, PHOTO),
   '0006': Variant(_PHOTO._replace(curl_px=0, wave_px=0, feed_px=0, dot_gain=0, halftone=0, lens=0.015, fill=0.85, ground=MONITOR,
-                                  screen=1, glare=0.6, shadow=0.3, focus=1.2, sharpen=0.6, sticker=1), PHOTO),
+                                  screen=1, glare=0.6, shadow=0.3, focus=1.2, sharpen=0.6, sticker=1), PHOTO, apart=0.0),
   '0009': Variant(_PHOTO._replace(wave_px=10, crumple_px=0.5, stain=0.25, soak=0.6, dirt=0.2), PHOTO),
   '0010': Variant(_PHOTO._replace(wave_px=13, crumple_px=1.2, stain=0.7, soak=0.8, mould=0.65, dirt=1, crease=0.3,
     tear=0.3), PHOTO),
   '0011': Variant(_SCAN._replace(roll_deg=1.5, wave_px=4, crumple_px=0.5, stain=0.4, soak=0.35, mould=0.6, dirt=0.7), SCAN),
   '0012': Variant(_BLACK._replace(roll_deg=1.5, wave_px=4, crumple_px=0.5, stain=0.4, soak=0.35, mould=0.6, dirt=0.7), SCAN),
   '0015': Variant(Damage(roll_deg=5, ground=LID_BLACK, wrinkle=1, crease=0.8, tint=1, sensor=0.9, light=0.2, focus=0.7,
-    jpeg=0.3), PAGE, TINTED),
+    jpeg=0.3), PAGE, TINTED, apart=0.0),
   'fax': Variant(_SCAN._replace(zoom=0.75, grey=1, halftone=0.5, bilevel=1, feed_px=1.5, jpeg=0, dirt=0.4, sticker=0),
     (1275, 1650), ANY),
   'thermal': Variant(_SCAN._replace(halftone=0, fade=1, stain=0.4, crease=0.3, curl_px=4, sticker=0), SCAN, THERMAL),
@@ -103,7 +105,8 @@ def draw(key: jax.Array, names: tuple[str, ...]) -> tuple[Damage, looks.Style]:
   damage = jax.tree.map(lambda *leaves: jnp.array(leaves, jnp.float32)[chosen], *(row.damage for row in rows))
   factors = jax.random.uniform(ks[1], (len(damage),), minval=0.2, maxval=1.2)
   varied = Damage(*(x * f for x, f in zip(damage, factors, strict=True)))
-  damage = varied._replace(ground=damage.ground, fill=damage.fill, zoom=damage.zoom, sticker=damage.sticker)
+  # no leaps: what a window is to show is labelled along its lattice
+  damage = varied._replace(ground=damage.ground, fill=damage.fill, zoom=damage.zoom, sticker=damage.sticker, leap=jnp.zeros(()))
   any_look = jax.random.bernoulli(ks[2], 1 / 3 if len(names) > 1 else 0.0)
   look = jnp.where(any_look, ANY, jnp.array([row.look for row in rows])[chosen])
   style = draw_look(ks[3], look)
@@ -134,6 +137,11 @@ def get(name: str) -> Variant:
   if name not in VARIANTS:
     raise ValueError(f'no variant {name!r}; choose one of {", ".join(VARIANTS)}')
   return VARIANTS[name]
+
+
+def even(variant: Variant) -> Variant:
+  """Returns the variant as if its scanner were even and its printer exact."""
+  return variant._replace(damage=variant.damage._replace(leap=0.0), apart=0.0)
 
 
 def frame_of(variant: Variant, *, width_px: int) -> Variant:

@@ -1,6 +1,6 @@
 """Makes weights say how far off they are: python scripts/calibrate.py --weights NAME|FILE --signals PACK [--write] [--picture PNG]
 
-On every third variant of every recording of sim:val, by turns, read along their true lattices, but for pages that a warning calls cut off:
+On every third variant of every recording of sim:even, by turns, read along their true lattices, but for pages that a warning calls cut off:
 which rms error samples had, by the deviation of the decoder. Many recordings with few pages each, since errors differ more between
 recordings (by their own noise) than between pages of one. Prints for each range of deviations, as they are then stated, what the rms error
 was, each recording stated by what the others (nine tenths of them) tell. --write enters the table of all in the weights' header, where
@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from ecgjax import checkpoint, log, options, reading, shipped, simval, variants
+from ecgjax import checkpoint, log, options, reading, retiming, shipped, simval, variants
 
 EVERY, FOLDS = 3, 10
 BINS = np.concatenate([np.linspace(0, 0.9, 13), [0.94, 0.97, 0.985, 0.993, 0.997, 0.999, 1.0]])  # quantiles of the deviation
@@ -28,8 +28,9 @@ def samples(reader: reading.Reader, records) -> list[tuple[np.ndarray, np.ndarra
   """Returns for each recording the stated standard deviation and the error, in mV, of every sample of its pages."""
   found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in records]
   for number, name in pages(len(records)):
-    case = simval.case(records[number], name, number)
-    read = reading.digitize(case.image, reader=reader, fs=simval.RATE_HZ, lattice=case.lattice)
+    case = simval.case(records[number], name, number, even=True)
+    ink = retiming.exact(reader.page, reader.frame)  # what instants are off is added afterwards
+    read = reading.digitize(case.image, reader=reader, fs=simval.RATE_HZ, lattice=case.lattice, ink=ink)
     if any(reading.CUT_OFF in note for note in read.warnings):  # what is beyond the strip no deviation can tell: the warning does
       continue
     for lead, true in case.leads.items():

@@ -1,4 +1,4 @@
-"""Where the dB are lost: pages of sim:val read as they are, then with one step after the other replaced by the truth.
+"""Where the dB are lost: pages of sim:even read as they are, then with one step after the other replaced by the truth.
 
 python scripts/error_budget.py --signals PACK_OR_WFDB_FOLDER [--pages 4] [--variants A,B] [--weights PATH] [--effects]
 
@@ -88,11 +88,11 @@ def without(variant: variants.Variant) -> dict[str, variants.Variant]:
 
 def effects(name: str, records, score: Callable[[simval.Case], float]) -> list[tuple[str, float]]:
   """Returns (effect, dB gained without it), the greatest first: the median over pages of a variant."""
-  cases = [simval.case(mv, name, number) for number, mv in enumerate(records)]
+  cases = [simval.case(mv, name, number, even=True) for number, mv in enumerate(records)]
   before = np.array([score(case) for case in cases])
 
   def spared(case: simval.Case, variant: variants.Variant) -> simval.Case:
-    image, lattice = simval.take(simval.case_key(name, case.number), jnp.asarray(case.mv), variant, rate_hz=simval.RATE_HZ)
+    image, lattice, _ = simval.take(simval.case_key(name, case.number), jnp.asarray(case.mv), variant, rate_hz=simval.RATE_HZ)
     return case._replace(image=np.asarray(image), lattice=np.asarray(lattice))
 
   gains = {e: np.median([score(spared(case, v)) for case in cases] - before) for e, v in without(variants.get(name)).items()}
@@ -131,7 +131,7 @@ def main() -> None:
   for name in args.variants.split(','):
     rows = []
     for number, mv in enumerate(records):
-      case = simval.case(mv, name, number)
+      case = simval.case(mv, name, number, even=True)
       traces = read(case, simval.original(simval.case_key(name, number), mv))
       rows.append([db(case, traces[step]) for step in STEPS])
     every += rows

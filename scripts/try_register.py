@@ -2,7 +2,7 @@
 
 python scripts/try_register.py [--signals PACK] [--pages 40] [--variants A,B]
 
-Page n of a variant is the one of sim:val, turned n quarter turns. For each variant: pages tried, accepted, true rms error at the nodes
+Page n of a variant is the one of sim:even, turned n quarter turns. For each variant: pages tried, accepted, true rms error at the nodes
 inside the trace area (median, 95th percentile, worst) in page px, and the median of seconds a page.
 """
 
@@ -20,7 +20,7 @@ VARIANTS = '0003,0004,0005,0006,0009,0010,0011,0012'
 
 def trial(mv: jax.Array, name: str, number: int) -> tuple[float, float, str]:
   """Returns (true rms error in page px or NaN where refused, seconds, what `register` says) of one page."""
-  case, clean = simval.case(mv, name, number), simval.original(simval.case_key(name, number), mv)
+  case, clean = simval.case(mv, name, number, even=True), simval.original(simval.case_key(name, number), mv)
   image = np.ascontiguousarray(np.rot90(case.image, number % 4))
   begin = time.monotonic()
   try:

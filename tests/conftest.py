@@ -28,7 +28,7 @@ import pytest
 from archives import a_table, png, tar
 from PIL import Image
 
-from ecgjax import fuse, layout, rectify, samples, simval, variants
+from ecgjax import fuse, layout, rectify, retiming, samples, simval, variants
 
 LONGEST = ('test_train', 'test_ecg_pages', 'test_register', 'test_rectify', 'test_refine')
 
@@ -106,8 +106,9 @@ def home(tmp_path):
 
 @pytest.fixture
 def a_page_is_found(monkeypatch):
-  """White pages have neither grid nor landmarks; that they are found at all is taken for granted here (test_rectify)."""
+  """White pages have neither grid nor landmarks; that they are found, and their ink, is taken for granted here (test_rectify)."""
   monkeypatch.setattr(rectify, 'rectify', lambda image: known.FOUND)
+  monkeypatch.setattr(retiming, 'standing', lambda image, lattice, *, page, frame: retiming.exact(page, frame))
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_headers_and_footers_stay_on_the_page_in_every_font(kind):
       style = looks.competition()._replace(
         header_kind=jnp.float32(kind), footer_kind=jnp.float32(footer), font=jnp.float32(font), em_px=jnp.float32(35.1)
       )
-      letters = render._letters(key, style, layout=PAGE)
+      letters = render._letters(key, style, layout=PAGE, apart=None)
       shown = np.asarray(letters.codes) != ord(' ')
       x, y = np.asarray(letters.x_px)[shown], np.asarray(letters.y_px)[shown]
       assert x.min() >= 0 and x.max() + 35 < paper.WIDTH_PX and y.min() > 35 and y.max() < paper.HEIGHT_PX - 10
