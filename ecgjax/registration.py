@@ -23,7 +23,7 @@ WAVE_MM, RIPPLE_MM = (50.0, 150.0), (40.0, 160.0)  # lengths
 SHIFT_RMS_PX, LEAN_RMS_PX, WAVE_RMS_PX, RIPPLE_RMS_PX = 0.35, 0.2, 0.25, 0.12
 REACH_PX = (220.0, 500.0)
 WAVES_PX = 1 / np.linspace(1 / 1250, 1 / 350, 28)  # lengths that are tried
-EXACT = 0.5  # how probable a page without any error is, before it is seen: digital originals, screens
+EXACT = (0.5, 0.05)  # how probable a page without any error is before it is seen: of all pages, and of those with the competition's marks
 FREEDOM, ROUNDS = 4.0, 3  # of Student's t, in which a mark errs
 
 
@@ -104,8 +104,9 @@ def fit(at_px: np.ndarray, off: np.ndarray, std_px: np.ndarray, *, wanted_px: np
   before = SHIFT_RMS_PX**2 + (LEAN_RMS_PX * (2 * wanted_px / (paper.WIDTH_PX, paper.HEIGHT_PX) - 1)) ** 2 @ np.ones(2)
   before += WAVE_RMS_PX**2 + RIPPLE_RMS_PX**2
   alike, toward = (np.concatenate([a, np.zeros_like(a[:1])]) for a in (alike, toward))  # the last: no error
+  exact = EXACT[len(at_px) > 0]
   before = np.append(np.ones(len(WAVES_PX)), 0.0)[:, None] * before
-  cost, means, squares = np.append(np.zeros(len(WAVES_PX)), -np.log(EXACT / (1 - EXACT) * len(WAVES_PX))), [], []
+  cost, means, squares = np.append(np.zeros(len(WAVES_PX)), -np.log(exact / (1 - exact) * len(WAVES_PX))), [], []
   for values, std, along in zip(off.T, std_px.T, (1.0, ACROSS), strict=True):
     trust, own = np.ones((len(alike), len(values))), np.eye(len(values))
     for _ in range(ROUNDS):

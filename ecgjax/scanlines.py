@@ -21,11 +21,10 @@ WIDE_PX, CREEP_PX = 41, 5  # of the paper around a line; of the ink's surroundin
 INK, MOST = 60.0, 60.0  # grey levels: darker than its surroundings even in its lightest colour; the most that a px may count
 PHASES, SOFT_PHASES = 160, 2.0  # of a 5 mm period, and how far a template is smoothed
 SHIFTS_PX = np.arange(-3.5, 3.51, 0.25)
-MOVE, REST = 6.0, 0.01  # cost of a px of change; of half a px off for a column
-RASTER = 0.25  # rms of what px make of a line, of the template's own: what is not noise either
-TEMPER = 0.6  # columns of a profile err alike: of what they say, so much counts
+MOVE, REST = 6.0, 0.003  # cost of a px of change; of half a px off for a column
+RASTER = 0.4  # rms of what px make of a line, of the template's own: what is not noise either
 FREEDOM = 4.0  # of Student's t, in which a column errs
-LEAP_PX, GAIN = 0.5, 10.0  # less is no leap; nor is one that explains the profiles by less, in nats
+LEAP_PX, GAIN = 0.65, 10.0  # less is no leap; nor is one that explains the profiles by less, in nats
 STRETCH_PX, WORTH = 24, 4.0  # of columns, and by how many nats a shift must explain them better before a path is sought
 LEANS = np.linspace(-1.6, 1.6, 17)
 LEAN_RMS = 0.6
@@ -168,7 +167,7 @@ def _costs(seen: _Profiles, template: np.ndarray, place) -> np.ndarray:
 def _nats(squares: np.ndarray, at_rest: np.ndarray, template: np.ndarray) -> np.ndarray:
   """Negative log-likelihood of squared misfits, their scale by those of an even feed."""
   scale = np.median(at_rest) / 0.455 + RASTER**2 * (template**2).mean() + 1e-3
-  return COLUMN_STEP_PX * TEMPER * (FREEDOM + 1) / 2 * np.log1p(squares / (FREEDOM * scale))
+  return COLUMN_STEP_PX * (FREEDOM + 1) / 2 * np.log1p(squares / (FREEDOM * scale))
 
 
 def _worth_a_path(costs: np.ndarray) -> bool:
