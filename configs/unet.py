@@ -1,12 +1,13 @@
 """The trace network on simulated pages: which row of px the trace passes in every column.
 
 python -m ecgjax.train --config configs/unet.py            chooses: base with an accelerator, small without
-python -m ecgjax.train --config configs/unet.py:base       2.6 M parameters: the recipe of the shipped `base`, 5.2 minutes of one H200
+python -m ecgjax.train --config configs/unet.py:base       2.6 M parameters: the recipe of the shipped `base`, 5.2 + 8.3 minutes of one H200
 python -m ecgjax.train --config configs/unet.py:small      0.60 M parameters: at most 5.5 minutes of training on two cores
 python -m ecgjax.train --config configs/unet.py:debug      4 steps, seconds
 
 `base` goes by time: the learning rate follows the share of config.max_minutes that is over, compiling not counted. Give it the signals
-that `base` had by --config.data.signals=PACK, and more time than 5.2 minutes by --config.max_minutes=60.
+that `base` had by --config.data.signals=PACK, and more time than 5.2 minutes by --config.max_minutes=60. Its second part began from the
+outcome of the first, see ecgjax/weights/README.md.
 Scores stand in ecgjax/weights/README.md, each with its command, commit and machine.
 """
 
