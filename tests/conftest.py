@@ -20,6 +20,7 @@ os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # for the wor
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', f'{tempfile.gettempdir()}/ecgjax-programs-{os.getpid()}')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
 
+import browsing
 import jax
 import jax.numpy as jnp
 import known
@@ -174,3 +175,37 @@ def site(page, beats_mv):
       yield Site(f'http://127.0.0.1:{listener.getsockname()[1]}', token, page, png.getvalue(), asked, max_bytes)
       server.should_exit = True
       running.join()
+
+
+@pytest.fixture(scope='module')
+def browser():
+  from playwright.sync_api import sync_playwright
+
+  with sync_playwright() as play:
+    flags = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
+    browser = play.chromium.launch(executable_path=browsing.CHROMIUM, args=flags)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def tab(site, browser):
+  """The page, opened by its address; at the end nothing may have gone wrong in it, nor been asked of any other host."""
+  context = browser.new_context(viewport={'width': 1366, 'height': 900}, accept_downloads=True)
+  tab, wrong, asked = context.new_page(), [], []
+  tab.on('pageerror', lambda error: wrong.append(str(error)))
+  tab.on('console', lambda message: wrong.append(message.text) if message.type == 'error' and '422' not in message.text else None)
+  tab.on('request', lambda request: asked.append(request.url))
+  tab.goto(f'{site.url}/#{site.token}')
+  yield tab
+  context.close()
+  assert not wrong and all(url.startswith((site.url, 'blob:')) for url in asked)
+
+
+@pytest.fixture
+def desk(tab, site):
+  """The page with a picture read."""
+  browsing.drop(tab, 'page.png', site.png)
+  tab.wait_for_selector('#word.ok')
+  tab.locator('#frame').scroll_into_view_if_needed()
+  return tab

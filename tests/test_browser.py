@@ -2,98 +2,18 @@
 
 import io
 import json
-import pathlib
-import shutil
 import zipfile
 
+import browsing
 import numpy as np
-import pytest
 import wfdb
+from browsing import PAGE, at, drag, drop, mode, place, saved
 from PIL import Image
 
 from ecgjax import geometry, layout, paper, rectify
 
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='no Chromium here; on Debian: apt install chromium')
-PAGE = layout.make()
+pytestmark = browsing.needed
 BENT = (geometry.page_lattice() + 6 * np.sin(geometry.page_lattice()[..., ::-1] / 300)).astype(np.float64)  # px
-DROP = """async ([name, data]) => {
-  const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0)), dataTransfer = new DataTransfer();
-  dataTransfer.items.add(new File([bytes], name));
-  const event = (kind) => new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true });
-  for (const kind of ['dragover', 'drop']) document.querySelector('#drop').dispatchEvent(event(kind));
-}"""
-
-
-@pytest.fixture(scope='module')
-def browser():
-  from playwright.sync_api import sync_playwright
-
-  with sync_playwright() as play:
-    flags = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
-    browser = play.chromium.launch(executable_path=CHROMIUM, args=flags)
-    yield browser
-    browser.close()
-
-
-@pytest.fixture
-def tab(site, browser):
-  """The page, opened by its address; at the end nothing may have gone wrong in it, nor been asked of any other host."""
-  context = browser.new_context(viewport={'width': 1366, 'height': 900}, accept_downloads=True)
-  tab, wrong, asked = context.new_page(), [], []
-  tab.on('pageerror', lambda error: wrong.append(str(error)))
-  tab.on('console', lambda message: wrong.append(message.text) if message.type == 'error' and '422' not in message.text else None)
-  tab.on('request', lambda request: asked.append(request.url))
-  tab.goto(f'{site.url}/#{site.token}')
-  yield tab
-  context.close()
-  assert not wrong and all(url.startswith((site.url, 'blob:')) for url in asked)
-
-
-@pytest.fixture
-def desk(tab, site):
-  """The page with a picture read."""
-  drop(tab, 'page.png', site.png)
-  tab.wait_for_selector('#word.ok')
-  tab.locator('#frame').scroll_into_view_if_needed()
-  return tab
-
-
-def drop(tab, name, data):
-  import base64
-
-  tab.evaluate(DROP, [name, base64.b64encode(data).decode()])
-
-
-def mode(tab, name):
-  tab.check(f'[name=mode][value={name}]', force=True)
-
-
-def at(tab, page_x, page_y):
-  """Screen place of a point of the page, which fills the picture; the picture fits the canvas but for a margin of 14 px."""
-  box = tab.locator('#view').bounding_box()
-  scale = min((box['width'] - 28) / paper.WIDTH_PX, (box['height'] - 28) / paper.HEIGHT_PX)
-  x, y = ((box[side] - scale * size) / 2 for side, size in (('width', paper.WIDTH_PX), ('height', paper.HEIGHT_PX)))
-  return box['x'] + x + scale * page_x, box['y'] + y + scale * page_y
-
-
-def place(lead, second, mv):
-  """Page px of a lead's value at a second of the page's time."""
-  return paper.START_X_PX + second * PAGE.px_per_s, PAGE.zeros_px[PAGE.scored(lead).row] - mv * PAGE.px_per_mv
-
-
-def drag(tab, *points):
-  tab.mouse.move(*points[0])
-  tab.mouse.down()
-  for point in points[1:]:
-    tab.mouse.move(*point, steps=8)
-  tab.mouse.up()
-
-
-def saved(tab, format):
-  with tab.expect_download() as download:
-    tab.click(f'#save button[value={format}]')
-  return download.value.suggested_filename, pathlib.Path(download.value.path()).read_bytes()
 
 
 def read_back(tab, folder):
@@ -295,64 +215,3 @@ def test_a_picture_that_cannot_be_opened_takes_the_last_one_from_the_desk(desk):
   drop(desk, 'text.png', b'no picture')
   desk.wait_for_selector('#status.fail')
   assert desk.is_hidden('#desk') and 'known kind' in desk.inner_text('#status')
-
-
-def test_points_are_reached_by_the_keys_in_a_picture_that_is_zoomed_in(desk):
-  mode(desk, 'lattice')
-  for _ in range(8):
-    desk.click('#closer')
-  desk.get_by_label('Lattice row 0, column 0').focus()
-  seen = []
-  for _ in range(25):
-    desk.wait_for_timeout(50)
-    box, frame = desk.locator('.handle:focus').bounding_box(), desk.locator('#frame').bounding_box()
-    assert frame['x'] <= box['x'] and box['x'] + box['width'] <= frame['x'] + frame['width']
-    assert frame['y'] <= box['y'] and box['y'] + box['height'] <= frame['y'] + frame['height']
-    seen.append(desk.evaluate('document.activeElement.ariaLabel'))
-    desk.keyboard.press('PageDown')
-  assert len(set(seen)) == 25 and desk.locator('.handle[tabindex="0"]').count() == 1
-
-
-def test_a_new_address_in_the_same_tab_brings_its_token(tab, site):
-  tab.evaluate("sessionStorage.setItem('token', 'of a server that is gone')")
-  with tab.expect_navigation(url=f'{site.url}/'):  # the one with the token comes first, and the page takes it away
-    tab.evaluate(f"location.hash = '{site.token}'")
-  assert tab.evaluate("sessionStorage.getItem('token')") == site.token
-
-
-def test_everything_is_reached_by_the_tab_key(desk):
-  reached, seen = set(), 'e => e.id || (e.type === "radio" ? e.value : e.name || e.value)'
-  for _ in range(40):
-    desk.keyboard.press('Tab')
-    reached.add(desk.evaluate(f'({seen})(document.activeElement)'))
-  assert {'file', 'theme', 'look', 'closer', 'fit', 'view', 'layout', 'speed', 'gain', 'fs', 'csv', 'wfdb', 'json', 'chart'} <= reached
-  names = desk.evaluate("""[...document.querySelectorAll('button, input, select, canvas')].filter((e) => e.checkVisibility())
-    .filter((e) => !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).map((e) => e.outerHTML)""")
-  assert not names, 'without a name for a screen reader'
-
-
-@pytest.mark.parametrize(('width', 'height'), [(375, 700), (1366, 900), (3840, 2160)])
-@pytest.mark.parametrize('scheme', ['light', 'dark'])
-def test_the_page_fits_and_is_legible_on_a_phone_and_on_a_wall(desk, width, height, scheme):
-  desk.emulate_media(color_scheme=scheme)
-  desk.set_viewport_size({'width': width, 'height': height})
-  assert desk.evaluate('document.documentElement.scrollWidth') <= width
-  heights = desk.evaluate("""[...document.querySelectorAll('button, select, #modes label')].filter((e) => e.checkVisibility())
-    .map((e) => e.offsetHeight)""")
-  assert min(heights) >= 24  # WCAG 2.2, 2.5.8
-  colours = desk.evaluate("""['body', '#drop small', '.like-link', '#status', '#hint', '#word', '#modes :has(:checked)'].map((where) => {
-    const style = (e) => getComputedStyle(e), clear = 'rgba(0, 0, 0, 0)';
-    const own = document.querySelector(where);
-    let back = own;
-    while (style(back).backgroundColor === clear) back = back.parentElement;
-    const numbers = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
-    return [where, numbers(style(own).color), numbers(style(back).backgroundColor)];
-  })""")
-
-  def light(rgb):
-    x = np.array(rgb) / 255
-    return float(np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
-
-  for where, ink, back in colours:  # WCAG 2.2, 1.4.3
-    high, low = sorted([light(ink), light(back)], reverse=True)
-    assert (high + 0.05) / (low + 0.05) >= 4.5, where
