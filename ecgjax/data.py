@@ -111,7 +111,6 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float, tall_shar
     (12, T) mV.
   """
   ks = jax.random.split(key, 7)
-  at_speed = jax.random.fold_in(key, 0)
   mv = jnp.zeros((12, pack.shape[-1]))
   if simulated_share < 1:
     gain = jnp.exp(jax.random.uniform(ks[0], minval=math.log(0.7), maxval=math.log(1.5)))
@@ -125,7 +124,7 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float, tall_shar
   if slow_share:
     half = mv[:, : -(-mv.shape[-1] // 2) + 1]
     twice = jnp.stack([half[:, :-1], (half[:, :-1] + half[:, 1:]) / 2], axis=-1).reshape(12, -1)[:, : mv.shape[-1]]
-    mv = jnp.where(jax.random.bernoulli(at_speed, slow_share), twice, mv)
+    mv = jnp.where(jax.random.bernoulli(jax.random.fold_in(key, 0), slow_share), twice, mv)
   # the competition prints records of 250 Hz too: longer straight lines, sharper corners
   coarse = mv.at[:, 1:-1:2].set((mv[:, :-2:2] + mv[:, 2::2]) / 2)
   return jnp.where(jax.random.bernoulli(ks[4], 0.4), coarse, mv)

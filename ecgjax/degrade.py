@@ -117,7 +117,8 @@ def photo(
     origin_px = bend.STEP_PX * jnp.round((middle - jnp.array(size_px[::-1]) / 2) / bend.STEP_PX)
   sheet = _chain(PAPER, at_paper, wear.lay(image, paper_rgb=paper_rgb, x0_px=x0_px), damage, changing=('image', 'there', 'hidden'))
   sheet = folds.relief(at_relief, sheet, surface[..., 2], knots=bend.nodes_px(), strength=jnp.asarray(damage.light, jnp.float32))
-  feed = transport.draw(jax.random.fold_in(key, 6), lines=max(frame_px), leap=damage.leap)
+  never = isinstance(damage.leap, float) and not damage.leap  # where examples share a program both sides of a condition are computed
+  feed = None if never else transport.draw(jax.random.fold_in(key, 6), lines=max(frame_px), leap=damage.leap)
   shot = capture.expose(sheet, view, frame_px=frame_px, size_px=size_px, origin_px=origin_px, shrink=shrink, feed=feed)
   grounds = [
     lambda s: capture.plain(at_ground, s, white=True), lambda s: capture.plain(at_ground, s, white=False),

@@ -31,13 +31,11 @@ class Marks(NamedTuple):
     at_px: (N, 2) page x, y of their middles.
     off_px: (N, 2) how far right and below of it they stand.
     std_px: (N, 2) of that.
-    alike: (N,) correlation with the drawing.
   """
 
   at_px: np.ndarray
   off_px: np.ndarray
   std_px: np.ndarray
-  alike: np.ndarray
 
 
 class _Mark(NamedTuple):
@@ -113,7 +111,7 @@ def measure(image: np.ndarray, lattice: np.ndarray) -> Marks:
   kinds = np.array([mark.kind for mark in known()])
   own = np.median(alike[kinds == KINDS.index('header')]) > OWN_TEXT
   seen = own & (alike > ALIKE) & (np.abs(off_px).max(1) < FARTHEST_PX)
-  return Marks(np.array([mark.middle_px for mark in known()])[seen], off_px[seen], std_px[seen], alike[seen])
+  return Marks(np.array([mark.middle_px for mark in known()])[seen], off_px[seen], std_px[seen])
 
 
 def _placed(dark: np.ndarray, mark: _Mark) -> tuple[np.ndarray, np.ndarray, float]:

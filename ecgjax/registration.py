@@ -73,15 +73,18 @@ def off_px(field: Misregistration, x_px, y_px) -> tuple[Any, Any]:
   return along(0), along(1)
 
 
+def _terms(at_px: np.ndarray) -> np.ndarray:
+  """(3, N): shift and leans of one rms at points (N, 2) of the page, px along x."""
+  across, down = (2 * at_px / (paper.WIDTH_PX, paper.HEIGHT_PX) - 1).T
+  return np.stack([np.full(len(at_px), SHIFT_RMS_PX), LEAN_RMS_PX * across, LEAN_RMS_PX * down])
+
+
 def _likeness(a_px: np.ndarray, b_px: np.ndarray) -> np.ndarray:
   """(W, N, M) covariance of the field at points (N, 2) and (M, 2) before a page is seen, px^2 along x, by length of the wave."""
-  terms = lambda at: np.stack(
-    [np.full(len(at), SHIFT_RMS_PX), *(LEAN_RMS_PX * (2 * at[:, i] / size - 1) for i, size in enumerate((paper.WIDTH_PX, paper.HEIGHT_PX)))]
-  )
   apart = a_px[:, None] - b_px
   ripples = RIPPLE_RMS_PX**2 * np.exp(-0.5 * ((apart / REACH_PX) ** 2).sum(-1))
   waves = WAVE_RMS_PX**2 * np.cos(2 * math.pi * apart[..., 0] / WAVES_PX[:, None, None])
-  return terms(a_px).T @ terms(b_px) + ripples + waves
+  return _terms(a_px).T @ _terms(b_px) + ripples + waves
 
 
 def fit(at_px: np.ndarray, off: np.ndarray, std_px: np.ndarray, *, wanted_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,8 +104,7 @@ def fit(at_px: np.ndarray, off: np.ndarray, std_px: np.ndarray, *, wanted_px: np
     before a page is seen.
   """
   alike, toward = _likeness(at_px, at_px), _likeness(wanted_px, at_px)
-  before = SHIFT_RMS_PX**2 + (LEAN_RMS_PX * (2 * wanted_px / (paper.WIDTH_PX, paper.HEIGHT_PX) - 1)) ** 2 @ np.ones(2)
-  before += WAVE_RMS_PX**2 + RIPPLE_RMS_PX**2
+  before = (_terms(wanted_px) ** 2).sum(0) + WAVE_RMS_PX**2 + RIPPLE_RMS_PX**2
   alike, toward = (np.concatenate([a, np.zeros_like(a[:1])]) for a in (alike, toward))  # the last: no error
   exact = EXACT[len(at_px) > 0]
   before = np.append(np.ones(len(WAVES_PX)), 0.0)[:, None] * before

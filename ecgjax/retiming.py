@@ -75,11 +75,12 @@ def moved(trace: Trace, to: Standing, *, page: Layout, frame: Frame) -> Trace:
   """
   per_px, columns = frame.rate_hz / page.px_per_s, np.arange(trace.rows_px.shape[-1])
   rows_px, std_px, visible = (np.array(values) for values in trace)
+  belongs = np.maximum.accumulate(columns + per_px * to.right_px, axis=1) + 1e-9 * columns
   for segment in page.segments:
     row, ends = segment.row, [round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s)]
     own = slice(*ends)
-    belongs = np.maximum.accumulate(columns + per_px * to.right_px[row]) + 1e-9 * columns
-    source = np.clip(np.interp(columns[own], belongs, columns), ends[0], ends[1] - 1) - ends[0]  # which column shows the instant of each
+    # which column of its own shows the instant of each
+    source = np.clip(np.interp(columns[own], belongs[row], columns), ends[0], ends[1] - 1) - ends[0]
     nearest, seen = np.round(source).astype(int), visible[row, own] >= assemble.SEEN
     lower = np.interp(source, columns[own] - ends[0], to.below_px[row, own]) * geometry.STRIP_PX_PER_MV / page.px_per_mv
     rows_px[row, own] = _between(rows_px[row, own], seen, source) + lower

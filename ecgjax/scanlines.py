@@ -199,12 +199,12 @@ def _path(costs: np.ndarray) -> np.ndarray:
 
 def _lean(seen: _Profiles, template: np.ndarray, place, shift: np.ndarray, here: np.ndarray) -> tuple[float, float]:
   """Returns how a leap leans, and by how many nats it explains the profiles better than an even feed."""
-  factors = np.concatenate([[0.0], 1 + np.zeros(len(LEANS))])
-  total = np.zeros(len(LEANS) + 1)
+  even, leaning = 0.0, np.zeros(len(LEANS))
   for band in range(BANDS):
-    moved = shift[here, None] * factors * (1 + np.concatenate([[0.0], LEANS]) * _down(seen.heights_px[band]))
-    whole = _misfit(seen, template, place(seen.columns_px[band]), band)
+    at_rest = _misfit(seen, template, place(seen.columns_px[band]), band)
+    moved = shift[here, None] * (1 + LEANS * _down(seen.heights_px[band]))
     squares = _misfit(seen, template, place(seen.columns_px[band][here, None] + moved), band, here)
-    total += (seen.trust[band][here, None] * _nats(squares, whole, template)).sum(0)
-  leaning = total[1:] + 0.5 * (LEANS / LEAN_RMS) ** 2
-  return float(LEANS[leaning.argmin()]), float(total[0] - total[1:][leaning.argmin()])
+    even += seen.trust[band][here] @ _nats(at_rest[here], at_rest, template)
+    leaning += seen.trust[band][here] @ _nats(squares, at_rest, template)
+  best = (leaning + 0.5 * (LEANS / LEAN_RMS) ** 2).argmin()
+  return float(LEANS[best]), float(even - leaning[best])

@@ -19,7 +19,6 @@ LINES_PX = (1.0, 60.0)  # how many lines it lasts
 STEP = 0.3  # of a leap, what stays for good after a step: lines that are lost or taken twice
 LEAN = 0.7  # a line's ends lie off by so much more and less than its middle, at most
 DOWN = 0.3  # share of the sheets whose lines lie along x
-RAMP, BOX, RISE_AND_FALL = range(3)  # how it goes up and down; steps stand beside them
 
 
 class Feed(NamedTuple):
@@ -51,6 +50,7 @@ def draw(key: jax.Array, *, lines: int, leap: Number) -> Feed:
   amount = leap * (there < 0.5) * (LEAP_PX[0] + (LEAP_PX[1] - LEAP_PX[0]) * size) * jnp.where(sign < 0.5, -1.0, 1.0)
   last = jnp.exp(math.log(LINES_PX[0]) + math.log(LINES_PX[1] / LINES_PX[0]) * length)
   share = (jnp.arange(lines)[:, None] - lines * place) / last  # 0..1 within an event
+  # up and down at once, there for its whole length, up and down again
   shapes = jnp.stack([share, jnp.ones_like(share), 1 - jnp.abs(2 * share - 1)], axis=-1)
   chosen = jnp.take_along_axis(shapes, jnp.floor(3 * kind).astype(jnp.int32)[None, :, None], axis=-1)[..., 0]
   within = chosen * ((share >= 0) & (share < 1))

@@ -105,8 +105,8 @@ def draw(key: jax.Array, names: tuple[str, ...]) -> tuple[Damage, looks.Style]:
   damage = jax.tree.map(lambda *leaves: jnp.array(leaves, jnp.float32)[chosen], *(row.damage for row in rows))
   factors = jax.random.uniform(ks[1], (len(damage),), minval=0.2, maxval=1.2)
   varied = Damage(*(x * f for x, f in zip(damage, factors, strict=True)))
-  # no leaps: what a window is to show is labelled along its lattice
-  damage = varied._replace(ground=damage.ground, fill=damage.fill, zoom=damage.zoom, sticker=damage.sticker, leap=jnp.zeros(()))
+  # no leaps, nor a program for them: what a window is to show is labelled along its lattice
+  damage = varied._replace(ground=damage.ground, fill=damage.fill, zoom=damage.zoom, sticker=damage.sticker, leap=0.0)
   any_look = jax.random.bernoulli(ks[2], 1 / 3 if len(names) > 1 else 0.0)
   look = jnp.where(any_look, ANY, jnp.array([row.look for row in rows])[chosen])
   style = draw_look(ks[3], look)
