@@ -100,7 +100,7 @@ def options(args: argparse.Namespace) -> worker.Options:
       raise ValueError(f'--corners={args.corners}: four points are needed, X,Y,X,Y,X,Y,X,Y')
   return worker.Options(
     formats, args.overlay, args.masks, args.fs, args.layout, args.speed, args.gain, corners, args.skip_existing, args.overwrite,
-    args.strict, args.weights, args.engine, args.precision,
+    args.strict, args.weights, args.engine, args.precision, args.registration,
   )  # fmt: skip
 
 

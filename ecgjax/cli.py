@@ -92,6 +92,7 @@ def _digitize(p: argparse.ArgumentParser) -> None:
   p.add_argument('--strict', action='store_true', help='write nothing for pages that need a review')
   p.add_argument('--json', action='store_true', help='print one line of JSON a page on stdout instead of the summary')
   _children(p)
+  options.add_registration(p)
 
 
 def _children(p: argparse.ArgumentParser, *, jobs: int | None = 1) -> None:

@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax import cutting, folder, geometry, log, masks, metrics, options, plot, reading, shipped, simval, variants
+from ecgjax import cutting, folder, geometry, log, masks, metrics, options, paper, plot, reading, retiming, shipped, simval, variants
 from ecgjax.io import pictures
+from ecgjax.recording import Recording
 from ecgjax.report import Page, mask_table, table
 
 
@@ -27,7 +28,7 @@ class Job(NamedTuple):
   """A page to be read.
 
   `truth` gives lead -> (n,) mV at fs Hz; `picture` (H, W, 3) uint8 and its true lattice, where that is known; `mask`, of a drawn page, its
-  true classes (see `masks`).
+  true classes (see `masks`); `ink_off_px`, of one, where its ink belongs (see `simval.ink_off_px`).
   """
 
   id: str
@@ -36,6 +37,7 @@ class Job(NamedTuple):
   truth: Callable[[], dict[str, np.ndarray]]
   picture: Callable[[], tuple[np.ndarray, np.ndarray | None]]
   mask: Callable[[], np.ndarray] | None = None
+  ink_off_px: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
 
 def folder_jobs(data_dir: str, *, wanted: list[str] | None) -> list[Job]:
@@ -63,15 +65,17 @@ def simulated_jobs(signals: str, *, wanted: list[str] | None, count: int, even: 
   """Lists the first `count` pages of each variant of the simulated validation set, `even` as in `simval.case`, with their true lattices."""
   records = simval.recordings(signals, count=count)
 
+  drawn = functools.lru_cache(1)(lambda name, number: simval.case(records[number], name, number, even=even))
+
   def picture(name: str, number: int):
-    case = simval.case(records[number], name, number, even=even)
-    return case.image, case.lattice
+    return drawn(name, number).image, drawn(name, number).lattice
 
   def job(name: str, number: int) -> Job:
-    mv, variant = np.asarray(records[number]), variants.even(variants.get(name)) if even else variants.get(name)
+    mv = np.asarray(records[number])
     return Job(
       f'{number:03d}', name, simval.RATE_HZ, functools.partial(simval.printed_leads, mv), functools.partial(picture, name, number),
-      lambda: masks.true(simval.inks(simval.case_key(name, number), records[number], variant)),
+      lambda: masks.true(simval.inks(simval.case_key(name, number), records[number], simval.kind_of(name, even=even))),
+      lambda lattice, at_px: simval.ink_off_px(drawn(name, number), lattice, at_px),
     )
 
   return [job(name, number) for name in wanted or variants.VARIANTS for number in range(len(records))]
@@ -98,7 +102,7 @@ def evaluate_page(
   true = job.truth()
   counts = {lead: len(v) for lead, v in true.items()}
   report = lambda leads: metrics.image_report(true, leads, fs=job.fs)
-  seconds, off_px, along_truth, quality, overlaps = 0.0, None, None, {}, None
+  seconds, off_px, along_truth, quality, overlaps, columns_px = 0.0, None, None, {}, None, None
   try:
     image, lattice = job.picture()
     if true_lattice and lattice is None:
@@ -122,7 +126,21 @@ def evaluate_page(
   else:
     if masked and job.mask:
       overlaps = masks.overlaps(reading.mask(image, found.lattice, reader=reader), job.mask())
-  return Page(job.id, job.variant, report(leads), along_truth, off_px, status, reason, quality, seconds, overlaps)
+    if job.ink_off_px:
+      columns_px = _columns_px(job.ink_off_px, image, found, reader)
+  return Page(job.id, job.variant, report(leads), along_truth, off_px, status, reason, quality, seconds, overlaps, columns_px)
+
+
+def _columns_px(ink_off_px: Callable, image: np.ndarray, found: Recording, reader: reading.Reader) -> tuple[float, float]:
+  """Returns by how much the columns of what was read are off their instants, rms in page px: by the lattice alone, and along the ink."""
+  page, frame = reader.page, reader.frame
+  ink = retiming.standing(image, found.lattice, page=page, frame=frame, printer=reader.printer)
+  rows_px = reading.seen_rows(found.trace)
+  y_px = np.array(page.zeros_px)[:, None] - frame.millivolts(rows_px) * page.px_per_mv
+  at_px = np.stack(np.broadcast_arrays(paper.START_X_PX + frame.times_s() * page.px_per_s, y_px), axis=-1)
+  seen = ~np.isnan(rows_px)
+  off_px = ink_off_px(found.lattice, at_px[seen])[:, 0]
+  return float(np.sqrt((off_px**2).mean())), float(np.sqrt(((off_px - ink.right_px[seen]) ** 2).mean()))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = folder_jobs(args.data, wanted=args.variant)
   if not jobs:
     raise ValueError(f'{args.data} holds no picture of the variants asked for')
-  reader = reading.reader(args.weights, engine=args.engine, precision=args.precision)
+  reader = reading.reader(args.weights, engine=args.engine, precision=args.precision, registration=args.registration)
   overlays = pathlib.Path(args.pictures) if args.pictures else None
   if overlays:
     overlays.mkdir(parents=True, exist_ok=True)
@@ -187,6 +205,7 @@ def main() -> None:
   parser.add_argument('--true-lattice', action='store_true', help='read along the true lattice only: of <id>-<variant>.lattice.npy in DIR')
   options.add_weights(parser)
   options.add_engine(parser)
+  options.add_registration(parser)
   parser.add_argument('--variant', nargs='*', help='only these variants, e.g. 0001')
   parser.add_argument('--pictures', help='folder for overlays of what was read')
   parser.add_argument('--masks', action='store_true', help='for sim:val: also compare what every px is taken for with what was drawn')

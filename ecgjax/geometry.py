@@ -114,6 +114,13 @@ def off_px(found: Array, true: Array) -> np.ndarray:
   return np.linalg.norm((np.asarray(found) - true)[trace_area()], axis=-1) / image_scale(true)
 
 
+def apart_px(lattice: np.ndarray, other: np.ndarray) -> np.ndarray:
+  """Returns (45, 57, 2): how far right and below, in page px, another lattice of the same picture stands off a lattice, at its nodes."""
+  rows, cols = nodes_px()
+  down, across = np.gradient(np.asarray(lattice, np.float64), rows, axis=0), np.gradient(np.asarray(lattice, np.float64), cols, axis=1)
+  return np.linalg.solve(np.stack([across, down], axis=-1), (np.asarray(other, np.float64) - lattice)[..., None])[..., 0]
+
+
 def spline_weights(knots: np.ndarray, at: Array) -> Any:
   """Weights of piecewise cubic interpolation on uneven knots, as a matrix.
 

@@ -15,6 +15,12 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     f'trace weights: {names}, which install with the package, or a .safetensors file (default: {shipped.DEFAULT})'))  # fmt: skip
 
 
+def add_registration(parser: argparse.ArgumentParser) -> None:
+  """Adds --registration."""
+  parser.add_argument('--registration', metavar='FILE', default='', help=(
+    'how far the printer of these pages sets black off its colours: registration.csv of a dataset built from its prints'))  # fmt: skip
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
   """Adds --engine and --precision."""
   parser.add_argument('--engine', choices=ENGINES, default='auto', help=(

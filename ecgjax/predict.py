@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
   if not pathlib.Path(args.out).resolve().parent.is_dir():
     raise ValueError(f'no folder {pathlib.Path(args.out).parent} for --out; make it or choose another')
   records = folder.list_test(args.data)
-  reader = reading.reader(args.weights, engine=args.engine, precision=args.precision)
+  reader = reading.reader(args.weights, engine=args.engine, precision=args.precision, registration=args.registration)
   leads, notes, read, start = {}, [], 0, time.perf_counter()
   for i, record in enumerate(records, start=1):
     leads[record.id], ok, note = read_record(record, reader=reader)
@@ -66,6 +66,7 @@ def main() -> None:
   parser.add_argument('--out', required=True, help='the submission.csv to write')
   options.add_weights(parser)
   options.add_engine(parser)
+  options.add_registration(parser)
   parser.add_argument('--overwrite', action='store_true', help='replace --out if it exists')
   args = parser.parse_args()
   try:

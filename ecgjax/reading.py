@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ecgjax import assemble, cutting, decode, fuse, geometry, layout, masks, paper, quality, rectify, retiming, shipped
+from ecgjax import assemble, cutting, decode, fuse, geometry, layout, masks, paper, printers, quality, rectify, retiming, shipped
 from ecgjax import engine as engines
 from ecgjax.decode import Trace
 from ecgjax.io import pictures
@@ -20,7 +20,10 @@ REVIEW, FAIL = 0.9, 0.5  # quality of the worst lead, below it a page needs a pe
 
 
 class Reader(NamedTuple):
-  """Trained weights, ready to read: `trace` goes from (image, lattice) to rows, `classes` to the scores (R, H, W, 4) of each px's class."""
+  """Trained weights, ready to read: `trace` goes from (image, lattice) to rows, `classes` to the scores (R, H, W, 4) of each px's class.
+
+  `printer` is what printed the pages, where that is known.
+  """
 
   trace: Callable[[np.ndarray, np.ndarray], Trace]
   page: layout.Layout
@@ -29,30 +32,33 @@ class Reader(NamedTuple):
   engine: str = 'jax'
   precision: str = 'float32'
   classes: Callable[[np.ndarray, np.ndarray], jax.Array] | None = None
+  printer: printers.Printer | None = None
 
 
-def reader(weights=shipped.DEFAULT, *, engine: str = 'auto', precision: str = 'auto') -> Reader:
+def reader(weights=shipped.DEFAULT, *, engine: str = 'auto', precision: str = 'auto', registration: str = '') -> Reader:
   """Loads weights and compiles nothing yet.
 
   Args:
     weights: a name of `shipped.NAMES`, or the path of a `.safetensors` file.
     engine: of the network: 'jax', 'openvino' or 'auto', see `engine.chosen`.
     precision: of its convolutions: 'bfloat16', 'float32' or 'auto', see `engine.chosen`.
+    registration: path of a table of what printed the pages, see `printers.load`; '' where that is not known.
 
   Returns:
     A Reader.
 
   Raises:
-    ValueError: as `checkpoint.load_network`, or for an engine or a precision that is not to be had.
+    ValueError: as `checkpoint.load_network` and `printers.load`, or for an engine or a precision that is not to be had.
     ImportError: if the engine is not installed.
   """
+  printer = printers.load(registration) if registration else None
   network, meta = engines.load(weights, engine=engine, precision=precision)
   page, frame = layout.make(meta['strip']['layout']), engines.frame(meta)
   cut, decoded = cutting.make_cut(page=page, frame=frame, cell=network.cell), jax.jit(decode.soft_argmax)
   begins = geometry.begins(page, frame)
   trace = lambda image, lattice: decoded(network.scores(cut(image, lattice)), begins=begins)
   classes = lambda image, lattice: network.classes(cut(image, lattice))
-  return Reader(trace, page, frame, meta, network.name, network.precision, classes)
+  return Reader(trace, page, frame, meta, network.name, network.precision, classes, printer)
 
 
 cached = functools.cache(reader)  # the command line's and `digitize`'s own: loading and compiling once is enough
@@ -103,7 +109,7 @@ def digitize(
     raise ValueError('no trace was seen on the page')
   printed = layout.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain)
   counts = counts or {lead: printed.scored(lead).count(fs) for lead in layout.LEADS}
-  ink = retiming.standing(image, lattice, page=reader.page, frame=reader.frame) if ink is None else ink
+  ink = retiming.standing(image, lattice, page=reader.page, frame=reader.frame, printer=reader.printer) if ink is None else ink
   leads, std = _leads(shown, ink, reader, fs=float(fs * reader.page.speed_mm_s / speed_mm_s), counts=counts)
   for lead in layout.LEADS:  # what was not seen is absent, not 0 mV
     scale = reader.page.gain_mm_mv / gain if doubt.seen[lead] else np.nan

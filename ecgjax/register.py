@@ -1,7 +1,8 @@
 """A picture of a page whose clean original is at hand to a lattice, with no weights: so photographs become training data.
 
 The picture's grid says about where the page lies and straightens it, the original's own ink says which way up and which square is
-which, and both together, coarse to fine, say exactly where. What is left between the two inks is the residual.
+which, and both together, coarse to fine, say exactly where. Black may stand off the grid (`registration`): last the ink alone says where
+it stands. What is left between the two inks then is the residual.
 """
 
 import functools
@@ -23,18 +24,23 @@ SAME = 0.25  # of the original's ink must be seen for a neighbourhood to count
 TRUSTED_PX = 0.05  # best accuracy of one neighbourhood
 INK_SAY = 0.02  # of inks beside fine lines, which are five times as exact where they are seen; where they are not, the ink still rules
 LIKELY = 0.3  # correlation with which a start is followed: black-and-white prints with a black grid begin at 0.37, and only the end decides
-ACCEPTED_PX, ALIKE = 1.0, 0.72  # residual and correlation of a page that fits: right originals have 0.81 and more, others at most 0.52
+INK_ALONE = (80.0, 0.01, 0.003, 2)  # knots, stiffness, calm of how far ink stands off the grid, and how often that is measured
+EDGE_PX = 2 * MAJOR_PX  # there the page's edge is dark, too, and would be the only ink around
+# By the grid, residual and correlation of a page that fits: right originals have 0.81 and more, others at most 0.52
+ACCEPTED_PX, ALIKE = 1.0, 0.72
 
 
 class Registered(NamedTuple):
   """Where a page lies.
 
   Attributes:
-    lattice: (45, 57, 2) float32 image px of the page's nodes.
-    residual_px: rms of what is left between the two inks, in page px.
+    lattice: (45, 57, 2) float32 image px of the page's nodes, by its grid.
+    ink_lattice: the same by its ink: where the original's black is found.
+    residual_px: rms of what is left between the two inks along the second, in page px.
   """
 
   lattice: np.ndarray
+  ink_lattice: np.ndarray
   residual_px: float
 
 
@@ -93,7 +99,9 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   if lost > allowed:  # one part of the page may lie whole lines off, with its ink where the original has none to compare
     share = f'{100 * lost:.0f} % of it has no grid that fits; need at most {100 * allowed:.0f} %'
     raise ValueError(f'the picture shows its original, but {share}')
-  return Registered(np.asarray(flatten.lattice(jnp.asarray(plane, jnp.float32), moved), np.float32), residual_px)
+  by_ink, residual_px = _by_ink(flat, moved, last, twin, grid)
+  lattice, ink_lattice = (np.asarray(flatten.lattice(jnp.asarray(plane, jnp.float32), nodes), np.float32) for nodes in (moved, by_ink))
+  return Registered(lattice, ink_lattice, residual_px)
 
 
 def _judge(flat, what: landmarks.Sought) -> settle.Judgement:
@@ -160,6 +168,18 @@ def _twin(clean, lattice):
   size = jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX], jnp.float32)
   grey, brightest, darkest, inside = flatten.lay_flat([*flatten.shades(clean), clean.min(-1) / 255], lattice, size)
   return flatten.prepare([grey, brightest, inside]).ink, (1 - darkest) * (brightest > 0.7)
+
+
+def _by_ink(flat, moved, last, twin, grid) -> tuple[jax.Array, float]:
+  """Returns `moved` once the ink alone lies on the twin's but at its edges, and what is left between them then."""
+  step_px, stiff, calm, rounds = INK_ALONE
+  ys, xs = (np.minimum(at, size - at) > EDGE_PX for at, size in zip(_mesh(), surface.SIZE_PX, strict=True))
+  for _ in range(rounds):
+    ink = _ink(last, twin, grid, blur_px=SHARP_PX, step_px=step_px, say=1.0)
+    ink = ink._replace(weight=ink.weight * (ys[:, None] & xs))
+    moved = surface.displace(moved, surface.fit([ink], step_px=step_px, stiff=stiff, calm=calm))
+    last = flat(moved)
+  return moved, float(_residual(last, twin, grid))
 
 
 @functools.partial(jax.jit, static_argnames=('blur_px', 'step_px'))

@@ -22,14 +22,16 @@ class Page(NamedTuple):
   quality: dict[str, float]  # lead name -> 0..1, see `quality`; empty of a page that could not be read
   seconds: float
   overlaps: np.ndarray | None = None  # (4, 2) px of intersection and union of each class, see `masks`
+  columns_px: tuple[float, float] | None = None  # rms by which columns are off their instants: by the lattice alone, and along the ink
 
 
 def table(pages: list[Page]) -> str:
   """Returns the per-variant table.
 
-  px and p95 px are medians over the pages that were found; lost dB is what the score would gain along the true lattices.
+  px and p95 px, of the lattices, and ink px, of the columns along the ink, are medians over the pages that were found; lost dB is what the
+  score would gain along the true lattices.
   """
-  lines = [f'{HEAD}{"px":>7}{"p95 px":>8}{"lost dB":>9}{"ok":>5}{"review":>8}{"fail":>6}{"s/page":>8}']
+  lines = [f'{HEAD}{"px":>7}{"p95 px":>8}{"ink px":>8}{"lost dB":>9}{"ok":>5}{"review":>8}{"fail":>6}{"s/page":>8}']
   groups = {v: [p for p in pages if p.variant == v] for v in sorted({p.variant for p in pages})}
   if len(groups) > 1:
     groups['all'] = pages
@@ -40,6 +42,8 @@ def table(pages: list[Page]) -> str:
     seconds = np.median([p.seconds for p in group])
     known = [p.off_px for p in group if p.off_px]
     off = '{:>7.2f}{:>8.2f}'.format(*np.median(known, axis=0)) if known else f'{"":>15}'
+    columns = [p.columns_px[1] for p in group if p.columns_px]
+    off += f'{np.median(columns):>8.2f}' if columns else f'{"":>8}'
     truths = [p.true_lattice for p in group if p.true_lattice]
     lost = summary(truths)['score_db'] - n['score_db'] if len(truths) == len(group) else None
     off += f'{lost:>9.2f}' if lost is not None else f'{"":>9}'

@@ -13,6 +13,7 @@ from ecgjax import assemble, geometry, marks, paper, registration, scanlines
 from ecgjax.decode import Trace
 from ecgjax.geometry import Frame
 from ecgjax.layout import Layout
+from ecgjax.printers import Printer
 
 KNOT_PX = 40.0  # between the points at which the field of `registration` is asked for
 
@@ -37,7 +38,9 @@ def exact(page: Layout, frame: Frame) -> Standing:
   return Standing(nowhere, nowhere, nowhere)
 
 
-def standing(image: np.ndarray, lattice: np.ndarray, *, page: Layout, frame: Frame) -> Standing:
+def standing(
+  image: np.ndarray, lattice: np.ndarray, *, page: Layout, frame: Frame, printer: Printer | None = None
+) -> Standing:  # fmt: skip
   """Finds where a page's ink stands.
 
   Args:
@@ -45,6 +48,7 @@ def standing(image: np.ndarray, lattice: np.ndarray, *, page: Layout, frame: Fra
     lattice: (45, 57, 2) image px of the page's nodes.
     page: the layout.
     frame: of its strips.
+    printer: what printed it, where that is known.
 
   Returns:
     What was found; marks that are not seen leave the standard deviation of a print that is not known.
@@ -55,7 +59,7 @@ def standing(image: np.ndarray, lattice: np.ndarray, *, page: Layout, frame: Fra
   columns_px = paper.START_X_PX + frame.times_s() * page.px_per_s
   knots_px = np.arange(columns_px[0], columns_px[-1] + KNOT_PX, KNOT_PX)
   wanted = np.stack(np.broadcast_arrays(knots_px, np.array(page.zeros_px)[:, None]), axis=-1).reshape(-1, 2)
-  off, std = registration.fit(seen.at_px, seen.off_px + at_marks * (1, 0), seen.std_px, wanted_px=wanted)
+  off, std = registration.fit(seen.at_px, seen.off_px + at_marks * (1, 0), seen.std_px, wanted_px=wanted, printer=printer)
   dense = lambda values: np.stack([np.interp(columns_px, knots_px, row) for row in values.reshape(len(page.zeros_px), -1)])
   right = np.stack([leapt(columns_px, zero) for zero in page.zeros_px])
   return Standing(right - dense(off[:, 0]), -dense(off[:, 1]), dense(std[:, 0]))

@@ -78,12 +78,32 @@ def case(mv: jax.Array, name: str, number: int, *, even: bool = False) -> Case:
   Returns:
     The page with its truth.
   """
-  variant, key = variants.get(name), case_key(name, number)
-  variant = variants.even(variant) if even else variant
-  image, lattice, page_px = take(key, mv, variant, rate_hz=RATE_HZ)
-  apart = jax.tree.map(np.asarray, apart_of(key, variant))
+  kind, key = kind_of(name, even=even), case_key(name, number)
+  image, lattice, page_px = take(key, mv, kind, rate_hz=RATE_HZ)
+  apart = jax.tree.map(np.asarray, apart_of(key, kind))
   page_px = None if page_px is None else np.asarray(page_px)
   return Case(name, number, np.asarray(image), np.asarray(lattice), printed_leads(np.asarray(mv)), np.asarray(mv), page_px, apart)
+
+
+def ink_off_px(case: Case, lattice: np.ndarray, at_px: np.ndarray) -> np.ndarray:
+  """Tells where ink belongs that a lattice puts to points of the page: feeds, black off the colours, and the lattice's own error.
+
+  Args:
+    case: the page with its truth.
+    lattice: (45, 57, 2) image px of the nodes, true or found.
+    at_px: (N, 2) page x, y.
+
+  Returns:
+    (N, 2) how far right and below of there it belongs, page px.
+  """
+  from scipy import ndimage
+
+  x_px, y_px = np.asarray(geometry.image_px(lattice, at_px)).T - 0.5
+  if case.page_px is None:
+    shown = np.stack([x_px, y_px], axis=-1) + 0.5
+  else:
+    shown = np.stack([ndimage.map_coordinates(case.page_px[..., i], [y_px, x_px], order=1, mode='nearest') for i in (0, 1)], axis=-1)
+  return shown - np.stack(registration.off_px(case.apart, shown[:, 0], shown[:, 1]), axis=-1) - at_px
 
 
 def original(key: jax.Array, mv: jax.Array) -> np.ndarray:
@@ -96,6 +116,11 @@ def inks(key: jax.Array, mv: jax.Array, variant: variants.Variant) -> np.ndarray
   """Returns (1700, 2200, 3), the coverage of grid, text and traces on the page that `take` prints (see `render.Page`)."""
   at_style, at_page, _ = jax.random.split(key, 3)
   return np.asarray(_inks()(at_page, mv, variants.draw_look(at_style, variant.look), apart_of(key, variant)))
+
+
+def kind_of(name: str, *, even: bool = False) -> variants.Variant:
+  """Returns a variant by its name, `even` as in `case`."""
+  return variants.even(variants.get(name)) if even else variants.get(name)
 
 
 def case_key(name: str, number: int) -> jax.Array:

@@ -31,6 +31,7 @@ class Options(NamedTuple):
   weights: str = shipped.DEFAULT
   engine: str = 'auto'
   precision: str = 'auto'
+  registration: str = ''
 
 
 class Outcome(NamedTuple):
@@ -182,7 +183,7 @@ def reader(wanted: Options):
   """Returns the `reading.Reader` that is wanted; loaded once."""
   from ecgjax import reading
 
-  return reading.cached(wanted.weights, engine=wanted.engine, precision=wanted.precision)
+  return reading.cached(wanted.weights, engine=wanted.engine, precision=wanted.precision, registration=wanted.registration)
 
 
 @functools.cache
@@ -200,7 +201,7 @@ def made_by(wanted: Options) -> dict[str, str]:
   by = reader(wanted)
   return {
     'ecgjax': __version__, 'weights': shipped.label(wanted.weights), 'weights_sha256': checksum(wanted.weights),
-    'engine': by.engine, 'precision': by.precision,
+    'engine': by.engine, 'precision': by.precision, **({'registration': wanted.registration} if wanted.registration else {}),
   }  # fmt: skip
 
 

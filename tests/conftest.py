@@ -109,7 +109,7 @@ def home(tmp_path):
 def a_page_is_found(monkeypatch):
   """White pages have neither grid nor landmarks; that they are found, and their ink, is taken for granted here (test_rectify)."""
   monkeypatch.setattr(rectify, 'rectify', lambda image: known.FOUND)
-  monkeypatch.setattr(retiming, 'standing', lambda image, lattice, *, page, frame: retiming.exact(page, frame))
+  monkeypatch.setattr(retiming, 'standing', lambda image, lattice, *, page, frame, printer: retiming.exact(page, frame))
 
 
 @pytest.fixture

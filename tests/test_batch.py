@@ -84,7 +84,7 @@ def found(monkeypatch):
     rows[segment.row, round(FRAME.columns_px(segment.start_s)) : round(FRAME.columns_px(segment.stop_s))] = FRAME.rows_px(mv)
   trace = decode.Trace(rows, np.full_like(rows, 0.3), np.ones_like(rows))
   plain = reading.Reader(lambda image, lattice: trace, PAGE, FRAME, {})
-  monkeypatch.setattr(reading, 'cached', lambda weights, engine, precision: plain)
+  monkeypatch.setattr(reading, 'cached', lambda weights, **how: plain)
   return plain
 
 
@@ -93,7 +93,7 @@ def test_masks_are_written_only_where_they_are_asked_for(tmp_path, found, monkey
   told = np.zeros((4, FRAME.height_px, FRAME.width_px, 4), np.float32)
   told[..., 1] = 1.0
   with_classes = found._replace(classes=lambda image, lattice: told)
-  monkeypatch.setattr(reading, 'cached', lambda weights, engine, precision: with_classes)
+  monkeypatch.setattr(reading, 'cached', lambda weights, **how: with_classes)
   done = worker.page(file, str(tmp_path / 'out'), 0, worker.Options(masks=True), None)
   assert done.status == 'ok' and str(tmp_path / 'out.mask.png') in done.written
   numbers, times = np.unique(np.asarray(Image.open(tmp_path / 'out.mask.png')), return_counts=True)

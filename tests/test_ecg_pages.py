@@ -12,7 +12,7 @@ from PIL import Image
 from data_builders.ecg_pages import __main__ as command
 from data_builders.ecg_pages import builder
 from ecgjax import data as stream
-from ecgjax import folder, geometry, model, records
+from ecgjax import folder, geometry, model, printers, records
 from ecgjax.layout import LEADS
 
 FS = 250
@@ -91,6 +91,14 @@ def test_a_photo_is_built_with_its_lattice_and_the_page_s_own_labels(photo, page
   at = np.concatenate([photo['lattice'], np.ones((45, 57, 1))], -1) @ np.append(TO_PAGE, 1).reshape(3, 3).T
   off = (at[..., :2] / at[..., 2:] - geometry.page_lattice())[2:-2, 2:-2]
   assert np.sqrt((off**2).sum(-1).mean()) < 0.25
+  assert np.abs(geometry.apart_px(photo['grid_lattice'], photo['lattice'])[geometry.trace_area()]).max() < 0.5  # this print is exact
+
+
+def test_what_the_prints_have_in_common_is_written_beside_the_dataset(built, photo):
+  table = printers.load(built[1] / 'registration.csv', variant='0005')
+  apart_px = geometry.apart_px(photo['grid_lattice'], photo['lattice'])
+  rows, cols = geometry.nodes_px()
+  np.testing.assert_allclose(printers.at(table, np.array([[cols[20], rows[20]]]))[0], apart_px[20, 20], atol=0.02)
 
 
 def test_pictures_of_all_sizes_go_into_one_batch(photo, pages):

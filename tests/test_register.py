@@ -1,11 +1,12 @@
 """Registering a picture with its page's clean original: against independent warps by SciPy, and what must be refused."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from ecgjax import bend, flatten, geometry, register
+from ecgjax import bend, flatten, geometry, layout, looks, register, registration, simval
 
 PLANE = np.array([[0.90, -0.06, 120.0], [0.05, 0.92, 40.0], [2e-5, -1e-5, 1.0]])
 TRUE = geometry.page_lattice()
@@ -34,6 +35,17 @@ def test_a_wavy_picture_in_any_turn_is_registered_to_a_fifth_of_a_px(page, turn)
   true = bend.turned(true, np.rot90(image, turn).shape, -turn)
   assert rms_px(found.lattice, true) < 0.2
   assert found.residual_px < 0.3 and found.lattice.dtype == np.float32
+
+
+def test_ink_that_stands_off_the_grid_is_found_where_it_stands(page, beats_mv):
+  """A print whose black went astray by 0.8 px: the grid's lattice stays, the ink's goes with it."""
+  apart = jax.tree.map(jnp.float32, registration.none()._replace(shift_px=np.array([0.8, -0.4])))
+  printed = np.asarray(simval.draw(500)(jax.random.key(0), jnp.asarray(beats_mv), looks.competition(), apart))
+  found = register.register(np.round(255 * printed).astype(np.uint8), page)
+  rows = [np.abs(geometry.nodes_px()[0] - zero).argmin() for zero in layout.make().zeros_px]
+  off_px = geometry.apart_px(TRUE, found.ink_lattice)[rows, 4:52]
+  np.testing.assert_allclose(np.median(off_px, axis=(0, 1)), [0.8, -0.4], atol=0.08)
+  assert rms_px(found.lattice, TRUE) < 0.3 and found.residual_px < 0.2
 
 
 @pytest.mark.parametrize(('level', 'left'), [(215, True), pytest.param(190, False, marks=pytest.mark.slow)])

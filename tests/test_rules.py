@@ -15,14 +15,14 @@ PACKAGE = pathlib.Path(layout.__file__).parent
 # Each module may import those to its left only.
 ORDER = [
   'shipped', 'options', 'paper', 'layout', 'io.pictures', 'io.signals', 'io.dicom', 'glyphs', 'strokes', 'rhythm', 'waves', 'noise',
-  'signals', 'packs', 'truth', 'looks', 'sampling', 'fields', 'registration', 'render', 'geometry', 'transport', 'bend', 'wear', 'folds',
-  'capture', 'codec', 'degrade', 'plane', 'surface', 'smoothing', 'flatten', 'lockin', 'landmarks', 'refine', 'settle', 'upright',
-  'spectrum', 'variants', 'model', 'export', 'pagenet', 'views', 'pose', 'decode', 'cutting', 'losses', 'masks', 'metrics', 'assemble',
-  'fuse', 'records', 'data', 'hosts', 'pace', 'update', 'mesh', 'checkpoint', 'engine', 'log', 'plot', 'simval', 'starts', 'rectify',
-  'marks', 'scanlines', 'retiming', 'register', 'chart', 'recording', 'quality', 'reading', 'evaluators', 'report', 'tasks', 'train',
-  'submit', 'folder', 'samples', 'evaluate', 'predict', 'cli', 'machine', 'pool', 'worker', 'progress', 'batch', 'doctor', 'serve.desk',
-  'serve.api', 'serve.app', 'archive.sources', 'archive.members', 'archive.rows', 'archive.store', 'archive.plan', 'archive.work',
-  'archive.hands', 'archive.cluster', 'archive.alone', 'archive.estimate', 'archive.command',
+  'signals', 'packs', 'truth', 'looks', 'sampling', 'fields', 'geometry', 'printers', 'registration', 'render', 'transport', 'bend',
+  'wear', 'folds', 'capture', 'codec', 'degrade', 'plane', 'surface', 'smoothing', 'flatten', 'lockin', 'landmarks', 'refine', 'settle',
+  'upright', 'spectrum', 'variants', 'model', 'export', 'pagenet', 'views', 'pose', 'decode', 'cutting', 'losses', 'masks', 'metrics',
+  'assemble', 'fuse', 'records', 'data', 'hosts', 'pace', 'update', 'mesh', 'checkpoint', 'engine', 'log', 'plot', 'simval', 'starts',
+  'rectify', 'marks', 'scanlines', 'retiming', 'register', 'chart', 'recording', 'quality', 'reading', 'evaluators', 'report', 'tasks',
+  'train', 'submit', 'folder', 'samples', 'evaluate', 'predict', 'cli', 'machine', 'pool', 'worker', 'progress', 'batch', 'doctor',
+  'serve.desk', 'serve.api', 'serve.app', 'archive.sources', 'archive.members', 'archive.rows', 'archive.store', 'archive.plan',
+  'archive.work', 'archive.hands', 'archive.cluster', 'archive.alone', 'archive.estimate', 'archive.command',
 ]  # fmt: skip
 # a default that may be given without its name
 POSITIONAL_DEFAULTS = {'layout.make': {'name'}, 'reading.reader': {'weights'}, 'samples.main': {'argv'}, 'cli.main': {'argv'}}

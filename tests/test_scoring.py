@@ -40,7 +40,7 @@ def data_dir(tmp_path, runs):
 
 def options(data_dir, **more):
   base = {'data': str(data_dir), 'weights': 'w', 'variant': None, 'pictures': None, 'json': None, 'overwrite': False,
-          'true_lattice': False, 'signals': '', 'pages': 2, 'engine': 'auto', 'precision': 'auto', 'masks': False}
+          'true_lattice': False, 'signals': '', 'pages': 2, 'engine': 'auto', 'precision': 'auto', 'registration': '', 'masks': False}
   return argparse.Namespace(**{**base, **more})
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_builders.ecg_pages import builder
-from ecgjax import folder
+from ecgjax import folder, geometry, printers
 
 
 class Summary(NamedTuple):
@@ -45,7 +45,8 @@ def build(
 
   Args:
     data_dir: competition folder with train.csv and train/.
-    out_dir: the dataset goes to <out>/ecg_pages/<version>, the list of what was left out to <out>/skipped.csv.
+    out_dir: the dataset goes to <out>/ecg_pages/<version>, the list of what was left out to <out>/skipped.csv, and
+      how far printers set black off their colours to <out>/registration.csv.
     variants: to build; none: the original and every picture that lies beside it.
     val_share: 0..1, share of the records in 'val'; all pages of a record are in one split.
     overwrite: replace a finished dataset.
@@ -75,6 +76,7 @@ def build(
   _write_csv(out_dir / 'skipped.csv', bad)
   if pages:
     _finish(out_dir, pages)
+    _measure_prints(out_dir / 'registration.csv', [path for paths in pages.values() for path in paths])
   shutil.rmtree(partial)
   return Summary({split: len(paths) for split, paths in pages.items()}, bad)
 
@@ -127,6 +129,17 @@ def _finish(out_dir: pathlib.Path, pages: dict[str, list[pathlib.Path]]) -> None
   dataset = builder.EcgPages(data_dir=out_dir, pages={split: map(_load, paths) for split, paths in pages.items()})
   with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads
     dataset.download_and_prepare(download_config=config, download_dir=out_dir / '.partial')
+
+
+def _measure_prints(path: pathlib.Path, pages: list[pathlib.Path]) -> None:
+  """Writes how far ink stands off the grid in the pictures of prints, by variant (see `printers`); nothing where there is no picture."""
+  fields = collections.defaultdict(list)
+  for page in pages:
+    with np.load(page, allow_pickle=False) as file:
+      if str(file['variant']) not in builder.UNPRINTED:
+        fields[str(file['variant'])].append(geometry.apart_px(file['grid_lattice'], file['lattice']))
+  if fields:
+    printers.write(path, fields)
 
 
 def _write_csv(path: pathlib.Path, bad: Iterable[tuple[str, str, str]]) -> None:

@@ -1,7 +1,7 @@
 """One page of a competition folder as a training example, and the TFDS builder that stores such examples.
 
-An example: 'image' (PNG) as it was taken, 'lattice' (45, 57, 2) where the page lies in it, 'mask' (PNG) of the page itself, 'rows_px'
-(4, 5248), 'mv' (12, T), 'fs', 'id', 'variant'.
+An example: 'image' (PNG) as it was taken, 'lattice' (45, 57, 2) where the page's ink lies in it, 'grid_lattice' where its grid does, 'mask'
+(PNG) of the page itself, 'rows_px' (4, 5248), 'mv' (12, T), 'fs', 'id', 'variant'.
 TFDS works without TensorFlow only if pictures are handed to it as PNG bytes and DatasetInfo is given explicitly.
 """
 
@@ -24,6 +24,7 @@ from ecgjax.layout import LEADS
 LAYOUT = layout.make('3x4+II')
 FRAME = geometry.frame(LAYOUT, rate_hz=500, height_px=640)
 ORIGINAL = '0001'  # the variant that is the page itself
+UNPRINTED = (ORIGINAL, '0006')  # and the screens: no printer set their black off their colours
 MAX_PX = 100_000_000  # of a picture; phones of the competition take 12 million
 DARK, WHITE = 110, 245  # ink: every channel is below DARK; bare paper: every channel is at least WHITE
 GUARD_PX = 2  # ink so near the trace is its soft edge, not text
@@ -33,7 +34,7 @@ INK_WITHIN_PX, INK_SHARE = 2, 0.95  # where a printed lead must have ink for csv
 class EcgPages(tfds.core.GeneratorBasedBuilder):
   """Writes <data_dir>/ecg_pages/<version> of `pages`: split -> what `example` returns. No split may be empty."""
 
-  VERSION = tfds.core.Version('1.1.0')
+  VERSION = tfds.core.Version('1.2.0')
   code_path = None  # TFDS looks for it with importlib_resources, which it does not require, to find download checksums
 
   def __init__(self, *, data_dir: str | os.PathLike, pages: Mapping[str, Iterable[Mapping]]):
@@ -45,7 +46,8 @@ class EcgPages(tfds.core.GeneratorBasedBuilder):
     floats = lambda *shape: tfds.features.Tensor(shape=shape, dtype=np.float32)
     features = {
       'image': png(3), 'mask': png(1), 'rows_px': floats(len(LAYOUT.zeros_px), FRAME.width_px),
-      'mv': floats(len(LEADS), None), 'lattice': floats(*geometry.page_lattice().shape), 'fs': np.int32,
+      'mv': floats(len(LEADS), None), 'lattice': floats(*geometry.page_lattice().shape),
+      'grid_lattice': floats(*geometry.page_lattice().shape), 'fs': np.int32,
       'id': tfds.features.Text(), 'variant': tfds.features.Text(),
     }  # fmt: skip
     return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
@@ -73,7 +75,7 @@ def example(record: folder.TrainRecord, *, variant: str) -> dict:
   Returns:
     What EcgPages stores: 'image' (H, W, 3) as PNG bytes; 'mask' (1700, 2200), numbers of model.CLASSES of the page's px, as PNG bytes;
     'rows_px' (R, W) float32, row of each strip's trace in FRAME, NaN where nothing is printed; 'mv' (12, 10 * fs) float32, NaN outside
-    the printed part; 'lattice' (45, 57, 2) float32 image px; 'fs' in Hz; 'id'; 'variant'.
+    the printed part; 'lattice' (45, 57, 2) float32 image px, by the ink, and 'grid_lattice' by the grid; 'fs' in Hz; 'id'; 'variant'.
 
   Raises:
     ValueError: for a faulty csv, a picture that cannot be read, an original that is missing, has another size or shows another
@@ -86,13 +88,13 @@ def example(record: folder.TrainRecord, *, variant: str) -> dict:
   printed, rate_hz = as_printed(mv, fs=record.fs)
   rows_px = truth_rows(printed, rate_hz=rate_hz)
   check_ink(page, rows_px)
-  image, lattice = page, geometry.page_lattice()
+  image, ink_lattice, lattice = page, geometry.page_lattice(), geometry.page_lattice()
   if variant != ORIGINAL:
     image = read_picture(record.images[variant])
-    lattice = register.register(image, page).lattice
+    lattice, ink_lattice, _ = register.register(image, page)
   return {
     'image': _png(image), 'mask': _png(class_mask(page, printed, rate_hz=rate_hz)), 'rows_px': rows_px, 'mv': mv,
-    'lattice': lattice, 'fs': np.int32(record.fs), 'id': record.id, 'variant': variant,
+    'lattice': ink_lattice, 'grid_lattice': lattice, 'fs': np.int32(record.fs), 'id': record.id, 'variant': variant,
   }  # fmt: skip
 
 
