@@ -38,6 +38,11 @@ class Marks(NamedTuple):
   std_px: np.ndarray
 
 
+def none() -> Marks:
+  """Returns that no mark was seen."""
+  return Marks(*np.zeros((3, 0, 2)))
+
+
 class _Mark(NamedTuple):
   """One of them.
 

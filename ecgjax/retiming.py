@@ -15,6 +15,7 @@ from ecgjax.geometry import Frame
 from ecgjax.layout import Layout
 from ecgjax.printers import Printer
 
+COARSEST = 0.8  # image px per page px: in coarser pictures a grid line is off by as much as a leap, for their own px alone
 KNOT_PX = 40.0  # between the points at which the field of `registration` is asked for
 
 
@@ -51,9 +52,10 @@ def standing(
     printer: what printed it, where that is known.
 
   Returns:
-    What was found; marks that are not seen leave the standard deviation of a print that is not known.
+    What was found, nothing in pictures coarser than COARSEST; marks that are not seen leave the standard deviation of a print that is not known.
   """
-  leaps, seen = scanlines.find(image, lattice), marks.measure(image, lattice)
+  fine = geometry.image_scale(lattice) >= COARSEST
+  leaps, seen = (scanlines.find(image, lattice), marks.measure(image, lattice)) if fine else (None, marks.none())
   leapt = lambda x_px, y_px: np.zeros(len(x_px)) if leaps is None else scanlines.right_px(leaps, x_px, y_px)
   at_marks = np.array([leapt(np.array([x]), y)[0] for x, y in seen.at_px]).reshape(-1, 1)
   columns_px = paper.START_X_PX + frame.times_s() * page.px_per_s

@@ -68,7 +68,7 @@ def test_a_page_of_another_kind_has_no_marks():
 
 
 def test_without_marks_nothing_is_moved_and_all_is_doubted():
-  mean, std = registration.fit(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 2)), wanted_px=WANTED_PX)
+  mean, std = registration.fit(*marks.none(), wanted_px=WANTED_PX)
   assert (mean == 0).all() and (std[:, 0] > 0.3).all() and (std[:, 1] < std[:, 0]).all()
 
 

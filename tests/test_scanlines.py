@@ -83,6 +83,14 @@ def test_an_even_page_and_one_without_a_grid_have_no_leap(page):
     assert scanlines.find(image, geometry.page_lattice()) is None
 
 
+def test_no_leap_is_seen_in_a_picture_whose_px_are_as_coarse(page):
+  """A leap at full size is there; at half the size it is left alone, and the instants are doubted."""
+  image = leapt(page, bump(1200, 1240, 2.0))
+  half = np.round(image.reshape(850, 2, 1100, 2, 3).mean((1, 3))).astype(np.uint8)
+  whole, coarse = (retiming.standing(a, geometry.page_lattice() * s, page=PAGE, frame=FRAME) for a, s in ((image, 1.0), (half, 0.5)))
+  assert np.abs(whole.right_px).max() > 1 and np.abs(coarse.right_px).max() == 0 and coarse.std_px.min() > 0.2
+
+
 def wave(columns):
   """Row px of a trace that is slow against the columns."""
   return 320 + 40 * np.sin(2 * np.pi * columns / 90)
