@@ -52,7 +52,7 @@ def standing(
     printer: what printed it, where that is known.
 
   Returns:
-    What was found, nothing in pictures coarser than COARSEST; marks that are not seen leave the standard deviation of a print that is not known.
+    What was found, nothing in pictures coarser than COARSEST; marks not seen leave the standard deviation of a print that is not known.
   """
   fine = geometry.image_scale(lattice) >= COARSEST
   leaps, seen = (scanlines.find(image, lattice), marks.measure(image, lattice)) if fine else (None, marks.none())
