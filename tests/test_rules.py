@@ -165,6 +165,14 @@ def test_importing_the_trainer_loads_no_library_it_can_do_without():
   assert not loaded & unwanted
 
 
+def test_importing_computes_nothing():
+  """Hosts join before the first computation, which chooses the devices (`hosts.join`)."""
+  names = ', '.join(f'ecgjax.{name}' for name in ORDER if not name.startswith(('archive', 'serve', 'io')))
+  code = f'import {names}; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())'
+  result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=120)
+  assert result.stdout.splitlines()[-1] == 'False'
+
+
 def test_no_module_is_called_utils():
   assert not {'utils', 'util', 'helpers', 'common', 'misc'} & {p.stem for p in PACKAGE.rglob('*.py')}
 
