@@ -174,12 +174,13 @@ def _by_ink(flat, moved, last, twin, grid) -> tuple[jax.Array, float]:
   """Returns `moved` once the ink alone lies on the twin's but at its edges, and what is left between them then."""
   step_px, stiff, calm, rounds = INK_ALONE
   ys, xs = (np.minimum(at, size - at) > EDGE_PX for at, size in zip(_mesh(), surface.SIZE_PX, strict=True))
+  within = (ys[:, None] & xs).astype(np.float32)
   for _ in range(rounds):
     ink = _ink(last, twin, grid, blur_px=SHARP_PX, step_px=step_px, say=1.0)
-    ink = ink._replace(weight=ink.weight * (ys[:, None] & xs))
+    ink = ink._replace(weight=ink.weight * within)
     moved = surface.displace(moved, surface.fit([ink], step_px=step_px, stiff=stiff, calm=calm))
     last = flat(moved)
-  return moved, float(_residual(last, twin, grid))
+  return moved, float(_residual(last, twin, grid, within))
 
 
 @functools.partial(jax.jit, static_argnames=('blur_px', 'step_px'))
@@ -198,7 +199,8 @@ def _inked(flat, moved, twin, grid, *, blur_px: float, step_px: float):
 
 
 @jax.jit
-def _residual(flat, twin, grid):
+def _residual(flat, twin, grid, within=1.0):
   told = offsets(flat.ink, twin, grid, blur_px=SHARP_PX)
-  square = (told.weight * told.goal**2).sum((1, 2)) / (told.weight.sum((1, 2)) + 1e-6)
-  return jnp.sqrt(square.sum() + jnp.where(told.weight.sum() > 0, 0.0, jnp.inf))
+  weight = told.weight * within
+  square = (weight * told.goal**2).sum((1, 2)) / (weight.sum((1, 2)) + 1e-6)
+  return jnp.sqrt(square.sum() + jnp.where(weight.sum() > 0, 0.0, jnp.inf))
