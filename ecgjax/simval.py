@@ -15,6 +15,7 @@ NAME, EVEN = 'sim:val', 'sim:even'  # the second as if scanners were even and pr
 RATE_HZ = packs.RATE_HZ
 RECORDS, SEED = 40, 1
 PAGE = layout.make()
+NOWHERE = jax.tree.map(np.float32, registration.none())  # numbers of one type: one program, with a field and without
 
 
 class Case(NamedTuple):
@@ -169,9 +170,7 @@ def printed_leads(mv: np.ndarray) -> dict[str, np.ndarray]:
 def draw(rate_hz: float) -> Callable:
   """Returns the compiled (key of the header, (12, T) mV, style, field of `registration`) -> (1700, 2200, 3) page in 0..1."""
   page = jax.jit(lambda key, mv, style, apart: render.page(key, mv, layout=PAGE, style=style, rate_hz=rate_hz, apart=apart).image)
-  # numbers of one type: one program, with a field and without; made here, as hosts must join before anything is computed
-  nowhere = jax.tree.map(jnp.float32, registration.none())
-  return lambda key, mv, style, apart=nowhere: page(key, mv, style, apart)
+  return lambda key, mv, style, apart=NOWHERE: page(key, mv, style, apart)
 
 
 @functools.cache
