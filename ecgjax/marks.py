@@ -18,6 +18,7 @@ ROOM_PX, BEYOND_PX = 7, 12  # around a mark, what is looked at; and around that,
 BLUR_PX, LINE_PX = 1.0, 1.0  # standard deviation of a printed edge, and of a grid line, in a scan
 ROUNDS, STEP_PX, FARTHEST_PX = 3, 1.0, 2.0  # of the search: most that a round may move, and all of them together
 RASTER = 0.2  # of the ink's darkness: what px make of an edge, and no outlier
+SOME = 5  # of so many px one is asked how large the usual misfit is
 OUTLIER = 2.0  # standard deviations from which on a px counts less and less: a trace, not the mark
 ALIKE = 0.5  # least correlation of a mark with its drawing
 OWN_TEXT = 0.55  # of the header's words, the median, on the competition's page: on others too few marks stand in too few columns
@@ -105,18 +106,24 @@ def measure(image: np.ndarray, lattice: np.ndarray) -> Marks:
   Returns:
     Those marks that are seen: none on a page that is not like the competition's.
   """
+  lattice = np.asarray(lattice, np.float64)
+  header, others = ([mark for mark in known() if (KINDS[mark.kind] == 'header') == own] for own in (True, False))
+  found = [_seen(image, lattice, mark) for mark in header]
+  if np.median([alike for _, _, alike in found]) <= OWN_TEXT:
+    return none()
+  found += [_seen(image, lattice, mark) for mark in others]
+  off_px, std_px, alike = (np.array(a) for a in zip(*found, strict=True))
+  seen = (alike > ALIKE) & (np.abs(off_px).max(1) < FARTHEST_PX)
+  return Marks(np.array([mark.middle_px for mark in header + others])[seen], off_px[seen], std_px[seen])
+
+
+def _seen(image: np.ndarray, lattice: np.ndarray, mark: _Mark) -> tuple[np.ndarray, np.ndarray, float]:
+  """Returns what `_placed` does, of a mark in a picture."""
   import cv2
 
-  lattice, found = np.asarray(lattice, np.float64), []
-  for mark in known():
-    x_px, y_px = ((mark.down @ lattice[..., i] @ mark.across.T - 0.5).astype(np.float32) for i in (0, 1))
-    seen = cv2.remap(image, x_px, y_px, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    found.append(_placed(255 - np.maximum.reduce(cv2.split(seen)), mark))  # of the lightest colour: a coloured grid is hardly seen in it
-  off_px, std_px, alike = (np.array(a) for a in zip(*found, strict=True))
-  kinds = np.array([mark.kind for mark in known()])
-  own = np.median(alike[kinds == KINDS.index('header')]) > OWN_TEXT
-  seen = own & (alike > ALIKE) & (np.abs(off_px).max(1) < FARTHEST_PX)
-  return Marks(np.array([mark.middle_px for mark in known()])[seen], off_px[seen], std_px[seen])
+  x_px, y_px = ((mark.down @ lattice[..., i] @ mark.across.T - 0.5).astype(np.float32) for i in (0, 1))
+  seen = cv2.remap(image, x_px, y_px, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+  return _placed(255 - np.maximum.reduce(cv2.split(seen)), mark)  # of the lightest colour: a coloured grid is hardly seen in it
 
 
 def _placed(dark: np.ndarray, mark: _Mark) -> tuple[np.ndarray, np.ndarray, float]:
@@ -135,7 +142,7 @@ def _placed(dark: np.ndarray, mark: _Mark) -> tuple[np.ndarray, np.ndarray, floa
     inverse[np.diag_indices(len(inverse))] += 1e-6
     scale = np.linalg.solve(inverse, (terms * trust) @ values)
     rest = values - scale @ terms
-    noise = np.hypot(1.4826 * np.median(np.abs(rest)), RASTER * scale[0] + 1.0)
+    noise = np.hypot(1.4826 * np.median(np.abs(rest[::SOME])), RASTER * scale[0] + 1.0)
     trust = 1 / (1 + (rest / (OUTLIER * noise)) ** 2) ** 2
     if scale[0] <= 0:
       break

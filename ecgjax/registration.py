@@ -119,10 +119,11 @@ def fit(
     values, std, along = off[:, axis] - possible * own[:, axis], std_px[:, axis], spread[axis]
     trust = np.ones(values.shape)
     for _ in range(ROUNDS):
-      inverse = np.linalg.inv(along**2 * alike + np.eye(len(std)) * (std**2 / trust)[:, None])
-      weights = (inverse @ values[..., None])[..., 0]
+      spreads = along**2 * alike + np.eye(len(std)) * (std**2 / trust)[:, None]
+      weights = np.linalg.solve(spreads, values[..., None])[..., 0]
       misfit = ((values - along**2 * (alike @ weights[..., None])[..., 0]) / std) ** 2
       trust = (FREEDOM + 1) / (FREEDOM + misfit)
+    inverse = np.linalg.inv(spreads)
     cost += 0.5 * (weights * values).sum(-1) - 0.5 * np.linalg.slogdet(inverse)[1]
     mean = along**2 * (toward @ weights[..., None])[..., 0] + possible * usual[:, axis]
     means.append(mean)

@@ -184,15 +184,12 @@ def _path(costs: np.ndarray) -> np.ndarray:
   costs = costs + COLUMN_STEP_PX * REST * (SHIFTS_PX / 0.5) ** 2
   moves = MOVE * np.abs(SHIFTS_PX[:, None] - SHIFTS_PX)
 
-  def run(steps):
-    best, found = costs[steps[0]], [costs[steps[0]]]
-    for step in steps[1:]:
-      best = costs[step] + (best + moves).min(1)
-      found.append(best)
-    return np.stack(found)
-
-  steps = list(range(len(costs)))
-  through = run(steps) + run(steps[::-1])[::-1] - costs
+  both = np.stack([costs, costs[::-1]], axis=1)  # along the columns, and back
+  best = np.empty_like(both)
+  best[0] = both[0]
+  for n in range(1, len(both)):
+    np.add(both[n], (best[n - 1][:, None] + moves).min(2), out=best[n])
+  through = best[:, 0] + best[::-1, 1] - costs
   weights = np.exp(through.min(1, keepdims=True) - through)
   return weights @ SHIFTS_PX / weights.sum(1)
 

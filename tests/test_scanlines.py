@@ -112,6 +112,16 @@ def to(right_px, below_px=0.0):
   return exact._replace(right_px=exact.right_px + right_px, below_px=exact.below_px + below_px)
 
 
+def test_columns_that_leapt_and_those_beside_them_are_less_sure_and_no_others(page):
+  ink = retiming.standing(leapt(page, bump(1200, 1240, 2.0)), geometry.page_lattice(), page=PAGE, frame=FRAME)
+  x = paper.START_X_PX + FRAME.times_s() * PAGE.px_per_s
+  leap, far = (x > 1202) & (x < 1238), (x < 1180) | (x > 1260)
+  off = np.abs(ink.right_px[:, leap] - 2.0)
+  assert (off < 3 * ink.std_px[:, leap]).mean() > 0.95
+  beside = (x > 1196) & (x < 1244)
+  assert ink.std_px[:, beside].min() > ink.std_px[:, far].max()
+
+
 def test_rows_stay_where_ink_stands_right():
   before = trace(wave(COLUMNS))
   after = move(before, retiming.exact(PAGE, FRAME))
