@@ -12,15 +12,8 @@ from typing import NamedTuple
 
 from ecgjax import pool, worker
 from ecgjax.cli import FORMATS
-
-SUFFIXES = {'.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.gif', '.webp', '.jp2', '.pdf', '.heic', '.heif', '.dcm', '.dicom'}
-
-OWN = ('.overlay.jpg', '.mask.png')  # of a folder's files those that an earlier run left
-
-
-def is_page(name: str) -> bool:
-  """Returns whether a file of a folder may be a page by its name: a picture that no earlier run left."""
-  return pathlib.PurePath(name).suffix.lower() in SUFFIXES and not name.endswith(OWN)
+from ecgjax.io.suffixes import SUFFIXES, is_page
+from ecgjax.options import check_how
 
 
 class File(NamedTuple):
@@ -68,14 +61,6 @@ def listed(inputs: list[str], out: pathlib.Path, *, recursive: bool) -> list[Fil
   return files
 
 
-def check_how(args: argparse.Namespace) -> None:
-  """Refuses limits and rates that no command reads pages with.
-
-  Raises:
-    ValueError: for --timeout or --fs.
-  """
-  if not (args.timeout > 0 and 50 <= args.fs <= 10_000):
-    raise ValueError('--timeout must be above 0, --fs 50 to 10000')
 
 
 def options(args: argparse.Namespace) -> worker.Options:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ecgjax import fields, geometry, paper, sampling
 from ecgjax.fields import Number
+from ecgjax.plane import apply_plane
 
 OUTER = 3  # node rows and columns beyond the page on every side
 _CENTRE = np.array([paper.WIDTH_PX / 2, paper.HEIGHT_PX / 2, 0.0], np.float32)
@@ -147,10 +148,6 @@ def _about_x(angle):
   return jnp.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
-def apply_plane(plane: geometry.Array, xy_px: geometry.Array) -> jax.Array:
-  """Returns (..., 2): points moved by a (3, 3) homography."""
-  moved = jnp.einsum('...i,ji->...j', xy_px, plane[:, :2], precision='highest') + plane[:, 2]
-  return moved[..., :2] / moved[..., 2:]
 
 
 def page_px(view: View, *, size_px: tuple[int, int], origin_px: jax.Array, rounds: int = 12) -> jax.Array:
@@ -189,18 +186,3 @@ def page_px(view: View, *, size_px: tuple[int, int], origin_px: jax.Array, round
   return jnp.einsum('hr,rcd,wc->hwd', dense[0], solved, dense[1], precision='highest')
 
 
-def turned(lattice, shape: tuple[int, ...], turn: int) -> np.ndarray:
-  """Turns a lattice back with its picture.
-
-  Args:
-    lattice: (..., 2) px of a picture that has been turned by `turn` quarters counter-clockwise.
-    shape: (H, W, ...) of the picture before.
-    turn: any whole number.
-
-  Returns:
-    (..., 2) px of the picture before.
-  """
-  height, width = shape[:2]
-  x, y = lattice[..., 0], lattice[..., 1]
-  back = {0: (x, y), 1: (width - y, x), 2: (width - x, height - y), 3: (y, height - x)}[turn % 4]
-  return np.stack(back, axis=-1)

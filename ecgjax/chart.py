@@ -6,7 +6,8 @@ import numpy as np
 
 from ecgjax import geometry, paper
 from ecgjax.io.signals import stretches
-from ecgjax.layout import LEADS, Layout
+from ecgjax.layout import Layout
+from ecgjax.leads import LEADS
 
 SURE_RGB, UNSURE_RGB = (0, 80, 230), (225, 70, 0)
 UNSURE_MV = 0.1  # samples of a larger standard deviation are drawn in UNSURE_RGB

@@ -9,8 +9,8 @@ from concurrent.futures import BrokenExecutor
 
 import ecgjax
 from ecgjax import options
+from ecgjax.notice import NOTICE
 
-NOTICE = "Research software, not a medical device: do not base any decision about a person's health on what it reads."
 FORMATS = ('csv', 'wfdb', 'edf', 'parquet', 'dicom')
 EXITS = (
   'Exit codes: 0 all pages ok, 1 some failed or need a review, 2 wrong usage, 3 none could be read, 4 the machine failed, 130 interrupted.'

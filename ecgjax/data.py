@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import degrade, geometry, looks, packs, paper, records, render, signals, truth, variants
+from ecgjax import degrade, geometry, leads, looks, packs, paper, records, render, signals, truth, variants
 from ecgjax.geometry import Frame
 from ecgjax.layout import Layout
 
@@ -114,7 +114,7 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float, tall_shar
   mv = jnp.zeros((12, pack.shape[-1]))
   if simulated_share < 1:
     gain = jnp.exp(jax.random.uniform(ks[0], minval=math.log(0.7), maxval=math.log(1.5)))
-    mv = signals.twelve(pack * (gain * packs.MV_PER_UNIT))
+    mv = leads.twelve(pack * (gain * packs.MV_PER_UNIT))
     mv = jnp.roll(mv, jax.random.randint(ks[1], (), 0, mv.shape[-1]), axis=-1)
   if simulated_share > 0:
     drawn = signals.simulate(ks[2], rate_hz=packs.RATE_HZ, seconds=pack.shape[-1] / packs.RATE_HZ)

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
   import jax
 
   import ecgjax
-  from ecgjax import checkpoint, engine, shipped, starts
+  from ecgjax import engine, shipped, starts, weight_files
 
   print(f'ecgjax {ecgjax.__version__}, Python {platform.python_version()}, {platform.platform()}')
   for name in ('jax', 'flax', 'numpy', 'pillow'):
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     print(f'  [{extra}] ' + (f"lacks {', '.join(missing)}: pip install 'ecgjax[{extra}]'" if missing else 'installed'))
   print(f'devices: {", ".join(str(device) for device in jax.devices())}; {os.cpu_count()} cores')
   for path in (*map(shipped.located, shipped.NAMES), starts.WEIGHTS):
-    print(f'weights: {path} sha256 {checkpoint.sha256(path)}')
+    print(f'weights: {path} sha256 {weight_files.sha256(path)}')
   sound = True
   for name in ('jax', 'openvino'):
     try:
@@ -78,14 +78,14 @@ def _tested(engine: str, precision: str) -> bool:
 
 def export(args: argparse.Namespace) -> int:
   """Writes the trace network as ONNX or StableHLO; returns 0."""
-  from ecgjax import checkpoint, engine, layout, model
+  from ecgjax import engine, layout, model, weight_files
   from ecgjax import export as exporter
   from ecgjax.io import signals
 
   path = pathlib.Path(args.out)
   if path.exists() and not args.overwrite:
     raise ValueError(f'{path} is there; choose another --out or add --overwrite')
-  net, params, meta = checkpoint.load_network(args.weights, model.network, part='strip')
+  net, params, meta = weight_files.load_network(args.weights, model.network, part='strip')
   page, frame = layout.make(meta['strip']['layout']), engine.frame(meta)
   shape = len(page.zeros_px), frame.height_px, frame.width_px
   if args.format == 'onnx':

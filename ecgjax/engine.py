@@ -10,8 +10,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ecgjax import checkpoint, export, geometry, layout, model
-from ecgjax.options import ENGINES, PRECISIONS
+from ecgjax import export, geometry, layout, model, weight_files
+from ecgjax.shipped import ENGINES, PRECISIONS
 
 _HINTS = {'bfloat16': 'bf16', 'float32': 'f32'}  # OpenVINO's words
 
@@ -81,7 +81,7 @@ def load(path, *, engine: str, precision: str = 'auto') -> tuple[Engine, dict]:
     ImportError: as `chosen`.
   """
   engine, precision = chosen(engine, precision=precision)
-  net, params, meta = checkpoint.load_network(path, lambda **how: model.network(**{**how, 'dtype': precision}), part='strip')
+  net, params, meta = weight_files.load_network(path, lambda **how: model.network(**{**how, 'dtype': precision}), part='strip')
   if engine == 'jax':
     scores = jax.jit(lambda params, strips: net.apply(params, strips)._replace(classes=np.zeros(0, np.float32)))
     classes = jax.jit(lambda params, strips: net.apply(params, strips).classes)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax import cutting, folder, geometry, log, masks, metrics, options, paper, plot, reading, retiming, shipped, simval, variants
+from ecgjax import console, cutting, folder, geometry, masks, metrics, options, paper, plot, reading, retiming, shipped, simval, variants
 from ecgjax.io import pictures
 from ecgjax.recording import Recording
 from ecgjax.report import Page, mask_table, table
@@ -120,7 +120,7 @@ def evaluate_page(
     if overlays:
       strips = cutting.make_cut(page=reader.page, frame=reader.frame)(image, found.lattice)
       shown = plot.overlay(np.asarray(strips), reading.seen_rows(found.trace), np.asarray(found.trace.std_px))
-      (overlays / f'{job.id}-{job.variant}.png').write_bytes(log.png(shown))
+      (overlays / f'{job.id}-{job.variant}.png').write_bytes(pictures.png(shown))
   except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
     leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', f'{type(error).__name__}: {error}'
   else:
@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
     raise ValueError(f'no folder {pathlib.Path(args.json).parent} for --json; make it or choose another')
   if args.data in (simval.NAME, simval.EVEN):
     if not args.signals:
-      log.say('no --signals PACK_OR_WFDB_FOLDER: the pages show simulated signals, easier and less varied than real ones')
+      console.say('no --signals PACK_OR_WFDB_FOLDER: the pages show simulated signals, easier and less varied than real ones')
     jobs = simulated_jobs(args.signals, wanted=args.variant, count=args.pages, even=args.data == simval.EVEN)
   else:
     jobs = folder_jobs(args.data, wanted=args.variant)
@@ -165,17 +165,17 @@ def run(args: argparse.Namespace) -> int:
       page = evaluate_page(job, reader=reader, true_lattice=args.true_lattice, overlays=overlays, masked=args.masks)
     except (ValueError, OSError, csv.Error) as error:  # of the truth: there is nothing to compare with
       unscored.append(f'{job.id}-{job.variant} is not scored: {error}')
-      log.say(f'{i}/{len(jobs)} {unscored[-1]}')
+      console.say(f'{i}/{len(jobs)} {unscored[-1]}')
       continue
     pages.append(page)
-    log.say(f'{i}/{len(jobs)} {page.id}-{page.variant} {page.report.db_open:.2f} dB {page.status} {page.reason}')
+    console.say(f'{i}/{len(jobs)} {page.id}-{page.variant} {page.report.db_open:.2f} dB {page.status} {page.reason}')
   if not pages:
     raise ValueError(f'none of {len(jobs)} pages could be scored; the first: {unscored[0]}')
   print(table(pages))
   if args.masks:
     print(mask_table(pages))
   for text in unscored:
-    log.say(text)
+    console.say(text)
   if args.json:
     plain = lambda report: report and report._asdict()
     px = lambda overlaps: None if overlaps is None else overlaps.tolist()

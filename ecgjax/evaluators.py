@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import assemble, cutting, fuse, geometry, metrics, plot, pose, reading, simval, truth, views
-from ecgjax.layout import LEADS, Layout
-
-HEAD = f'{"":<8}{"n":>5}{"score dB":>10}{"median dB":>11}{"worst dB":>10}{"r":>8}{"rmse uV":>9}'
+from ecgjax import assemble, canvases, cutting, fuse, geometry, metrics, plot, pose, reading, simval, truth, views
+from ecgjax.layout import Layout
+from ecgjax.leads import LEADS
+from ecgjax.report import HEAD, line, summary
 
 
 class Result(NamedTuple):
@@ -21,29 +21,8 @@ class Result(NamedTuple):
   table: str
 
 
-def summary(reports: list[metrics.ImageReport]) -> dict[str, float]:
-  """Returns the table's numbers of a group of pages: the competition's score (mean of linear ratios), median, worst, r, rmse."""
-  db = [r.db_open for r in reports]
-
-  def over_leads(values) -> float:
-    finite = [x for v in values for x in v.values() if np.isfinite(x)]
-    return float(np.median(finite)) if finite else float('nan')
-
-  return {
-    'n': len(reports),
-    'score_db': metrics.reference_score([r.ratio for r in reports]),
-    'score_open_db': metrics.reference_score([r.ratio_open for r in reports]),
-    'median_db': float(np.median(db)),
-    'worst_db': float(np.min(db)),
-    'r': over_leads([r.lead_r for r in reports]),
-    'rmse_uv': over_leads([r.lead_rmse_uv for r in reports]),
-  }
 
 
-def line(name: str, n: dict[str, float]) -> str:
-  """Returns one line of the table under HEAD."""
-  return (f'{name:<8}{n["n"]:>5}{n["score_db"]:>10.2f}{n["median_db"]:>11.2f}{n["worst_db"]:>10.2f}'
-          f'{n["r"]:>8.4f}{n["rmse_uv"]:>9.1f}')  # fmt: skip
 
 
 def trace_snr(
@@ -112,7 +91,7 @@ def page_px(*, signals: str, pages: int, variants: tuple[str, ...], apply, size_
     turns, offs = {name: [] for name in variants}, {name: [] for name in variants}
     for case in (simval.case(mv, name, number, even=True) for name in variants for number, mv in enumerate(records)):
       for turn in range(4):
-        canvas = jnp.asarray(views.canvas(np.ascontiguousarray(np.rot90(case.image, -turn)), size_px=size_px) / np.float32(255))
+        canvas = jnp.asarray(canvases.canvas(np.ascontiguousarray(np.rot90(case.image, -turn)), size_px=size_px) / np.float32(255))
         seen, matrix, _ = look(params, canvas)
         turns[case.variant].append(int(np.argmax(seen.turn)) == turn)
         if turn == 0:
@@ -130,7 +109,7 @@ def page_px(*, signals: str, pages: int, variants: tuple[str, ...], apply, size_
 
 def _miss_px(matrix: np.ndarray, case: simval.Case, *, size_px: int) -> float:
   """Rms distance, in page px, of where a plane map puts what the true lattice's nodes show."""
-  back = np.linalg.inv(views.canvas_matrix(case.image.shape, size_px=size_px))
+  back = np.linalg.inv(canvases.canvas_matrix(case.image.shape, size_px=size_px))
   at = np.concatenate([case.lattice, np.ones_like(case.lattice[..., :1])], axis=-1) @ (matrix @ back).T
   found = views.to_page_px(at[..., :2] / at[..., 2:])
   return float(np.sqrt(((found - geometry.page_lattice()) ** 2).sum(-1).mean()))

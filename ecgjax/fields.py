@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ecgjax.bsplines import basis
+
 Number = jax.Array | float
 PAGE_SPAN = ((-128.0, 1828.0), (-128.0, 2328.0))  # page px, from the first to the last row and column that a sheet can have
 _SPREAD = 151 / 315  # sum of the squared B-spline weights, averaged over positions: the variance that an axis leaves
@@ -24,13 +26,6 @@ class Field(NamedTuple):
   step_px: tuple[float, float]
 
 
-def basis(at: jax.Array, *, low: float, step: float, count: int, order: int) -> jax.Array:
-  """Returns (N, count) cubic B-spline weights of points on even knots, or their first derivatives."""
-  x = (at[:, None] - low) / step + 1 - jnp.arange(count)
-  far, a = jnp.clip(2 - jnp.abs(x), 0, 2), jnp.clip(1 - jnp.abs(x), 0, 1)
-  if order == 0:
-    return (far**3 - 4 * a**3) / 6
-  return -jnp.sign(x) * (far**2 - 4 * a**2) / (2 * step)
 
 
 def draw(key: jax.Array, *, grain_px: tuple[float, float], span=PAGE_SPAN) -> Field:

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import bend, geometry, paper, sampling
+from ecgjax import geometry, paper, sampling
+from ecgjax import plane as homography
 from ecgjax.smoothing import gaussian, product, quantile, reduced, repeated, stored, widened
 
 STEP_PX = 2  # page px per px of the flat picture
@@ -46,7 +47,7 @@ def centres_px(*, step_px: float = STEP_PX) -> tuple[np.ndarray, np.ndarray]:
 
 def lattice(plane: geometry.Array, moved: jax.Array) -> jax.Array:
   """Returns (45, 57, 2) image px of the nodes: a plane map (3, 3) of nodes that lie `moved` (45, 57, 2) page px from their places."""
-  return bend.apply_plane(plane, geometry.page_lattice() + moved)
+  return homography.apply_plane(plane, geometry.page_lattice() + moved)
 
 
 def blur(a: jax.Array, sigma_px: float) -> jax.Array:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecgjax import submit
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 SECONDS = 10  # of every record
 _IMAGES = ('.png', '.jpg', '.jpeg')

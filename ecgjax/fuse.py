@@ -16,8 +16,8 @@ from ecgjax.assemble import SEEN
 from ecgjax.decode import Trace
 from ecgjax.geometry import STRIP_PX_PER_MV, Frame
 from ecgjax.layout import Layout
+from ecgjax.leads import LIMBS
 
-LIMBS = {'I': (1.0, 0.0), 'II': (0.0, 1.0), 'III': (-1.0, 1.0), 'aVR': (-0.5, -0.5), 'aVL': (1.0, -0.5), 'aVF': (-0.5, 1.0)}  # of I, II
 NEAR_S = 0.1  # sigma of the neighbourhoods that decide together whom to believe: a few columns agree by chance
 AGREED = 4.0  # chi-square per degree of freedom up to which rows agree. On sim:even 2 loses 0.1 dB, 8 nothing
 AGREED_ALONE = 20.0  # the same of a single column, which a neighbourhood hides: a letter beside the trace lasts for a few

@@ -3,43 +3,12 @@
 import importlib.util
 import json
 import pathlib
-import struct
-import sys
 import time
-import zlib
 
 import jax
 import numpy as np
 
-
-def say(text: str) -> None:
-  """Prints a line on stderr, from the first host only."""
-  if jax.process_index() == 0:
-    print(text, file=sys.stderr, flush=True)
-
-
-def png(image: np.ndarray) -> bytes:
-  """Encodes a picture; here because the training path has no image library to rely on.
-
-  Args:
-    image: (H, W, 3) uint8.
-
-  Returns:
-    A PNG file's bytes.
-
-  Raises:
-    ValueError: for another shape or dtype.
-  """
-  if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-    raise ValueError(f'picture is {image.dtype} {image.shape}; it must be uint8 (H, W, 3)')
-  height, width, _ = image.shape
-  raw = b''.join(b'\0' + row.tobytes() for row in image)
-
-  def chunk(tag: bytes, data: bytes) -> bytes:
-    return struct.pack('>I', len(data)) + tag + data + struct.pack('>I', zlib.crc32(tag + data))
-
-  header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-  return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(raw, 3)) + chunk(b'IEND', b'')
+from ecgjax.io.pictures import png
 
 
 class Log:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ecgjax import decode
+from ecgjax.masks import class_target
 from ecgjax.model import Scores
 from ecgjax.pagenet import Whereabouts
 
@@ -48,19 +49,6 @@ def column_xent(scores: Scores, rows_px: jax.Array, printed: jax.Array, *, sigma
   return (entropy - target * logp).sum(-2).mean()
 
 
-def class_target(inks: jax.Array) -> jax.Array:
-  """Turns coverage into classes.
-
-  Args:
-    inks: (..., 3) coverage 0..1 of grid, text and trace; later ones lie on top.
-
-  Returns:
-    (..., 4) float32 share of each of model.CLASSES, summing to 1.
-  """
-  grid, text, trace = jnp.moveaxis(jnp.clip(inks, 0, 1), -1, 0)
-  text = text * (1 - trace)
-  grid = grid * (1 - trace - text)
-  return jnp.stack([1 - grid - text - trace, grid, text, trace], axis=-1)
 
 
 def class_xent(scores: Scores, inks: jax.Array) -> jax.Array:

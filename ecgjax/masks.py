@@ -2,10 +2,11 @@
 
 import io
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import geometry, layout, losses, model, paper
+from ecgjax import geometry, layout, masks, model, paper
 
 UNREAD = 255  # px that no strip shows: beside, above and below the rows
 # of the numbers of model.CLASSES in their order, and of UNREAD
@@ -42,9 +43,24 @@ def on_page(classes: np.ndarray, *, page: layout.Layout, frame: geometry.Frame) 
   return mask
 
 
+def class_target(inks: jax.Array) -> jax.Array:
+  """Turns coverage into classes.
+
+  Args:
+    inks: (..., 3) coverage 0..1 of grid, text and trace; later ones lie on top.
+
+  Returns:
+    (..., 4) float32 share of each of model.CLASSES, summing to 1.
+  """
+  grid, text, trace = jnp.moveaxis(jnp.clip(inks, 0, 1), -1, 0)
+  text = text * (1 - trace)
+  grid = grid * (1 - trace - text)
+  return jnp.stack([1 - grid - text - trace, grid, text, trace], axis=-1)
+
+
 def true(inks: np.ndarray) -> np.ndarray:
   """Returns (1700, 2200) uint8, the class that covers most of each px, of a drawn page's `inks` (see `render.Page`)."""
-  return np.asarray(losses.class_target(jnp.asarray(inks)).argmax(-1), np.uint8)
+  return np.asarray(masks.class_target(jnp.asarray(inks)).argmax(-1), np.uint8)
 
 
 def overlaps(found: np.ndarray, right: np.ndarray) -> np.ndarray:

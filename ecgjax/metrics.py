@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 MAX_SHIFT_S = 0.2
 CAP_PUBLISHED = 384.0  # linear, 25.8433 dB: the published metric

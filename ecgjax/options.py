@@ -3,9 +3,7 @@
 import argparse
 
 from ecgjax import shipped
-
-ENGINES = ('auto', 'jax', 'openvino')
-PRECISIONS = ('auto', 'bfloat16', 'float32')
+from ecgjax.shipped import ENGINES, PRECISIONS
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -27,3 +25,13 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     'of the network (default: openvino where installed)'))  # fmt: skip
   parser.add_argument('--precision', choices=PRECISIONS, default='auto', help=(
     'of its convolutions (default: bfloat16 in openvino where the CPU has it, else float32)'))  # fmt: skip
+
+
+def check_how(args: argparse.Namespace) -> None:
+  """Refuses limits and rates that no command reads pages with.
+
+  Raises:
+    ValueError: for --timeout or --fs.
+  """
+  if not (args.timeout > 0 and 50 <= args.fs <= 10_000):
+    raise ValueError('--timeout must be above 0, --fs 50 to 10000')

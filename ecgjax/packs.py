@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ecgjax import signals
+from ecgjax import leads
 
 PACK_LEADS = ('I', 'II', 'V1', 'V2', 'V3', 'V4', 'V5', 'V6')
 MV_PER_UNIT = 0.005
@@ -56,7 +56,7 @@ def pack_to_mv(pack):
     (..., 12, T) float32 mV in the order of layout.LEADS, the same kind of array as `pack`.
   """
   xp = pack.__array_namespace__()
-  return signals.twelve(pack.astype(xp.float32) * xp.float32(MV_PER_UNIT))
+  return leads.twelve(pack.astype(xp.float32) * xp.float32(MV_PER_UNIT))
 
 
 def load_wfdb_folder(path, *, rate_hz: int = RATE_HZ, seconds: float = 10.0) -> tuple[np.ndarray, list[str]]:

@@ -88,3 +88,26 @@ def reframed(plane: np.ndarray, moved: jax.Array, *, turn: int, shift_px: np.nda
 
 
 _image_px = jax.jit(geometry.image_px)
+
+
+def apply_plane(plane: geometry.Array, xy_px: geometry.Array) -> jax.Array:
+  """Returns (..., 2): points moved by a (3, 3) homography."""
+  moved = jnp.einsum('...i,ji->...j', xy_px, plane[:, :2], precision='highest') + plane[:, 2]
+  return moved[..., :2] / moved[..., 2:]
+
+
+def turned(lattice, shape: tuple[int, ...], turn: int) -> np.ndarray:
+  """Turns a lattice back with its picture.
+
+  Args:
+    lattice: (..., 2) px of a picture that has been turned by `turn` quarters counter-clockwise.
+    shape: (H, W, ...) of the picture before.
+    turn: any whole number.
+
+  Returns:
+    (..., 2) px of the picture before.
+  """
+  height, width = shape[:2]
+  x, y = lattice[..., 0], lattice[..., 1]
+  back = {0: (x, y), 1: (width - y, x), 2: (width - x, height - y), 3: (y, height - x)}[turn % 4]
+  return np.stack(back, axis=-1)

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from ecgjax import folder, log, options, reading, submit
+from ecgjax import console, folder, options, reading, submit
 from ecgjax.io import pictures
 
 
@@ -51,12 +51,12 @@ def run(args: argparse.Namespace) -> int:
     read += ok
     if note:
       notes.append(f'{record.id}: {note}')
-    log.say(f'{i}/{len(records)} {record.id} {"read" if ok else "fallback"}, {(time.perf_counter() - start) / i:.2f} s/page')
+    console.say(f'{i}/{len(records)} {record.id} {"read" if ok else "fallback"}, {(time.perf_counter() - start) / i:.2f} s/page')
   wanted = [record.wanted for record in records]
   submit.write(args.out, wanted, leads)
   print(f'{args.out}: {submit.check(args.out, wanted)} rows, {read} of {len(records)} records read')
   for text in notes:
-    log.say(text)
+    console.say(text)
   return 3 if not read else int(bool(notes))
 
 

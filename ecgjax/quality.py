@@ -12,7 +12,8 @@ import numpy as np
 from ecgjax import assemble, fuse
 from ecgjax.decode import Trace
 from ecgjax.geometry import Frame, trace_area
-from ecgjax.layout import LEADS, Layout
+from ecgjax.layout import Layout
+from ecgjax.leads import LEADS
 
 # Chosen on 9 recordings x 13 variants of sim:even, as the shares that tell the errors best: 0, 0.1, 0.3, 1 and 0, 0.25, 0.5, 1 were tried.
 MISPLACED = 0.1  # of the page's expected error: most of it moves a whole lead, which neither its shape nor the score minds

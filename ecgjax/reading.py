@@ -11,6 +11,7 @@ from ecgjax import assemble, cutting, decode, fuse, geometry, layout, masks, pap
 from ecgjax import engine as engines
 from ecgjax.decode import Trace
 from ecgjax.io import pictures
+from ecgjax.leads import LEADS
 from ecgjax.recording import Recording
 
 EDGE_MV = 0.3  # nearer than that to a strip's edge a trace may go on beyond it, and the gap is bridged as if nothing had been there
@@ -108,13 +109,13 @@ def digitize(
   if not any(doubt.seen.values()):
     raise ValueError('no trace was seen on the page')
   printed = layout.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain)
-  counts = counts or {lead: printed.scored(lead).count(fs) for lead in layout.LEADS}
+  counts = counts or {lead: printed.scored(lead).count(fs) for lead in LEADS}
   ink = retiming.standing(image, lattice, page=reader.page, frame=reader.frame, printer=reader.printer) if ink is None else ink
   leads, std = _leads(shown, ink, reader, fs=float(fs * reader.page.speed_mm_s / speed_mm_s), counts=counts)
-  for lead in layout.LEADS:  # what was not seen is absent, not 0 mV
+  for lead in LEADS:  # what was not seen is absent, not 0 mV
     scale = reader.page.gain_mm_mv / gain if doubt.seen[lead] else np.nan
     leads[lead], std[lead] = scale * leads[lead], scale * std[lead]
-  believed = {lead: quality.lead(leads[lead], std[lead], lead, doubt, fs=float(fs), page=printed) for lead in layout.LEADS}
+  believed = {lead: quality.lead(leads[lead], std[lead], lead, doubt, fs=float(fs), page=printed) for lead in LEADS}
   if np.median([value for lead, value in believed.items() if doubt.seen[lead]]) < FAIL:
     raise ValueError(f'the page was found, but too little of it can be read: the quality of its leads is {_told(believed)}')
   poor = {lead: value for lead, value in believed.items() if value < REVIEW and lead not in doubt.cut_off}
@@ -122,7 +123,7 @@ def digitize(
   tall = doubt.cut_off
   top_mv = reader.frame.millivolts(0) * reader.page.gain_mm_mv / gain
   notes += [f'{", ".join(tall)} {CUT_OFF}: beyond {top_mv:.1f} mV nothing is read'] if tall else []
-  starts_s = {lead: printed.scored(lead).start_s for lead in layout.LEADS}
+  starts_s = {lead: printed.scored(lead).start_s for lead in LEADS}
   return Recording(
     leads, std, float(fs), starts_s, printed.seconds, believed, printed.name, speed_mm_s, gain, 'review' if notes else 'ok', tuple(notes),
     lattice, shown, mask(image, lattice, reader=reader) if masked else None,
@@ -152,13 +153,13 @@ def _leads(
   trace: Trace, ink: retiming.Standing, reader: Reader, *, fs: float, counts: Mapping[str, int]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
   """Returns lead -> mV and lead -> standard deviation, in the weights' own speed and gain."""
-  segments = tuple(reader.page.scored(lead) for lead in layout.LEADS)
+  segments = tuple(reader.page.scored(lead) for lead in LEADS)
   better = _fused(retiming.moved(trace, ink, page=reader.page, frame=reader.frame), reader.page, reader.frame)
-  read = _assemble(better, segments, reader.page, reader.frame, fs, tuple(counts[lead] for lead in layout.LEADS))
+  read = _assemble(better, segments, reader.page, reader.frame, fs, tuple(counts[lead] for lead in LEADS))
   table = reader.meta.get('calibration')
-  mv, std_mv = ({lead: np.asarray(pair[i], np.float64) for lead, pair in zip(layout.LEADS, read, strict=True)} for i in (0, 1))
+  mv, std_mv = ({lead: np.asarray(pair[i], np.float64) for lead, pair in zip(LEADS, read, strict=True)} for i in (0, 1))
   std = {}
-  for lead, segment in zip(layout.LEADS, segments, strict=True):
+  for lead, segment in zip(LEADS, segments, strict=True):
     late_mv = retiming.std_mv(mv[lead], ink, row=segment.row, start_s=segment.start_s, fs=fs, page=reader.page, frame=reader.frame)
     std[lead] = np.hypot(calibrated(std_mv[lead], table), late_mv)
   return mv, std
@@ -219,7 +220,7 @@ def _columns(trace: Trace, segment: layout.Segment, frame: geometry.Frame) -> tu
 
 def _doubt(trace: Trace, reader: Reader, page_px: float, *, scale: float) -> quality.Doubt:
   page, frame = reader.page, reader.frame
-  columns = {lead: _columns(trace, page.scored(lead), frame) for lead in layout.LEADS}
+  columns = {lead: _columns(trace, page.scored(lead), frame) for lead in LEADS}
   reach_mv = frame.millivolts(0) - EDGE_MV
   cut_off = tuple(lead for lead, (rows_px, seen) in columns.items() if (seen & (np.abs(frame.millivolts(rows_px)) > reach_mv)).any())
   shares = {lead: float(seen.mean()) for lead, (_, seen) in columns.items()}

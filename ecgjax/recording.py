@@ -11,7 +11,7 @@ from ecgjax import chart
 from ecgjax import layout as layouts
 from ecgjax.decode import Trace
 from ecgjax.io import dicom, signals
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 FORMATS = {
   'csv': ('.csv', signals.write_csv),

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ecgjax import metrics
-from ecgjax.evaluators import HEAD, line, summary
 from ecgjax.model import CLASSES
+
+HEAD = f'{"":<8}{"n":>5}{"score dB":>10}{"median dB":>11}{"worst dB":>10}{"r":>8}{"rmse uV":>9}'
 
 
 class Page(NamedTuple):
@@ -23,6 +24,31 @@ class Page(NamedTuple):
   seconds: float
   overlaps: np.ndarray | None = None  # (4, 2) px of intersection and union of each class, see `masks`
   columns_px: tuple[float, float] | None = None  # rms by which columns are off their instants: by the lattice alone, and along the ink
+
+
+def summary(reports: list[metrics.ImageReport]) -> dict[str, float]:
+  """Returns the table's numbers of a group of pages: the competition's score (mean of linear ratios), median, worst, r, rmse."""
+  db = [r.db_open for r in reports]
+
+  def over_leads(values) -> float:
+    finite = [x for v in values for x in v.values() if np.isfinite(x)]
+    return float(np.median(finite)) if finite else float('nan')
+
+  return {
+    'n': len(reports),
+    'score_db': metrics.reference_score([r.ratio for r in reports]),
+    'score_open_db': metrics.reference_score([r.ratio_open for r in reports]),
+    'median_db': float(np.median(db)),
+    'worst_db': float(np.min(db)),
+    'r': over_leads([r.lead_r for r in reports]),
+    'rmse_uv': over_leads([r.lead_rmse_uv for r in reports]),
+  }
+
+
+def line(name: str, n: dict[str, float]) -> str:
+  """Returns one line of the table under HEAD."""
+  return (f'{name:<8}{n["n"]:>5}{n["score_db"]:>10.2f}{n["median_db"]:>11.2f}{n["worst_db"]:>10.2f}'
+          f'{n["r"]:>8.4f}{n["rmse_uv"]:>9.1f}')  # fmt: skip
 
 
 def table(pages: list[Page]) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import assemble, geometry, marks, paper, registration, scanlines
+from ecgjax import assemble, geometry, ink_field, marks, paper, scanlines
 from ecgjax.decode import Trace
 from ecgjax.geometry import Frame
 from ecgjax.layout import Layout
@@ -62,7 +62,7 @@ def standing(
   columns_px = paper.START_X_PX + frame.times_s() * page.px_per_s
   knots_px = np.arange(columns_px[0], columns_px[-1] + KNOT_PX, KNOT_PX)
   wanted = np.stack(np.broadcast_arrays(knots_px, np.array(page.zeros_px)[:, None]), axis=-1).reshape(-1, 2)
-  off, std = registration.fit(seen.at_px, seen.off_px + at_marks * (1, 0), seen.std_px, wanted_px=wanted, printer=printer)
+  off, std = ink_field.fit(seen.at_px, seen.off_px + at_marks * (1, 0), seen.std_px, wanted_px=wanted, printer=printer)
   dense = lambda values: np.stack([np.interp(columns_px, knots_px, row) for row in values.reshape(len(page.zeros_px), -1)])
   right = np.stack([leapt(columns_px, zero) for zero in page.zeros_px])
   return Standing(right - dense(off[:, 0]), -dense(off[:, 1]), np.hypot(dense(std[:, 0]), LEAP_STD_PX * _leapt(right, columns_px)))

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ecgjax import log, packs, simval, variants
-from ecgjax.layout import LEADS
+from ecgjax import console, packs, simval, variants
+from ecgjax.leads import LEADS
 
 RATES_HZ = (500, 250, 1000, 256, 512, 1025)
 DRAWN_HZ = 1000  # of the simulator
@@ -93,7 +93,7 @@ def _write(out_dir: pathlib.Path, *, records: int, tests: int, seed: int, names,
       image, *_ = simval.take(at_page, mv, variants.get(names[(n - records) % len(names)]), rate_hz=fs)
       Image.fromarray(np.asarray(image)).save(out_dir / 'test' / f'{record}.png', compress_level=1)
       test += [f'{record},{lead},{fs},{len(runs[lead])}' for lead in LEADS]
-    log.say(f'{n + 1}/{records + tests} {record}')
+    console.say(f'{n + 1}/{records + tests} {record}')
   (out_dir / 'train.csv').write_text('\n'.join(train) + '\n')
   if tests:
     (out_dir / 'test.csv').write_text('\n'.join(test) + '\n')

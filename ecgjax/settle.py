@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import bend, flatten, geometry, landmarks, lockin, refine, surface
+from ecgjax import flatten, geometry, landmarks, lockin, refine, surface
+from ecgjax import plane as homography
 from ecgjax.paper import MAJOR_PX, MINOR_PX
 from ecgjax.plane import reframed
 
@@ -44,7 +45,7 @@ def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> 
   Returns:
     (plane (3, 3), `moved` (45, 57, 2) page px) -> how the picture looks flat along them.
   """
-  seen = geometry.image_scale(np.asarray(bend.apply_plane(plane, geometry.page_lattice())))
+  seen = geometry.image_scale(np.asarray(homography.apply_plane(plane, geometry.page_lattice())))
   step_px = flatten.STEP_PX if coarse else 1
   image, factors = _reduced(image, DENSE / step_px / max(seen, 1e-3))
   size, planes = jnp.array(image.shape[1::-1], jnp.float32), _shades(geometry.padded(image))

@@ -5,6 +5,8 @@ import pathlib
 FOLDER = pathlib.Path(__file__).with_name('weights')
 NAMES = ('base', 'small')  # trained on an accelerator; on two cores, for a third of the work
 DEFAULT = 'base'
+ENGINES = ('auto', 'jax', 'openvino')  # what may run them
+PRECISIONS = ('auto', 'bfloat16', 'float32')  # of its convolutions
 
 
 def label(weights: str) -> str:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ecgjax import noise as noises
 from ecgjax import rhythm as rhythms
 from ecgjax import waves as beats
+from ecgjax.leads import twelve
 
 MAX_MV = 8.0
 
@@ -115,19 +116,6 @@ def waveform(patient: Patient, t_s) -> jax.Array:
   return breath * (ventricles + _atrial(patient.atria, t_s))
 
 
-def twelve(eight):
-  """Derives the four dependent limb leads, by Einthoven's and Goldberger's formulas.
-
-  Args:
-    eight: (..., 8, T) leads I, II, V1..V6, numpy or JAX, floating point.
-
-  Returns:
-    (..., 12, T) in the order of layout.LEADS, same unit, same kind of array: III = II - I, aVR = -(I + II)/2,
-    aVL = I - II/2, aVF = II - I/2.
-  """
-  xp = eight.__array_namespace__()
-  i, ii = eight[..., :1, :], eight[..., 1:2, :]
-  return xp.concat([i, ii, ii - i, -(i + ii) / 2, i - ii / 2, ii - i / 2, eight[..., 2:, :]], axis=-2)
 
 
 def _beat(patient, t_s, beat):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecgjax import degrade, geometry, layout, packs, paper, registration, render, signals, variants
+from ecgjax.leads import LEADS
 
 NAME, EVEN = 'sim:val', 'sim:even'  # the second as if scanners were even and printers exact
 RATE_HZ = packs.RATE_HZ
@@ -159,7 +160,7 @@ def take(
 def printed_leads(mv: np.ndarray) -> dict[str, np.ndarray]:
   """Returns lead -> (n,) mV: the part of each lead that is printed and scored."""
   leads = {}
-  for lead, row in zip(layout.LEADS, mv, strict=True):
+  for lead, row in zip(LEADS, mv, strict=True):
     segment = PAGE.scored(lead)
     first = round(segment.start_s * RATE_HZ)
     leads[lead] = np.asarray(row[first : first + segment.count(RATE_HZ)], np.float64)

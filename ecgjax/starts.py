@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import bend, checkpoint, pagenet, paper, plane, pose, spectrum, views
+from ecgjax import canvases, pagenet, paper, plane, pose, spectrum, weight_files
 
 RIM, SECOND = 1.03, 4.0  # how far around a page is covered with it, and how clear a grid beyond it must be: desks have 2, pages 6
 WEIGHTS = pathlib.Path(__file__).parent / 'weights' / 'page.safetensors'
@@ -28,7 +28,7 @@ def network(*, path=WEIGHTS):
   Raises:
     ValueError: as `checkpoint.load_network`.
   """
-  net, params, meta = checkpoint.load_network(path, pagenet.network, part='canvas')
+  net, params, meta = weight_files.load_network(path, pagenet.network, part='canvas')
 
   @jax.jit
   def look(canvas):
@@ -56,8 +56,8 @@ class Small(NamedTuple):
 
 def small(image: np.ndarray) -> Small:
   """Returns the picture (H, W, 3) uint8 made small."""
-  size, corner = (np.array(a, np.float32) for a in views.placed(image.shape, spectrum.CANVAS_PX))
-  return Small(image.shape, views.canvas(image, size_px=spectrum.CANVAS_PX), corner, size)
+  size, corner = (np.array(a, np.float32) for a in canvases.placed(image.shape, spectrum.CANVAS_PX))
+  return Small(image.shape, canvases.canvas(image, size_px=spectrum.CANVAS_PX), corner, size)
 
 
 def by_grid(seen: Small) -> Iterator[np.ndarray]:
@@ -91,14 +91,14 @@ def by_network(image: np.ndarray, *, turns: int) -> Iterator[np.ndarray]:
   look, size_px = network()
   units = np.diag([1 / paper.WIDTH_PX, 1 / paper.WIDTH_PX, 1.0])
   units[:2, 2] = -0.5, -0.5 * paper.HEIGHT_PX / paper.WIDTH_PX
-  chances, _ = look(views.canvas(image, size_px=size_px))
+  chances, _ = look(canvases.canvas(image, size_px=size_px))
   for turn in (int(t) for t in np.argsort(-np.asarray(chances))[:turns]):
     upright = np.rot90(image, turn)
-    to_page = np.asarray(look(views.canvas(upright, size_px=size_px))[1], np.float64)
-    axes = bend.turned(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), image.shape, turn)
+    to_page = np.asarray(look(canvases.canvas(upright, size_px=size_px))[1], np.float64)
+    axes = plane.turned(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), image.shape, turn)
     back = np.eye(3)
     back[:2] = np.stack([axes[1] - axes[0], axes[2] - axes[0], axes[0]], axis=-1)
-    guess = back @ views.canvas_matrix(upright.shape, size_px=size_px) @ np.linalg.pinv(to_page) @ units
+    guess = back @ canvases.canvas_matrix(upright.shape, size_px=size_px) @ np.linalg.pinv(to_page) @ units
     if plane.sane(guess, image.shape):
       yield guess
 

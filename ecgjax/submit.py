@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 _HEADER = ['id', 'value']
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import fields, geometry, paper
+from ecgjax import bsplines, geometry, paper
 
 SIZE_PX = (paper.HEIGHT_PX, paper.WIDTH_PX)
 ROUNDS = 3  # of reweighting
@@ -56,7 +56,7 @@ def knots_px(step_px: float) -> list[np.ndarray]:
 def bases(ys, xs, *, step_px: float, orders: tuple[int, int] = (0, 0)) -> tuple[jax.Array, jax.Array]:
   """Returns (H, ny) and (W, nx): B-spline weights of page y and x, or of their derivatives per px where an order is 1."""
   down, across = (
-    fields.basis(jnp.asarray(at, jnp.float32), low=0.0, step=step_px, count=len(knots), order=order)
+    bsplines.basis(jnp.asarray(at, jnp.float32), low=0.0, step=step_px, count=len(knots), order=order)
     for at, knots, order in zip((ys, xs), knots_px(step_px), orders, strict=True)
   )
   return down, across

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ecgjax import data, evaluators, geometry, layout, log, losses, model, packs, pagenet, records, variants, views
+from ecgjax import console, data, evaluators, geometry, layout, losses, model, packs, pagenet, records, variants, views
 from ecgjax.pace import Pace
 
 MANY = 10**9
@@ -100,7 +100,7 @@ def trace(c) -> Task:
   look = {'layout': on, 'frame': frame, 'window_px': c.strip.window_px}
   if c.data.source == 'records':
     built = records.read(c.data.dir, split='train')
-    log.say(f'{len(built)} built pages from {c.data.dir}')
+    console.say(f'{len(built)} built pages from {c.data.dir}')
     stream = data.recorded(built, batch_size=c.batch_size, seed=c.seed)
     one = lambda key, item: data.recorded_example(key, item, strength=c.data.strength, **look)
   elif c.data.source == 'simulated':
@@ -150,7 +150,7 @@ def _simulated(c, draw: Callable):
   if c.data.signals:
     pack, skipped = packs.load(c.data.signals)
     share = c.data.simulated_share
-    log.say(f'{len(pack)} recordings from {c.data.signals}, {len(skipped)} left out')
+    console.say(f'{len(pack)} recordings from {c.data.signals}, {len(skipped)} left out')
 
   def one(key, item):
     at_source, at_page = jax.random.split(key)

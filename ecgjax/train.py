@@ -14,7 +14,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from ecgjax import checkpoint, evaluators, hosts, log, mesh, tasks, update
+from ecgjax import checkpoint, console, evaluators, hosts, log, mesh, tasks, update, weight_files
 from ecgjax.pace import Clock
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train: a file of configs/, with :variant.', lock_config=True)
@@ -32,8 +32,8 @@ def every(step: int, period: int, last: int) -> bool:
 
 def train(c, workdir: pathlib.Path) -> update.State:
   """Runs the training that the config describes; returns the last state."""
-  log.say(f'{c.note} {jax.device_count()} x {jax.devices()[0].device_kind}, workdir {workdir}')
-  given = checkpoint.load_weights(c.init_from)[0] if c.init_from else None  # before anything is compiled
+  console.say(f'{c.note} {jax.device_count()} x {jax.devices()[0].device_kind}, workdir {workdir}')
+  given = weight_files.load_weights(c.init_from)[0] if c.init_from else None  # before anything is compiled
   devices = mesh.data_mesh(batch_size=c.batch_size, accumulate=c.accumulate, width_shards=c.width_shards)
   task, tx = tasks.make(c), update.optimiser(**c.optim, steps=c.schedule == 'steps')
   draw = update.make_draw(task.one, together=c.data.together, accumulate=c.accumulate, mesh=devices)
@@ -44,14 +44,14 @@ def train(c, workdir: pathlib.Path) -> update.State:
 
   key = jax.random.key(c.seed)
   if given:
-    checkpoint.compare(given, jax.eval_shape(init, key).params, c.init_from)
+    weight_files.compare(given, jax.eval_shape(init, key).params, c.init_from)
   state = jax.jit(init, out_shardings=mesh.copy(devices))(key)
   if given:
     state = update.State(state.step, given, state.opt, given)
   saved, used_s = hosts.of_first(lambda: _saved(c, workdir, state), like=(jax.device_get(state), np.float64(0))), 0.0
   if saved is not None:
     state, used_s = saved[0], float(saved[1])
-    log.say(f'resumed after step {int(state.step)}')
+    console.say(f'resumed after step {int(state.step)}')
   first = int(state.step) + 1
   state = jax.device_put(state, mesh.copy(devices))
 
@@ -66,7 +66,7 @@ def train(c, workdir: pathlib.Path) -> update.State:
 
 def _saved(c, workdir: pathlib.Path, like: update.State) -> tuple[update.State, np.float64] | None:
   """Returns the state of the newest sound checkpoint and the seconds behind it, if there is one."""
-  found = checkpoint.restore(workdir / 'checkpoints', like, warn=log.say)
+  found = checkpoint.restore(workdir / 'checkpoints', like, warn=console.say)
   if found is None:
     return None
   meta = json.loads((workdir / 'checkpoints' / f'step_{found[1]:08d}' / 'meta.json').read_text())
@@ -89,7 +89,7 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
   last = c.total_steps
   if first > last or clock.over():
     done, last = (f'total_steps={last} are done', last) if first > last else (f'max_minutes={c.max_minutes:g} are over', first - 1)
-    log.say(f'config.{done}; raise it to train on')
+    console.say(f'config.{done}; raise it to train on')
     report(journal, first - 1, _scored(task, state))
   reported, waited, since, metrics = first - 1, 0.0, time.time(), {}
   ahead = [at for at in c.weights_at if not _weights(c, workdir, at).exists()]
@@ -119,7 +119,7 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
       metrics |= {'steps_per_s': (step - reported) / took, 'waiting': waited / took}
       reported = step
       journal.scalars(step, metrics)
-      log.say(f'step {step}/{last}  ' + '  '.join(f'{k} {v:.4g}' for k, v in metrics.items()))
+      console.say(f'step {step}/{last}  ' + '  '.join(f'{k} {v:.4g}' for k, v in metrics.items()))
       waited, since = 0.0, time.time()
     if saving:
       checkpoint.save(workdir / 'checkpoints', state, step=step, meta={**meta, 'used_s': clock.used_s})
@@ -132,7 +132,7 @@ def _loop(c, workdir, state: update.State, first: int, *, step_fn, put, task: ta
     if done:
       break
   if clock.by_time and last == c.total_steps and not clock.over() and not stop.signalled:
-    log.say(f'config.total_steps={last} ended a run by time before its learning rate was down: raise it, or lower config.max_minutes')
+    console.say(f'config.total_steps={last} ended a run by time before its learning rate was down: raise it, or lower config.max_minutes')
   _write_weights(c, state, task, path=workdir / f'{c.task}.safetensors')
   journal.close()
   return state
@@ -146,7 +146,7 @@ def _weights(c, workdir: pathlib.Path, at: float) -> pathlib.Path:
 def _write_weights(c, state: update.State, task: tasks.Task, *, path: pathlib.Path) -> None:
   if jax.process_index() == 0:
     meta = weights_meta(c, task.shape, int(state.step))
-    checkpoint.save_weights(path, jax.device_get(state.ema), meta=meta)
+    weight_files.save_weights(path, jax.device_get(state.ema), meta=meta)
 
 
 def _scored(task: tasks.Task, state: update.State) -> dict[str, evaluators.Result]:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecgjax import paper
-from ecgjax.layout import LEADS, Layout
+from ecgjax.layout import Layout
+from ecgjax.leads import LEADS
 
 REACH_MV = 6.5  # a trace is printed this far from its zero line, and no further than the paper
 ABSURD_MV = 1e4  # a sample beyond is taken for a missing one: a line to it has no place on paper, nor its square in float32

@@ -189,9 +189,9 @@ def reader(wanted: Options):
 @functools.cache
 def checksum(weights: str) -> str:
   """Returns the sha256 of weights, a name or a path; once, as `reading.cached` loads them."""
-  from ecgjax import checkpoint
+  from ecgjax import weight_files
 
-  return checkpoint.sha256(shipped.located(weights))
+  return weight_files.sha256(shipped.located(weights))
 
 
 def made_by(wanted: Options) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pathlib
 import jax
 import numpy as np
 
-from ecgjax import checkpoint, shipped
+from ecgjax import shipped, weight_files
 
 
 def main() -> None:
@@ -20,13 +20,13 @@ def main() -> None:
   args = parser.parse_args()
   if pathlib.Path(args.out).exists():
     parser.error(f'{args.out} exists; choose another --out')
-  loaded = [checkpoint.load_weights(path) for path in args.weights]
+  loaded = [weight_files.load_weights(path) for path in args.weights]
   first, meta = loaded[0]
   for path, (params, _) in zip(args.weights, loaded, strict=True):
-    checkpoint.compare(params, first, path)
+    weight_files.compare(params, first, path)
   mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *(params for params, _ in loaded))
-  digests = [checkpoint.sha256(shipped.located(path)) for path in args.weights]
-  checkpoint.save_weights(args.out, mean, meta={**meta, 'mean_of_sha256': digests})
+  digests = [weight_files.sha256(shipped.located(path)) for path in args.weights]
+  weight_files.save_weights(args.out, mean, meta={**meta, 'mean_of_sha256': digests})
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ from PIL import Image
 
 from ecgjax import cutting, decode, geometry, metrics, reading, rectify, simval
 from ecgjax.io import pictures
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 FS = 500
 

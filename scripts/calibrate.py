@@ -12,7 +12,8 @@ import argparse
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from ecgjax import checkpoint, log, options, reading, retiming, shipped, simval, variants
+from ecgjax import options, reading, retiming, shipped, simval, variants, weight_files
+from ecgjax.io import pictures
 
 EVERY, FOLDS = 3, 10
 BINS = np.concatenate([np.linspace(0, 0.9, 13), [0.94, 0.97, 0.985, 0.993, 0.997, 0.999, 1.0]])  # quantiles of the deviation
@@ -95,7 +96,7 @@ def main() -> None:
   args = parser.parse_args()
   if args.records < 2:
     parser.error('--records: at least 2, each is stated by what others tell')
-  params, meta = checkpoint.load_weights(args.weights)
+  params, meta = weight_files.load_weights(args.weights)
   plain = {name: value for name, value in meta.items() if name != 'calibration'}
   parts = samples(reading.reader(args.weights)._replace(meta=plain), simval.recordings(args.signals, count=args.records))
   rows = reliability(*checked(parts))
@@ -104,9 +105,9 @@ def main() -> None:
     print(f'{stated:>10.1f}{error:>10.1f}{error / stated:>7.2f}{count:>10.0f}')
   if args.picture:
     with open(args.picture, 'wb') as file:
-      file.write(log.png(draw(rows)))
+      file.write(pictures.png(draw(rows)))
   if args.write:
-    checkpoint.save_weights(shipped.located(args.weights), params, meta={**plain, 'calibration': table(*joined(parts))})
+    weight_files.save_weights(shipped.located(args.weights), params, meta={**plain, 'calibration': table(*joined(parts))})
 
 
 if __name__ == '__main__':

@@ -26,7 +26,6 @@ from ecgjax import (
   decode,
   engine,
   geometry,
-  layout,
   losses,
   metrics,
   model,
@@ -38,6 +37,7 @@ from ecgjax import (
   variants,
 )
 from ecgjax.decode import Trace
+from ecgjax.leads import LEADS
 from ecgjax.model import Scores
 
 STEPS = ('found', 'lattice', 'mode', 'visible', 'original', 'labels')
@@ -109,7 +109,7 @@ def main() -> None:
   args = parser.parse_args()
   reader = reading.reader(args.weights)
   read = readings(reader, engine.load(args.weights, engine=reader.engine, precision=reader.precision)[0])
-  segments = [reader.page.scored(lead) for lead in layout.LEADS]
+  segments = [reader.page.scored(lead) for lead in LEADS]
 
   @jax.jit
   def leads(trace: Trace):

@@ -10,7 +10,7 @@ import pathlib
 
 import numpy as np
 
-from ecgjax import checkpoint
+from ecgjax import weight_files
 from ecgjax.model import CHANNELS, CLASSES
 
 
@@ -36,13 +36,13 @@ def main() -> None:
   args = parser.parse_args()
   if pathlib.Path(args.out).exists():
     parser.error(f'{args.out} exists; choose another --out')
-  params, meta = checkpoint.load_weights(args.weights)
+  params, meta = weight_files.load_weights(args.weights)
   rows, cols = cell = tuple(meta['model']['cell'])
   strip = {**meta['strip'], 'rate_hz': 2 * meta['strip']['rate_hz'], 'window_px': 2 * meta['strip']['window_px']}
   meta = {name: value for name, value in meta.items() if name != 'calibration'}
   meta |= {'model': {**meta['model'], 'cell': [rows, 2 * cols]}, 'strip': strip}
   meta['config'] = {**meta['config'], 'model': meta['model'], 'strip': strip}
-  checkpoint.save_weights(args.out, finer(params, cell), meta=meta)
+  weight_files.save_weights(args.out, finer(params, cell), meta=meta)
   options = {'strip.rate_hz': strip['rate_hz'], 'strip.window_px': strip['window_px'], 'model.cell': f"'({rows},{2 * cols})'"}
   print(f'--config.init_from={args.out}', *(f'--config.{name}={value}' for name, value in options.items()))
 

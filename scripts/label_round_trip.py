@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecgjax import assemble, decode, geometry, layout, losses, metrics, model, packs, truth
+from ecgjax.leads import LEADS
 
 FS_HZ = (250, 256, 500, 512, 1000, 1025)  # all rates of the competition
 SIGMA_PX = 1.5
@@ -41,10 +42,10 @@ def main():
       wanted, printed = truth.at(jnp.asarray(mv), frame.times_s(), layout=page, rate_hz=fs)
       trace = read(frame.rows_px(wanted), jnp.asarray(printed))
       true, pred = {}, {}
-      for lead in layout.LEADS:
+      for lead in LEADS:
         segment = page.scored(lead)
         first, count = int(np.ceil(segment.start_s * fs - 1e-6)), segment.count(fs)
-        true[lead] = mv[layout.LEADS.index(lead), first : first + count]
+        true[lead] = mv[LEADS.index(lead), first : first + count]
         found, _ = assemble.lead(trace, segment, layout=page, frame=frame, fs=fs, count=count)
         pred[lead] = np.asarray(found, np.float64)
       ratios.append(metrics.reference_ratio(true, pred, fs=fs, cap=metrics.CAP_OPEN))

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecgjax import glyphs, landmarks, layout, looks, marks, paper, render
+from ecgjax.leads import LEADS
 
 
 def draw(name: str) -> np.ndarray:
   """Returns (850, 1100) uint8 coverage of a layout's landmarks, at half the page's size."""
   style = looks.competition()._replace(header=0.0)
-  blank = jnp.full((len(layout.LEADS), 5000), jnp.nan)
+  blank = jnp.full((len(LEADS), 5000), jnp.nan)
   page = render.page(jax.random.key(0), blank, layout=layout.make(name), style=style, rate_hz=500)
   ink = np.array(page.inks[..., 1])
   ink[[0, -1]], ink[:, [0, -1]] = 0, 0  # the border, which scans and photos hardly show
@@ -27,7 +28,7 @@ def draw(name: str) -> np.ndarray:
 def draw_marks() -> dict[str, Any]:
   """Returns what `marks.known` reads: cover (1700, 2200) of the competition's page, boxes (N, 4) of its marks and their kinds (N,)."""
   page, style = layout.make(), looks.competition()._replace(header=jnp.float32(0), border=jnp.float32(0))
-  blank = jnp.full((len(layout.LEADS), 5000), jnp.nan)
+  blank = jnp.full((len(LEADS), 5000), jnp.nan)
   ink = np.array(render.page(jax.random.key(0), blank, layout=page, style=style, rate_hz=500).inks[..., 1])
   words = [(text.split(':')[0] + ':', x, y) for text, x, y in looks.HEADERS[0]]  # what follows differs from page to page
   ink = np.maximum(ink, _words(words, style))

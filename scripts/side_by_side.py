@@ -13,6 +13,7 @@ from PIL import Image
 
 from ecgjax import layout, looks, render, truth
 from ecgjax.io import pictures
+from ecgjax.leads import LEADS
 
 PART = (560, 560, 1260, 800)  # left, top, right, bottom in page px: two bars, names and sharp peaks
 
@@ -21,7 +22,7 @@ def read_truth(path: str) -> np.ndarray:
   """Returns (12, T) mV, 0 where a lead is not printed."""
   with open(path, newline='') as file:
     rows = list(csv.DictReader(file))
-  return np.array([[float(row[lead] or 0) for row in rows] for lead in layout.LEADS])
+  return np.array([[float(row[lead] or 0) for row in rows] for lead in LEADS])
 
 
 def centres(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, *, reach: int = 3) -> np.ndarray:

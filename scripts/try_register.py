@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import bend, geometry, paper, register, simval
+from ecgjax import geometry, paper, plane, register, simval
 
 DARK, SPARSE = 90, 10  # grey levels of ink; every tenth px of it is looked at
 VARIANTS = '0003,0004,0005,0006,0009,0010,0011,0012'
@@ -30,7 +30,7 @@ def trial(mv: jax.Array, name: str, number: int, *, even: bool) -> tuple[list[fl
   except ValueError as error:
     return [float('nan')] * 3 + [time.monotonic() - begin], str(error)
   spent = time.monotonic() - begin
-  upright = [bend.turned(lattice, case.image.shape, number) for lattice in (found.lattice, found.ink_lattice)]
+  upright = [plane.turned(lattice, case.image.shape, number) for lattice in (found.lattice, found.ink_lattice)]
   ink_px = np.argwhere((clean.max(-1) < DARK) & in_trace_area())[::SPARSE, ::-1] + 0.5
   off_px = simval.ink_off_px(case, upright[1], ink_px)[:, 0]
   rms = lambda values: float(np.sqrt((values**2).mean()))

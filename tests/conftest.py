@@ -29,7 +29,8 @@ import pytest
 from archives import a_table, png, tar
 from PIL import Image
 
-from ecgjax import fuse, layout, rectify, retiming, samples, simval, variants
+from ecgjax import rectify, retiming, samples, simval, variants
+from ecgjax.leads import LEADS, LIMBS
 
 LONGEST = ('test_train', 'test_ecg_pages', 'test_register', 'test_rectify', 'test_refine')
 
@@ -65,7 +66,7 @@ def compiled(tmp_path_factory) -> pathlib.Path:
 def beats_mv() -> np.ndarray:
   """(12, 5000) mV at 500 Hz: a beat every 0.8 s, of another height in every lead; limb leads obey Einthoven."""
   beat = lambda high: np.interp(np.arange(5000) % 400, [0, 20, 40, 60, 120, 180, 400], [0, 0, high, -0.2, 0.2, 0, 0])
-  limbs = [one * beat(1.0) + two * beat(0.7) for one, two in fuse.LIMBS.values()]
+  limbs = [one * beat(1.0) + two * beat(0.7) for one, two in LIMBS.values()]
   return np.stack([*limbs, *(beat(0.9 - 0.1 * n) for n in range(6))]).astype(np.float32)
 
 
@@ -115,9 +116,9 @@ def a_page_is_found(monkeypatch):
 @pytest.fixture
 def runs():
   """Lead -> its printed run."""
-  segments = {s.lead: s for s in (known.PAGE.scored(lead) for lead in layout.LEADS)}
+  segments = {s.lead: s for s in (known.PAGE.scored(lead) for lead in LEADS)}
   cut = {lead: slice(round(s.start_s * known.FS), round(s.stop_s * known.FS)) for lead, s in segments.items()}
-  return {lead: known.MV[i, cut[lead]] for i, lead in enumerate(layout.LEADS)}
+  return {lead: known.MV[i, cut[lead]] for i, lead in enumerate(LEADS)}
 
 
 class Site(NamedTuple):
@@ -143,7 +144,7 @@ def site(page, beats_mv):
   rows = np.full((4, frame.width_px), frame.rows_px(0.0), np.float32)
   for segment in printed.segments:
     first, stop = round(500 * segment.start_s), round(500 * segment.stop_s)
-    mv = beats_mv[layout.LEADS.index(segment.lead), first:stop]
+    mv = beats_mv[LEADS.index(segment.lead), first:stop]
     rows[segment.row, first + frame.margin_px : stop + frame.margin_px] = frame.rows_px(mv)
   trace = decode.Trace(jnp.asarray(rows), jnp.full_like(rows, 0.3), jnp.ones_like(rows))
   asked = []

@@ -50,9 +50,9 @@ def picture(data: bytes) -> None:
 
 
 def weights(data: bytes) -> None:
-  from ecgjax import checkpoint, model
+  from ecgjax import model, weight_files
 
-  found = refused_or(lambda path: checkpoint.load_network(path, model.network, part='strip'), data)
+  found = refused_or(lambda path: weight_files.load_network(path, model.network, part='strip'), data)
   assert found is None or set(found[2]) >= {'model', 'strip'}
 
 

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import decode, fuse, geometry, layout, paper, reading, rectify, truth
+from ecgjax import decode, geometry, layout, paper, reading, rectify, truth
+from ecgjax.leads import LIMBS
 
 FS = 250
 PAGE = layout.make()
@@ -12,7 +13,7 @@ FOUND = rectify.Found(geometry.page_lattice(), np.ones((45, 57)), '3x4+II', 1.0,
 WHITE = np.full((paper.HEIGHT_PX, paper.WIDTH_PX, 3), 255, np.uint8)
 TIMES = np.arange(10 * FS) / FS
 MV = np.stack([np.sin(2 * np.pi * (1 + 0.1 * n) * TIMES + n) for n in range(12)])
-MV[:6] = [one * MV[0] + two * MV[1] for one, two in fuse.LIMBS.values()]  # as bodies have it
+MV[:6] = [one * MV[0] + two * MV[1] for one, two in LIMBS.values()]  # as bodies have it
 
 
 def reader(hidden=()):

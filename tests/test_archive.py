@@ -14,8 +14,9 @@ import pytest
 from archives import HOW, NONE, counted, png, started, tar, two_pages
 from pyarrow import parquet
 
-from ecgjax import cli, doctor, layout, pool
+from ecgjax import cli, doctor, pool
 from ecgjax.archive import alone, command, estimate, hands, plan, rows, sources, store, work
+from ecgjax.leads import LEADS
 
 
 def test_what_is_done_is_what_the_files_hold(tmp_path):
@@ -85,7 +86,7 @@ def test_what_is_half_written_is_not_there(tmp_path, monkeypatch):
 
 
 def test_rows_are_written_when_they_fill_a_minute_or_a_number_of_rows_or_of_bytes(tmp_path, monkeypatch):
-  row = rows.table([rows.where('a', 'b', data=None) | {'leads_uv': rows.samples(dict.fromkeys(layout.LEADS, np.zeros(5000)))}])
+  row = rows.table([rows.where('a', 'b', data=None) | {'leads_uv': rows.samples(dict.fromkeys(LEADS, np.zeros(5000)))}])
   with store.Store(str(tmp_path), {}) as kept:
     for limit, wanted in (('ROWS', 4), ('BYTES', 3 * row.nbytes + 1), ('FLUSH_S', 0.2)):
       with monkeypatch.context() as patch:
@@ -99,7 +100,7 @@ def test_rows_are_written_when_they_fill_a_minute_or_a_number_of_rows_or_of_byte
 
 
 def test_samples_are_kept_to_a_microvolt_and_absent_ones_absent(tmp_path):
-  mv = {lead: np.where(np.arange(50) % 7 == n, np.nan, np.sin(np.arange(50) + n)) for n, lead in enumerate(layout.LEADS)}
+  mv = {lead: np.where(np.arange(50) % 7 == n, np.nan, np.sin(np.arange(50) + n)) for n, lead in enumerate(LEADS)}
   table = rows.table([rows.where('a', 'b', data=b'1') | {'status': 'ok', 'leads_uv': rows.samples(mv)}])
   path = tmp_path / 'a.parquet'
   path.write_bytes(rows.packed(table))

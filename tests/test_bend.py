@@ -11,6 +11,7 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.spatial.transform import Rotation
 
 from ecgjax import bend, capture, geometry, wear
+from ecgjax import plane as homography
 
 FRAME_PX = (1700, 2200)
 PITCH_PX = 5 * 200 / 25.4
@@ -180,7 +181,7 @@ def test_tilted_sheets_are_seen_as_by_a_pinhole_camera(key):
   assert 0.5 < np.degrees(np.arccos(turn[2, 2])) <= 25
   # the plane is that camera's view of the points with no height
   flat = sheet()
-  plane = np.asarray(bend.apply_plane(view.plane, jnp.asarray(flat[..., :2], jnp.float32)))
+  plane = np.asarray(homography.apply_plane(view.plane, jnp.asarray(flat[..., :2], jnp.float32)))
   np.testing.assert_allclose(plane, pinhole(fit.x, flat), atol=5e-3)
 
 

@@ -10,7 +10,8 @@ import wfdb
 from browsing import PAGE, at, drag, drop, mode, place, saved
 from PIL import Image
 
-from ecgjax import geometry, layout, paper, rectify
+from ecgjax import geometry, paper, rectify
+from ecgjax.leads import LEADS
 
 pytestmark = browsing.needed
 BENT = (geometry.page_lattice() + 6 * np.sin(geometry.page_lattice()[..., ::-1] / 300)).astype(np.float64)  # px
@@ -22,7 +23,7 @@ def read_back(tab, folder):
   assert name == 'page.zip'
   zipfile.ZipFile(io.BytesIO(data)).extractall(folder)
   record = wfdb.rdrecord(str(folder / 'page'))
-  assert record.sig_name == list(layout.LEADS) and record.fs == 500
+  assert record.sig_name == list(LEADS) and record.fs == 500
   return record.p_signal
 
 
@@ -37,7 +38,7 @@ def test_a_dropped_picture_is_read_and_its_traces_lie_on_the_ink(desk, site, bea
   for lead in ('V1', 'V5', 'V6'):
     segment = PAGE.scored(lead)
     for second in np.arange(segment.start_s + 0.3, segment.stop_s - 0.1, 0.37):
-      x, y = at(desk, *place(lead, second, beats_mv[layout.LEADS.index(lead), round(500 * second)]))
+      x, y = at(desk, *place(lead, second, beats_mv[LEADS.index(lead), round(500 * second)]))
       row, column = round(y - box['y']), round(x - box['x'])
       assert blue[row - 4 : row + 5, column - 2 : column + 3].any(), f'{lead} at {second:.2f} s'
 
@@ -62,7 +63,7 @@ def test_a_stretch_drawn_anew_and_one_hidden_come_back_from_the_saved_record(des
   drag(desk, at(desk, *place('V5', 8.0, 0.2)), at(desk, *place('V5', 8.4, 1.0)), at(desk, *place('V5', 8.8, 0.2)))
   mode(desk, 'hide')
   drag(desk, at(desk, *place('V5', 9.1, 0.0)), at(desk, *place('V5', 9.3, 0.0)))
-  after, v5 = read_back(desk, tmp_path), layout.LEADS.index('V5')
+  after, v5 = read_back(desk, tmp_path), LEADS.index('V5')
   others = [i for i in range(12) if i != v5]
   np.testing.assert_array_equal(after[:, others], before[:, others])
   drawn, wanted = after[4005:4396, v5], np.interp(np.arange(4005, 4396) / 500, [8.0, 8.4, 8.8], [0.2, 1.0, 0.2])

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from ecgjax import checkpoint, model, starts
+from ecgjax import checkpoint, model, starts, weight_files
 
 
 class State(NamedTuple):
@@ -184,21 +184,21 @@ def test_only_the_first_host_writes(tmp_path, monkeypatch):
 
 def test_weights_come_back_within_bfloat16_rounding(tmp_path):
   params = {**state(5).params, 'huge': jnp.array([3e38, 1e-37])}  # half precision holds neither
-  checkpoint.save_weights(tmp_path / 'w.safetensors', params, meta={'model': {'widths': [8]}, 'strip': {}, 'step': 3})
-  found, meta = checkpoint.load_weights(tmp_path / 'w.safetensors')
+  weight_files.save_weights(tmp_path / 'w.safetensors', params, meta={'model': {'widths': [8]}, 'strip': {}, 'step': 3})
+  found, meta = weight_files.load_weights(tmp_path / 'w.safetensors')
   assert meta == {'model': {'widths': [8]}, 'strip': {}, 'step': 3}
   assert jax.tree.structure(found) == jax.tree.structure(params)
   # bf16 keeps 8 bits of the fraction
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2.0**-8), found, params)
   assert {a.dtype for a in jax.tree.leaves(found)} == {np.dtype('float32')}
-  checkpoint.save_weights(tmp_path / 'w.safetensors', found, meta=meta)
-  assert_equal(checkpoint.load_weights(tmp_path / 'w.safetensors')[0], found)
+  weight_files.save_weights(tmp_path / 'w.safetensors', found, meta=meta)
+  assert_equal(weight_files.load_weights(tmp_path / 'w.safetensors')[0], found)
   assert [p.name for p in tmp_path.iterdir()] == ['w.safetensors']
 
 
 def test_interrupted_weights_leave_the_old_file(tmp_path, monkeypatch):
   path = tmp_path / 'w.safetensors'
-  checkpoint.save_weights(path, state(1).params, meta={'model': {}})
+  weight_files.save_weights(path, state(1).params, meta={'model': {}})
   old = path.read_bytes()
 
   def cut(*_):
@@ -206,7 +206,7 @@ def test_interrupted_weights_leave_the_old_file(tmp_path, monkeypatch):
 
   monkeypatch.setattr(os, 'replace', cut)
   with pytest.raises(Cut):
-    checkpoint.save_weights(path, state(2).params, meta={'model': {}})
+    weight_files.save_weights(path, state(2).params, meta={'model': {}})
   assert path.read_bytes() == old
 
 
@@ -219,15 +219,15 @@ def test_what_is_no_weights_file_is_refused(tmp_path, content, text):
   if content:
     path.write_bytes(content)
   with pytest.raises(ValueError, match=text):
-    checkpoint.load_weights(path)
+    weight_files.load_weights(path)
 
 
 def test_weights_without_their_network_are_refused(tmp_path):
-  checkpoint.save_weights(tmp_path / 'w.safetensors', state(0).params, meta={})
+  weight_files.save_weights(tmp_path / 'w.safetensors', state(0).params, meta={})
   with pytest.raises(ValueError, match='says nothing of the network it belongs to'):
-    checkpoint.load_weights(tmp_path / 'w.safetensors')
+    weight_files.load_weights(tmp_path / 'w.safetensors')
 
 
 def test_one_networks_weights_do_not_pass_for_anothers():
   with pytest.raises(ValueError, match='page.safetensors belongs to another network: it says nothing of a strip'):
-    checkpoint.load_network(starts.WEIGHTS, model.network, part='strip')
+    weight_files.load_network(starts.WEIGHTS, model.network, part='strip')

@@ -10,6 +10,7 @@ from scipy import signal
 from scipy.interpolate import PchipInterpolator
 
 from ecgjax import assemble, decode, geometry, layout, losses, metrics, packs, truth
+from ecgjax.leads import LEADS
 from ecgjax.model import Scores
 
 HEIGHT, COLUMNS, SIGMA = 320, 48, 1.5
@@ -273,7 +274,7 @@ def test_signal_to_label_to_signal_loses_less_than_forty_decibels(recordings, fs
     traces.append(read_target(FRAME.rows_px(wanted), jnp.asarray(printed), height=640))
   together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *traces)
   found = {}
-  for name in layout.LEADS:
+  for name in LEADS:
     segment = PAGE.scored(name)
     count = int((segment.stop_s - segment.start_s) * fs)
     one = lambda t, s=segment, n=count: assemble.lead(t, s, layout=PAGE, frame=FRAME, fs=fs, count=n)[0]
@@ -283,7 +284,7 @@ def test_signal_to_label_to_signal_loses_less_than_forty_decibels(recordings, fs
     true, pred = {}, {}
     for name, (segment, values) in found.items():
       first = int(np.ceil(segment.start_s * fs - 1e-6))
-      true[name] = mv[layout.LEADS.index(name), first : first + values.shape[1]]
+      true[name] = mv[LEADS.index(name), first : first + values.shape[1]]
       pred[name] = values[k]
     ratios.append(metrics.reference_ratio(true, pred, fs=fs, cap=1e6))
   print(f'label round trip at {fs} Hz: {10 * np.log10(np.mean(ratios)):.2f} dB, worst {10 * np.log10(min(ratios)):.2f} dB')

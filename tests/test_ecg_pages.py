@@ -13,7 +13,7 @@ from data_builders.ecg_pages import __main__ as command
 from data_builders.ecg_pages import builder
 from ecgjax import data as stream
 from ecgjax import folder, geometry, model, printers, records
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 FS = 250
 PX_PER_MV = 78.7402

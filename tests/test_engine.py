@@ -11,7 +11,7 @@ import known
 import numpy as np
 import pytest
 
-from ecgjax import checkpoint, cli, decode, engine, export, geometry, model, reading
+from ecgjax import cli, decode, engine, export, geometry, model, reading, weight_files
 from ecgjax import shipped as shipped_weights
 
 SHAPE, CELL = (4, 640, 256), (4, 8)  # OpenVINO 2026.4.1 ends the process over the half of it, in float32
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope='module')
 def shipped():
-  return checkpoint.load_network('small', model.network, part='strip')
+  return weight_files.load_network('small', model.network, part='strip')
 
 
 @pytest.fixture(scope='module')

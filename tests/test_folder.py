@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ecgjax import folder
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 FS = 4  # short leads of 10 samples, lead II of 40
 

@@ -7,6 +7,7 @@ import pytest
 
 from ecgjax import fuse, geometry, layout, truth
 from ecgjax.decode import Trace
+from ecgjax.leads import LIMBS
 
 PAGE = layout.make()
 FRAME = geometry.frame(PAGE, rate_hz=50, height_px=640)
@@ -49,7 +50,7 @@ def test_every_row_of_every_layout_shows_what_its_stretch_says(name):
     limb = of.any(1)
     limbs_s += limb * (stop - first) / frame.rate_hz
     np.testing.assert_allclose(np.asarray(shown)[limb, inside], of[limb] @ np.asarray(free)[:2, inside], atol=1e-5)
-  printed_s = [sum(s.stop_s - s.start_s for s in on.segments if s.row == row and s.lead in fuse.LIMBS) for row in range(len(on.zeros_px))]
+  printed_s = [sum(s.stop_s - s.start_s for s in on.segments if s.row == row and s.lead in LIMBS) for row in range(len(on.zeros_px))]
   np.testing.assert_allclose(limbs_s, printed_s, atol=0.05)
 
 
@@ -79,7 +80,7 @@ def test_uneven_weights_give_what_numpy_s_least_squares_gives():
   trace, _ = page(noise_px=0.5)
   std_px = np.random.default_rng(3).uniform(1, 4, trace.rows_px.shape).astype(np.float32)
   better = fused(trace._replace(std_px=jnp.asarray(std_px)))
-  of = np.array([fuse.LIMBS[lead] for lead in ('aVR', 'aVL', 'aVF', 'II')])
+  of = np.array([LIMBS[lead] for lead in ('aVR', 'aVL', 'aVF', 'II')])
   for w in range(columns(2.6, 4.9).start, columns(2.6, 4.9).stop, 7):
     mv = FRAME.millivolts(np.asarray(trace.rows_px[:, w], np.float64))
     free = np.linalg.lstsq(of / std_px[:, w, None], mv / std_px[:, w], rcond=None)[0]

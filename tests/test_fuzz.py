@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from test_pictures import BAD, FILES
 
-from ecgjax import checkpoint, mesh, model, packs, pagenet, tasks, update
+from ecgjax import mesh, model, packs, pagenet, tasks, update, weight_files
 from ecgjax.io import pictures
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 LONG = int(os.environ.get('ECGJAX_FUZZ', '0'))
 some = settings(
@@ -75,7 +75,7 @@ def small_weights() -> bytes:
   shapes = jax.eval_shape(model.network(**config).init, jax.random.key(0))
   with tempfile.TemporaryDirectory() as out:
     path = pathlib.Path(out) / 'w.safetensors'
-    checkpoint.save_weights(path, jax.tree.map(lambda a: np.zeros(a.shape, np.float32), shapes), meta={'model': config, 'strip': {}})
+    weight_files.save_weights(path, jax.tree.map(lambda a: np.zeros(a.shape, np.float32), shapes), meta={'model': config, 'strip': {}})
     return path.read_bytes()
 
 

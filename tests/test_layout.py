@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ecgjax import layout, paper, truth
+from ecgjax.leads import LEADS
 
 EVERY = [layout.make(name, speed_mm_s=speed) for name, speed in itertools.product(layout.ROWS, layout.SPEEDS_MM_S)]
 every = pytest.mark.parametrize('page', EVERY, ids=lambda page: f'{page.name}-{page.speed_mm_s:g}')
@@ -15,7 +16,7 @@ LIMBS = ('I', 'II', 'III', 'aVR', 'aVL', 'aVF')
 
 @every
 def test_all_twelve_leads_are_shown(page):
-  assert {s.lead for s in page.segments} == set(layout.LEADS)
+  assert {s.lead for s in page.segments} == set(LEADS)
 
 
 @every
@@ -36,7 +37,7 @@ def test_rows_fit_on_the_page_and_go_down_it(page):
 
 @every
 def test_the_longest_copy_of_a_lead_is_the_one_that_is_scored(page):
-  for lead in layout.LEADS:
+  for lead in LEADS:
     chosen = page.scored(lead)
     assert chosen.lead == lead
     assert all(chosen.stop_s - chosen.start_s >= s.stop_s - s.start_s for s in page.segments if s.lead == lead)
@@ -96,7 +97,7 @@ def test_a_turned_lead_is_drawn_upside_down():
   mv = np.random.default_rng(0).normal(size=(12, 2500)).astype(np.float32)
   table = truth.lay_out(mv, layout=page, rate_hz=250)
   for s in page.segments:
-    np.testing.assert_array_equal(table.mv[s.row], (-1 if s.lead == 'aVR' else 1) * mv[layout.LEADS.index(s.lead)])
+    np.testing.assert_array_equal(table.mv[s.row], (-1 if s.lead == 'aVR' else 1) * mv[LEADS.index(s.lead)])
 
 
 @pytest.mark.parametrize(

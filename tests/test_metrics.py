@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecgjax import metrics
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 # The example in the published metric's documentation: fs 1 Hz, three samples a lead, twelve of lead II.
 PUBLISHED = """

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import reference
 
-from ecgjax import losses, model
+from ecgjax import losses, masks, model
 
 ROWS, HEIGHT, WIDTH = 3, 32, 256
 NET = model.network(widths=(8, 8), cell=(4, 4), dtype='float32')
@@ -230,7 +230,7 @@ def test_signal_loss_leaves_out_what_follows_another_trace_and_draws_the_rest_to
 
 def test_classes_are_peeled_off_from_the_top():
   inks = np.random.default_rng(0).uniform(-0.1, 1.1, size=(3, 5, 7, 3))
-  got = np.asarray(losses.class_target(jnp.asarray(inks, jnp.float32)))
+  got = np.asarray(masks.class_target(jnp.asarray(inks, jnp.float32)))
   for at in np.ndindex(3, 5, 7):
     np.testing.assert_allclose(got[at], reference.classes_of_a_px(*inks[at]), atol=1e-6)
   np.testing.assert_allclose(got.sum(-1), 1, atol=1e-6)
@@ -238,7 +238,7 @@ def test_classes_are_peeled_off_from_the_top():
 
 def test_class_loss_is_the_targets_entropy_at_the_target_and_log_four_for_no_idea():
   inks = jnp.asarray(np.random.default_rng(0).uniform(0.1, 0.9, size=(2, 4, 6, 3)), jnp.float32)
-  target = np.float64(losses.class_target(inks))
+  target = np.float64(masks.class_target(inks))
   scores = lambda classes: model.Scores(classes, jnp.zeros(()), jnp.zeros(()))
   met = losses.class_xent(scores(jnp.log(jnp.asarray(target, jnp.float32)) + 3.0), inks)
   assert float(met) == pytest.approx(-(target * np.log(target)).sum(-1).mean(), rel=1e-5)

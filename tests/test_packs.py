@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from ecgjax import layout, packs
+from ecgjax import packs
+from ecgjax.leads import LEADS
 
 NAMES = ['avr', 'i', 'II', 'v1', 'V2', 'V3', 'V4', 'V5', 'V6']
 
@@ -68,7 +69,7 @@ def test_a_step_in_the_file_lasts_to_the_end_of_its_own_record(tmp_path):
 
 def test_packs_become_millivolts_in_the_order_of_the_leads():
   pack = np.arange(8, dtype=np.int16)[:, None] * np.full((8, 3), 200, np.int16)  # lead k is k mV
-  mv = dict(zip(layout.LEADS, packs.pack_to_mv(pack)[:, 0], strict=True))
+  mv = dict(zip(LEADS, packs.pack_to_mv(pack)[:, 0], strict=True))
   assert mv == pytest.approx(
     {'I': 0, 'II': 1, 'III': 1, 'aVR': -0.5, 'aVL': -0.5, 'aVF': 1, **{f'V{i}': i + 1 for i in range(1, 7)}}
   )

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from ecgjax import decode, geometry, layout, quality
+from ecgjax.leads import LEADS
 
 PAGE = layout.make()
 FRAME = geometry.frame(PAGE, rate_hz=500, height_px=640)
 FS = 500.0
 WAVE = np.sqrt(2) * np.sin(2 * np.pi * 4 * np.arange(1250) / FS)  # 1 mV rms
-SURE = quality.Doubt(dict.fromkeys(layout.LEADS, 1.0), dict.fromkeys(layout.LEADS, 0.0), 0.0, ())
+SURE = quality.Doubt(dict.fromkeys(LEADS, 1.0), dict.fromkeys(LEADS, 0.0), 0.0, ())
 
 
 def judged(mv=WAVE, std_mv=0.0, lead='V1', page=PAGE, fs=FS, **doubt):

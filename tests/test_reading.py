@@ -10,7 +10,9 @@ from known import FRAME, FS, MV, PAGE, WHITE, reader
 from PIL import Image
 from scipy import ndimage
 
-from ecgjax import chart, geometry, layout, log, metrics, plot, reading, rectify
+from ecgjax import chart, geometry, metrics, plot, reading, rectify
+from ecgjax.io import pictures
+from ecgjax.leads import LEADS
 
 pytestmark = pytest.mark.usefixtures('a_page_is_found')
 
@@ -20,8 +22,8 @@ def test_what_is_on_the_page_comes_out_as_leads(runs):
   assert metrics.reference_ratio(runs, found.leads, fs=FS, cap=metrics.CAP_OPEN) > 1e4
   # a column may lie after a lead's last sample, where nothing is printed
   assert found.status == 'ok' and not found.warnings and min(found.quality.values()) > 0.999
-  assert all(np.median(found.std[lead]) == pytest.approx(0.3 / 78.740, rel=1e-3) for lead in layout.LEADS[6:])
-  assert all(np.median(found.std[lead]) < 0.29 / 78.740 for lead in layout.LEADS[:6])  # the others tell of them, too
+  assert all(np.median(found.std[lead]) == pytest.approx(0.3 / 78.740, rel=1e-3) for lead in LEADS[6:])
+  assert all(np.median(found.std[lead]) < 0.29 / 78.740 for lead in LEADS[:6])  # the others tell of them, too
 
 
 def test_a_lead_that_was_not_seen_is_absent_and_asks_for_a_review():
@@ -34,7 +36,7 @@ def test_a_lead_that_was_not_seen_is_absent_and_asks_for_a_review():
 
 def test_what_is_left_of_a_torn_page_is_read():
   found = reading.digitize(WHITE, reader=reader(hidden=(0, 1, 3)), fs=FS)
-  seen = [lead for lead in layout.LEADS if found.quality[lead]]
+  seen = [lead for lead in LEADS if found.quality[lead]]
   assert seen == ['III', 'aVF', 'V3', 'V6'] and found.status == 'review' and all(np.isfinite(found.leads[lead]).all() for lead in seen)
 
 
@@ -77,7 +79,7 @@ def test_the_gain_that_pulses_or_a_person_tell_scales_every_sample(monkeypatch, 
   page_of_pulses(monkeypatch, pulse_mv)
   found = reading.digitize(WHITE, reader=reader(), fs=FS, gain_mm_mv=given)
   assert found.gain_mm_mv == gain and bool(found.warnings) == bool(warning) and warning in ''.join(found.warnings)
-  for lead in layout.LEADS:
+  for lead in LEADS:
     np.testing.assert_allclose(found.leads[lead], plain.leads[lead] * 10 / gain, rtol=1e-12)
     np.testing.assert_allclose(found.std[lead], plain.std[lead] * 10 / gain, rtol=1e-12)
 
@@ -86,7 +88,7 @@ def test_at_50_mm_a_second_the_same_page_shows_half_the_seconds():
   slow = reading.digitize(WHITE, reader=reader(), fs=FS)
   fast = reading.digitize(WHITE, reader=reader(), fs=2 * FS, speed_mm_s=50.0)
   assert (slow.seconds, fast.seconds) == (10, 5) and fast.start_s['V1'] == 2.5
-  for lead in layout.LEADS:  # the same samples of the same columns, said to be half as long apart
+  for lead in LEADS:  # the same samples of the same columns, said to be half as long apart
     np.testing.assert_allclose(fast.leads[lead], slow.leads[lead][: len(fast.leads[lead])], atol=1e-9)
     assert abs(len(fast.leads[lead]) - len(slow.leads[lead])) <= 1
 
@@ -94,14 +96,14 @@ def test_at_50_mm_a_second_the_same_page_shows_half_the_seconds():
 def test_the_table_holds_each_lead_where_it_was_printed_and_nothing_elsewhere():
   found = reading.digitize(WHITE, reader=reader(hidden=(3,)), fs=FS)  # the row of lead II
   table = found.table()
-  assert table.shape == (10 * FS, 12) and np.isnan(table[:, layout.LEADS.index('II')]).all()
-  for column, lead in zip(table.T, layout.LEADS, strict=True):
+  assert table.shape == (10 * FS, 12) and np.isnan(table[:, LEADS.index('II')]).all()
+  for column, lead in zip(table.T, LEADS, strict=True):
     if lead != 'II':
       first = int(PAGE.scored(lead).start_s * FS)
       np.testing.assert_array_equal(np.flatnonzero(~np.isnan(column)), first + np.arange(int(2.5 * FS)))
-      np.testing.assert_allclose(column[first + 5 : first + 600], MV[layout.LEADS.index(lead), first + 5 : first + 600], atol=0.01)
+      np.testing.assert_allclose(column[first + 5 : first + 600], MV[LEADS.index(lead), first + 5 : first + 600], atol=0.01)
   frame = found.to_dataframe()
-  assert list(frame.columns) == list(layout.LEADS) and frame.index[1] == 1 / FS and frame['V6'].count() == 625
+  assert list(frame.columns) == list(LEADS) and frame.index[1] == 1 / FS and frame['V6'].count() == 625
 
 
 def test_a_recording_is_saved_by_its_suffix_and_says_what_it_can_be_saved_as(tmp_path, monkeypatch):
@@ -120,7 +122,7 @@ def test_a_recording_is_saved_by_its_suffix_and_says_what_it_can_be_saved_as(tmp
 def test_the_overlay_lies_where_the_page_was_printed(printed):
   mv = np.repeat(MV, 2, axis=1).astype(np.float32)  # 500 Hz, in steps: what is drawn must be what is laid over it
   page = printed(0, mv)
-  leads = {lead: mv[n, round(s.start_s * 500) : round(s.stop_s * 500)] for n, lead in enumerate(layout.LEADS) for s in [PAGE.scored(lead)]}
+  leads = {lead: mv[n, round(s.start_s * 500) : round(s.stop_s * 500)] for n, lead in enumerate(LEADS) for s in [PAGE.scored(lead)]}
   std = {lead: np.full(len(v), 0.01) for lead, v in leads.items()}
   shown = chart.on_picture(page, leads, std, fs=500, page=PAGE, lattice=geometry.page_lattice()).astype(int)
   drawn = (shown[..., 2] - shown[..., 0]) > 150
@@ -148,9 +150,9 @@ def test_a_page_that_is_not_found_is_not_read_and_one_that_is_hard_to_see_is_for
 
 def test_our_png_is_what_pillow_reads():
   image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-  np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(log.png(image)))), image)
+  np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(pictures.png(image)))), image)
   with pytest.raises(ValueError, match=r'float64 \(5, 7, 3\); it must be uint8'):
-    log.png(image.astype(float))
+    pictures.png(image.astype(float))
 
 
 def test_an_overlay_draws_what_was_seen_and_nothing_else():

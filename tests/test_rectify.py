@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from ecgjax import bend, flatten, geometry, landmarks, layout, lockin, looks, paper, rectify, render, settle, simval, surface
+from ecgjax import flatten, geometry, landmarks, layout, lockin, looks, paper, rectify, render, settle, simval, surface
+from ecgjax import plane as homography
 
 TRUE = geometry.page_lattice()
 
@@ -77,9 +78,9 @@ def photo(page):
   plane = np.array([[0.93, -0.05, 110.0], [0.04, 0.95, 60.0], [1e-5, -6e-6, 1.0]])
   back = np.linalg.inv(plane)
   height, width = 1750, 2300
-  xy = bend.apply_plane(back, np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1))
+  xy = homography.apply_plane(back, np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1))
   taken = [ndimage.map_coordinates(page[..., c].astype(float), [xy[..., 1] - 0.5, xy[..., 0] - 0.5], order=1, cval=60) for c in range(3)]
-  return np.stack(taken, axis=-1).round().astype(np.uint8), np.asarray(bend.apply_plane(plane, TRUE))
+  return np.stack(taken, axis=-1).round().astype(np.uint8), np.asarray(homography.apply_plane(plane, TRUE))
 
 
 @pytest.mark.parametrize('turn', [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow), 2, 3])
@@ -88,7 +89,7 @@ def test_a_picture_in_any_turn_is_found_to_a_third_of_a_px(photo, turn):
   turned = np.ascontiguousarray(np.rot90(image, -turn))
   found = rectify.rectify(turned)
   upright = np.asarray(found.lattice)
-  off = geometry.off_px(upright, bend.turned(true, turned.shape, turn))
+  off = geometry.off_px(upright, homography.turned(true, turned.shape, turn))
   assert found.status == 'ok' and found.score > rectify.SURE and np.sqrt((off**2).mean()) < 0.33
   assert found.confidence.shape == (45, 57) and (found.confidence >= 0).all() and (found.confidence <= 1).all()
 
@@ -98,7 +99,7 @@ def test_turning_a_lattice_back_agrees_with_turning_the_picture():
   for turn in range(4):
     turned = np.rot90(image, turn)
     x, y = np.meshgrid(np.arange(turned.shape[1]) + 0.5, np.arange(turned.shape[0]) + 0.5)
-    back = bend.turned(np.stack([x, y], axis=-1), image.shape, turn)
+    back = homography.turned(np.stack([x, y], axis=-1), image.shape, turn)
     np.testing.assert_array_equal(image[back[..., 1].astype(int), back[..., 0].astype(int)], turned)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ecgjax import bend, flatten, geometry, layout, looks, register, registration, simval
+from ecgjax import flatten, geometry, layout, looks, plane, register, registration, simval
 
 PLANE = np.array([[0.90, -0.06, 120.0], [0.05, 0.92, 40.0], [2e-5, -1e-5, 1.0]])
 TRUE = geometry.page_lattice()
@@ -15,13 +15,13 @@ TRUE = geometry.page_lattice()
 def seen(page, *, wave_px=0.0):
   """The page in perspective, its content at p moved by a wave before: (1750, 2250, 3) uint8 and its exact lattice."""
   xy = np.stack(np.meshgrid(np.arange(2250) + 0.5, np.arange(1750) + 0.5), axis=-1)
-  at = np.asarray(bend.apply_plane(np.linalg.inv(PLANE), xy))
+  at = np.asarray(plane.apply_plane(np.linalg.inv(PLANE), xy))
   at = at + wave_px * np.sin(at[..., ::-1] / 250)
   taken = [ndimage.map_coordinates(page[..., c].astype(float), [at[..., 1] - 0.5, at[..., 0] - 0.5], order=1, cval=70) for c in range(3)]
   moved = TRUE.astype(float)
   for _ in range(20):  # the inverse of p + wave(p)
     moved = TRUE - wave_px * np.sin(moved[..., ::-1] / 250)
-  return np.stack(taken, axis=-1).round().astype(np.uint8), np.asarray(bend.apply_plane(PLANE, moved))
+  return np.stack(taken, axis=-1).round().astype(np.uint8), np.asarray(plane.apply_plane(PLANE, moved))
 
 
 def rms_px(found, true):
@@ -32,7 +32,7 @@ def rms_px(found, true):
 def test_a_wavy_picture_in_any_turn_is_registered_to_a_fifth_of_a_px(page, turn):
   image, true = seen(page, wave_px=6.0)
   found = register.register(np.ascontiguousarray(np.rot90(image, turn)), page)
-  true = bend.turned(true, np.rot90(image, turn).shape, -turn)
+  true = plane.turned(true, np.rot90(image, turn).shape, -turn)
   assert rms_px(found.lattice, true) < 0.2
   assert found.residual_px < 0.3 and found.lattice.dtype == np.float32
 

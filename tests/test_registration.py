@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 
-from ecgjax import geometry, layout, looks, marks, paper, registration, simval, truth
+from ecgjax import geometry, ink_field, layout, looks, marks, paper, registration, simval, truth
 
 PAGE = layout.make()
 SHIFTED = registration.none()._replace(shift_px=np.array([0.8, -0.4]))
@@ -23,7 +23,7 @@ def picture(field, beats_mv):
 
 
 def told(seen):
-  return registration.fit(seen.at_px, seen.off_px, seen.std_px, wanted_px=WANTED_PX)
+  return ink_field.fit(seen.at_px, seen.off_px, seen.std_px, wanted_px=WANTED_PX)
 
 
 def fields(count):
@@ -68,7 +68,7 @@ def test_a_page_of_another_kind_has_no_marks():
 
 
 def test_without_marks_nothing_is_moved_and_all_is_doubted():
-  mean, std = registration.fit(*marks.none(), wanted_px=WANTED_PX)
+  mean, std = ink_field.fit(*marks.none(), wanted_px=WANTED_PX)
   assert (mean == 0).all() and (std[:, 0] > 0.3).all() and (std[:, 1] < std[:, 0]).all()
 
 

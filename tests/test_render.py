@@ -10,7 +10,7 @@ import reference
 from PIL import Image
 
 from ecgjax import geometry, layout, looks, paper, render, truth
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 PAGE = layout.make()
 FS = 250

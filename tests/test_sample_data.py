@@ -8,7 +8,7 @@ import pytest
 import reference
 
 from ecgjax import folder, samples
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

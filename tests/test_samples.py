@@ -11,6 +11,7 @@ from PIL import Image
 
 from ecgjax import evaluate, folder, geometry, layout, samples, simval, variants
 from ecgjax.io import pictures
+from ecgjax.leads import LEADS
 
 MV = np.stack([np.sin(2 * np.pi * (1 + 0.1 * n) * np.arange(5000) / 500 + n) for n in range(12)]).astype(np.float32)
 
@@ -71,7 +72,7 @@ def test_a_case_of_the_validation_set_depends_on_its_name_and_number_alone():
   for lead, values in first.leads.items():
     segment = layout.make().scored(lead)
     start = round(500 * segment.start_s)
-    np.testing.assert_array_equal(values, MV[layout.LEADS.index(lead), start : start + len(values)])
+    np.testing.assert_array_equal(values, MV[LEADS.index(lead), start : start + len(values)])
     assert len(values) == 500 * (segment.stop_s - segment.start_s)
 
 
@@ -89,7 +90,7 @@ def test_evaluate_reads_the_validation_set_with_its_true_lattice(monkeypatch):
   image, lattice = jobs[0].picture()
   assert image.shape == (1700, 2200, 3) and image.dtype == np.uint8
   np.testing.assert_array_equal(lattice, geometry.page_lattice())
-  assert set(jobs[2].truth()) == set(layout.LEADS)
+  assert set(jobs[2].truth()) == set(LEADS)
 
 
 def test_a_true_lattice_is_taken_from_beside_the_picture_where_there_is_one(small, tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from known import FS, MV, PAGE, WHITE, reader
 from PIL import Image
 
-from ecgjax import evaluate, geometry, layout, metrics, predict, reading, rectify, report
+from ecgjax import evaluate, geometry, metrics, predict, reading, rectify, report
+from ecgjax.leads import LEADS
 
 pytestmark = pytest.mark.usefixtures('a_page_is_found')
 
@@ -25,9 +26,9 @@ def data_dir(tmp_path, runs):
     train.append(f'{record},{FS},{10 * FS}')
     with (tmp_path / f'train/{record}/{record}.csv').open('w', newline='') as file:
       rows = csv.writer(file)
-      rows.writerow(layout.LEADS)
+      rows.writerow(LEADS)
       for i in range(10 * FS):
-        inside = [round(PAGE.scored(lead).start_s * FS) <= i < round(PAGE.scored(lead).stop_s * FS) for lead in layout.LEADS]
+        inside = [round(PAGE.scored(lead).start_s * FS) <= i < round(PAGE.scored(lead).stop_s * FS) for lead in LEADS]
         rows.writerow([f'{mv[i]:.6f}' if shown else '' for mv, shown in zip(MV, inside, strict=True)])
   for record in ('x', 'y', 'z'):
     test += [f'{record},{lead},{FS},{len(run)}' for lead, run in runs.items()]

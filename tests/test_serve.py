@@ -21,7 +21,8 @@ import pytest
 import wfdb
 from PIL import Image
 
-from ecgjax import geometry, layout, pool, reading
+from ecgjax import geometry, pool, reading
+from ecgjax.leads import LEADS
 from ecgjax.serve import api, app, desk
 
 
@@ -80,7 +81,7 @@ def test_a_request_that_is_too_large_is_cut_off_and_the_next_is_served(site, cli
 def test_an_answer_is_what_the_library_reads(site, client, answer):
   found = reading.digitize(site.image)
   assert answer['status'] == 'ok' and answer['warnings'] == [] and answer['quality'] == pytest.approx(found.quality, abs=6e-4)
-  for lead in layout.LEADS:
+  for lead in LEADS:
     np.testing.assert_allclose(np.array(answer['leads_mv'][lead], float), found.leads[lead], atol=6e-5)
   assert np.array(answer['lattice_px']).shape == (45, 57, 2)
   slower = client.post('/api/digitize', files={'file': site.png}, data={'fs': 250, 'speed': 50, 'gain': 5}).json()
@@ -139,8 +140,8 @@ def test_corrected_leads_are_saved_in_every_format(client, answer, format, tmp_p
   if format == 'wfdb':
     zipfile.ZipFile(io.BytesIO(saved.content)).extractall(tmp_path)
     record = wfdb.rdrecord(str(tmp_path / '__b____c'))
-    v2 = record.p_signal[2500:3750, layout.LEADS.index('V2')]
-    assert np.isnan(v2[:100]).all() and np.isnan(record.p_signal[:2500, layout.LEADS.index('V2')]).all()
+    v2 = record.p_signal[2500:3750, LEADS.index('V2')]
+    assert np.isnan(v2[:100]).all() and np.isnan(record.p_signal[:2500, LEADS.index('V2')]).all()
     np.testing.assert_allclose(v2[100:], np.array(body['leads_mv']['V2'][100:], float), atol=1e-3)
 
 

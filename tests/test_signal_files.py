@@ -14,7 +14,7 @@ import wfdb
 from pyarrow import parquet
 
 from ecgjax.io import dicom, signals
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 FS = 500
 RNG = np.random.default_rng(0)

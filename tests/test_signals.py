@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from ecgjax import layout, noise, packs, rhythm, signals, waves
+from ecgjax import noise, packs, rhythm, signals, waves
+from ecgjax.leads import LEADS
 
 RATE_HZ = 500
 KEYS = jax.random.split(jax.random.key(7), 64)
 FEW = KEYS[:16]
-LEAD = {name: i for i, name in enumerate(layout.LEADS)}
+LEAD = {name: i for i, name in enumerate(LEADS)}
 
 # Compiling takes most of this file's time; without optimization it is halved.
 QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
@@ -86,7 +87,7 @@ def test_amplitudes_are_those_of_real_recordings(records, shared):
     lambda x: np.percentile(np.abs(np.diff(x, axis=-1)), 99.9, axis=-1),
   ):
     ratio = np.median(measure(records), axis=0) / np.median(measure(real), axis=0)
-    assert (ratio > 1 / 1.6).all() and (ratio < 1.6).all(), dict(zip(layout.LEADS, ratio.round(2), strict=True))
+    assert (ratio > 1 / 1.6).all() and (ratio < 1.6).all(), dict(zip(LEADS, ratio.round(2), strict=True))
 
 
 def test_a_sinus_rhythm_beats_when_and_as_often_as_drawn():

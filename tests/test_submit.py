@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ecgjax import submit
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 HEADER = 'id,lead,fs,number_of_rows\n'
 

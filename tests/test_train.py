@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from ecgjax import checkpoint, data, model, pace, train
+from ecgjax import checkpoint, data, model, pace, train, weight_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 4  # of the debug config
@@ -71,9 +71,9 @@ def test_a_debug_run_leaves_a_journal_checkpoints_weights_and_pictures(finished)
   assert [line['step'] for line in steps] == [1, 2, 3, 4] and all(math.isfinite(line['loss']) for line in steps)
   assert all(line['grad_norm'] > 0 and 0 <= line['waiting'] <= 1 for line in steps)
   assert sorted(states(workdir)) == [2, 4]
-  params, meta = checkpoint.load_weights(workdir / 'trace.safetensors')
+  params, meta = weight_files.load_weights(workdir / 'trace.safetensors')
   net = model.network(**meta['model'])
-  checkpoint.compare(params, jax.eval_shape(net.init, jax.random.key(0)), 'weights')
+  weight_files.compare(params, jax.eval_shape(net.init, jax.random.key(0)), 'weights')
   assert meta['step'] == STEPS and meta['strip']['layout'] == '3x4+II'
   pictures = re.findall(r'^picture (.*)$', process.stdout, flags=re.M)
   assert pictures and all(pathlib.Path(p).read_bytes().startswith(b'\x89PNG') for p in pictures)
@@ -83,10 +83,10 @@ def test_a_debug_run_leaves_a_journal_checkpoints_weights_and_pictures(finished)
 def test_a_debug_run_learns_something_and_ships_the_moving_average(finished):
   workdir, _ = finished
   state = states(workdir)[STEPS]
-  flat = dict(checkpoint._flatten(state['params']))
-  ema = dict(checkpoint._flatten(state['ema']))
+  flat = dict(weight_files._flatten(state['params']))
+  ema = dict(weight_files._flatten(state['ema']))
   assert any(np.abs(flat[k] - ema[k]).max() > 1e-6 for k in flat)
-  shipped = dict(checkpoint._flatten(checkpoint.load_weights(workdir / 'trace.safetensors')[0]))
+  shipped = dict(weight_files._flatten(weight_files.load_weights(workdir / 'trace.safetensors')[0]))
   assert {k: v.shape for k, v in shipped.items()} == {tuple(int(p) if p.isdigit() else p for p in k): v.shape for k, v in ema.items()}
   for key, value in ema.items():
     np.testing.assert_allclose(shipped[tuple(int(p) if p.isdigit() else p for p in key)], value, rtol=2.0**-8, atol=1e-30)
@@ -118,7 +118,7 @@ def test_a_run_by_time_ends_with_it_writes_weights_on_the_way_and_a_second_start
   process = run(tmp_path, *by_time, cache=compiled)
   assert process.returncode == 0, process.stderr
   steps = [line['step'] for line in journal(tmp_path) if 'loss' in line]
-  middle, last = (checkpoint.load_weights(tmp_path / f'{name}.safetensors')[1]['step'] for name in ('trace_50', 'trace'))
+  middle, last = (weight_files.load_weights(tmp_path / f'{name}.safetensors')[1]['step'] for name in ('trace_50', 'trace'))
   assert 1 < middle < last == steps[-1] < 100_000
   again = run(tmp_path, *by_time, cache=compiled)
   assert again.returncode == 0 and f'resumed after step {last}' in again.stderr

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ecgjax import layout, truth
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 PAGE = layout.make()
 FS = 250

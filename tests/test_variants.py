@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage, spatial
 
 from ecgjax import assemble, capture, decode, degrade, geometry, layout, looks, losses, metrics, model, render, truth, variants, wear
+from ecgjax.leads import LEADS
 
 PAGE, FS = layout.make(), 500
 ROWS = ('I aVR V1 V4', 'II aVL V2 V5', 'III aVF V3 V6', 'II')
@@ -77,7 +78,7 @@ def lonely():
   for row, zero in zip(ROWS, ZEROS_PX, strict=True):
     names = row.split()
     owner = np.minimum((fine * len(names) / 10).astype(int), len(names) - 1)
-    own = np.stack([np.interp(fine, np.arange(10 * FS) / FS, ecg()[layout.LEADS.index(name)]) for name in names])
+    own = np.stack([np.interp(fine, np.arange(10 * FS) / FS, ecg()[LEADS.index(name)]) for name in names])
     lines.append(np.stack([118.110 + 196.850 * fine, zero - 78.740 * own[owner, np.arange(len(fine))]], axis=-1))
   lines = np.concatenate(lines)
   tree, starts = spatial.cKDTree(lines), 118.110 + 492.126 * np.arange(5)
@@ -145,10 +146,10 @@ def test_a_picture_cut_by_its_true_lattice_gives_the_signal_back(seen):
   rows, share = as_read(strips, np.asarray(STRIP.rows_px(wanted), np.float64), np.asarray(printed))
   assert share > 0.5
   trace, true, pred = decoded(jnp.asarray(rows, jnp.float32), printed), {}, {}
-  for lead in layout.LEADS:
+  for lead in LEADS:
     segment = PAGE.scored(lead)
     first, count = int(segment.start_s * FS), int((segment.stop_s - segment.start_s) * FS)
-    true[lead] = ecg()[layout.LEADS.index(lead), first : first + count]
+    true[lead] = ecg()[LEADS.index(lead), first : first + count]
     pred[lead] = np.asarray(assemble.lead(trace, segment, layout=PAGE, frame=STRIP, fs=FS, count=count)[0], np.float64)
   db = 10 * np.log10(metrics.reference_ratio(true, pred, fs=FS, cap=metrics.CAP_OPEN))
   print(f'{name}: {share:.0%} of the columns read from the picture, {db:.1f} dB')

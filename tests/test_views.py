@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import losses, pagenet, paper, pose, views
+from ecgjax import canvases, losses, pagenet, paper, pose, views
 
 SIZE = 64
 
@@ -51,10 +51,10 @@ def test_a_point_of_the_picture_lies_on_its_canvas_where_the_matrix_says(shape):
   y, x = shape[0] // 3, shape[1] // 4
   side = max(1, max(shape) // 12)
   image[y : y + side, x : x + side] = 255
-  canvas = views.canvas(image, size_px=192)[..., 0].astype(float)
+  canvas = canvases.canvas(image, size_px=192)[..., 0].astype(float)
   ys, xs = np.mgrid[:192, :192] + 0.5
   centre = np.array([(canvas * xs).sum(), (canvas * ys).sum()]) / canvas.sum() / 192 - 0.5
-  found = views.canvas_matrix(shape, size_px=192) @ [*centre, 1.0]
+  found = canvases.canvas_matrix(shape, size_px=192) @ [*centre, 1.0]
   np.testing.assert_allclose(found[:2], [x + side / 2, y + side / 2], atol=0.02 * max(shape) / 10)
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ecgjax import folder, geometry, layout, looks, model, paper, register, render, submit, truth
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 LAYOUT = layout.make('3x4+II')
 FRAME = geometry.frame(LAYOUT, rate_hz=500, height_px=640)

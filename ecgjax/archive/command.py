@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from ecgjax import batch, machine, pool, shipped, worker
+from ecgjax import machine, options, pool, shipped, worker
 from ecgjax.archive import alone, cluster, estimate, sources, store
 from ecgjax.archive.plan import How, Unit, parted
 
@@ -29,7 +29,7 @@ def shard(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
   """Does what `ecgjax archive` asks for; returns 0 if every page has its row, whatever it says."""
-  batch.check_how(args)
+  options.check_how(args)
   if args.jobs is not None and args.jobs < 1:
     raise ValueError('--jobs must be 1 or more')
   i, n = shard(args.shard) if args.shard else (0, 1)

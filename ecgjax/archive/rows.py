@@ -9,7 +9,7 @@ import pyarrow
 from pyarrow import parquet
 
 from ecgjax.io import signals
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 MAX_STD_MV = signals.MAX_MV  # of a lead that was bridged for long; more is not told
 

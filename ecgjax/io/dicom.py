@@ -5,7 +5,7 @@ import datetime
 import numpy as np
 
 from ecgjax.io.signals import ABSENT, microvolts, whole
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 TWELVE_LEAD = '1.2.840.10008.5.1.4.1.1.9.1.1'
 RATES_HZ, SAMPLES = (200, 1000), 16384  # what A.34.3.4 lets it hold

@@ -215,3 +215,22 @@ OPENERS = (
   (lambda data: b'%PDF-' in data[:1024], _pdf),
   (lambda data: data[4:8] == b'ftyp' and data[8:12] in (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1'), _heif),
 )
+
+
+def png(image: np.ndarray) -> bytes:
+  """Encodes a picture.
+
+  Args:
+    image: (H, W, 3) uint8.
+
+  Returns:
+    A PNG file's bytes.
+
+  Raises:
+    ValueError: for another shape or dtype.
+  """
+  import cv2
+
+  if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    raise ValueError(f'picture is {image.dtype} {image.shape}; it must be uint8 (H, W, 3)')
+  return cv2.imencode('.png', image[..., ::-1], (cv2.IMWRITE_PNG_COMPRESSION, 3))[1].tobytes()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ecgjax.io import record_name
-from ecgjax.layout import LEADS
+from ecgjax.leads import LEADS
 
 ABSENT = -32768  # of 16 bits, for formats that know no other "absent"
 MAX_MV = 32.767

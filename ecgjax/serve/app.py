@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
 from ecgjax import pool, worker
-from ecgjax.cli import NOTICE
+from ecgjax.notice import NOTICE
 from ecgjax.serve import desk
 
 SHARED_MEMORY = '/dev/shm'

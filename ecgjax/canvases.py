@@ -1,0 +1,39 @@
+"""Canvases: a picture, made small, in the middle of a black square, as the page network takes it."""
+
+import numpy as np
+
+
+def canvas(image: np.ndarray, *, size_px: int) -> np.ndarray:
+  """Makes a picture small and puts it into the middle of a black square.
+
+  Args:
+    image: (H, W, 3) uint8.
+    size_px: side of the square.
+
+  Returns:
+    (size_px, size_px, 3) uint8; the picture's point x, y lies where `canvas_matrix` says.
+  """
+  from PIL import Image
+
+  (width, height), (left, top) = placed(image.shape, size_px)
+  how = Image.Resampling.BOX if size_px < max(image.shape[:2]) else Image.Resampling.BICUBIC
+  small = np.asarray(Image.fromarray(image).resize((width, height), how))
+  square = np.zeros((size_px, size_px, 3), np.uint8)
+  square[top : top + height, left : left + width] = small
+  return square
+
+
+def canvas_matrix(shape: tuple[int, ...], *, size_px: int) -> np.ndarray:
+  """Returns (3, 3): canvas units, the square's side from its middle, -> image px of a picture of `shape` (H, W, ...)."""
+  small, corner = placed(shape, size_px)
+  matrix = np.eye(3)
+  for axis, whole in enumerate(shape[1::-1]):
+    matrix[axis, axis] = size_px * whole / small[axis]
+    matrix[axis, 2] = (size_px / 2 - corner[axis]) * whole / small[axis]
+  return matrix
+
+
+def placed(shape: tuple[int, ...], size_px: int) -> tuple[list[int], list[int]]:
+  """Width and height of a picture made small, and the x, y of its corner on the canvas, in px."""
+  small = [max(1, round(n * size_px / max(shape[:2]))) for n in shape[1::-1]]
+  return small, [(size_px - n) // 2 for n in small]
