@@ -38,7 +38,7 @@ def get_config(variant: str = '') -> ConfigDict:
     signals='',  # a pack or a folder of WFDB records to print; none: simulated signals only
     simulated_share=0.3,  # of the pages, where there are signals to print
     tall_share=0.0,  # of the pages, whose waves are made 2.5 to 6.5 mV tall
-    variants='0001' if debug else 'mixed',  # names of ecgjax/variants.py with commas between, or mixed
+    variants='0001' if debug else 'mixed',  # names of ecgjax/simulate/variants.py with commas between, or mixed
     together=1,  # examples a device draws at once
   )
   c.loss = dict(on_weight=1.0, turn_weight=0.5)

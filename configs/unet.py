@@ -48,7 +48,7 @@ def get_config(variant: str = '') -> ConfigDict:
     tall_share=0.25 if base else 0.0,  # of the pages, whose waves are made 2.5 to 6.5 mV tall
     slow_share=0.1 if base else 0.0,  # of the pages, whose signal lasts twice as long, as at 50 mm/s
     rows_share=0.25 if base else 0.0,  # of the pages, whose rows stand at other heights, 12 to 38 mm apart
-    variants='mixed' if base else '0001',  # of simulated pages: names of ecgjax/variants.py with commas between, or mixed
+    variants='mixed' if base else '0001',  # of simulated pages: names of ecgjax/simulate/variants.py with commas between, or mixed
     strength=1.0,  # of the varied light, focus and noise on built pages
     together=32 if base else 1,  # examples a device draws at once
   )

@@ -7,12 +7,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-  from ecgjax.reading import digitize, reader
-  from ecgjax.recording import Recording
+  from ecgjax.extract.digitizer import digitize, reader
+  from ecgjax.extract.recording import Recording
 
 __version__ = '0.1.0'
 __all__ = ['Recording', 'digitize', 'reader']
-_HOMES = {'Recording': 'recording', 'digitize': 'reading', 'reader': 'reading'}
+_HOMES = {'Recording': 'extract.recording', 'digitize': 'extract.digitizer', 'reader': 'extract.digitizer'}
 
 
 def __getattr__(name: str):

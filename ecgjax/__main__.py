@@ -2,6 +2,6 @@
 
 import sys
 
-from ecgjax import cli
+from ecgjax.cli import command_line
 
-sys.exit(cli.main())
+sys.exit(command_line.main())

@@ -10,7 +10,7 @@ import pathlib
 import jax
 import numpy as np
 
-from ecgjax import shipped, weight_files
+from ecgjax.networks import shipped, weight_files
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 
-from ecgjax import options
+from ecgjax.jobs import options
 
 REPEATS = 5
 
@@ -61,7 +61,7 @@ def numbers(args: argparse.Namespace) -> dict:
   if args.command in ('render', 'train'):
     import bench_learning
 
-    from ecgjax import variants
+    from ecgjax.simulate import variants
 
     if args.command == 'render':
       return bench_learning.render_pages(args.variant or list(variants.VARIANTS), repeats=args.repeats, batch=args.batch)

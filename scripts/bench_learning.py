@@ -9,8 +9,13 @@ import jax.numpy as jnp
 import measure
 import numpy as np
 
-from ecgjax import degrade, layout, mesh, packs, paper, render, simval, tasks, update, variants
-from ecgjax.pace import Pace
+from ecgjax.damage import degrade
+from ecgjax.drawing import render
+from ecgjax.ecg import packs
+from ecgjax.geometry import layouts, paper
+from ecgjax.simulate import validation_set, variants
+from ecgjax.training import sharding, tasks, train_step
+from ecgjax.training.schedule import Pace
 
 FRAME_PX = (paper.HEIGHT_PX, paper.WIDTH_PX)
 RATE_HZ = packs.RATE_HZ
@@ -20,7 +25,7 @@ CONFIG = pathlib.Path(__file__).resolve().parents[1] / 'configs' / 'unet.py'
 
 def render_pages(names: list[str], *, repeats: int, batch: int) -> dict[str, float]:
   """Times drawing, and drawing with damage, of whole pages; `batch` at once where there is an accelerator."""
-  page, mv = layout.make(), simval.simulator(RATE_HZ)(jax.random.key(0))
+  page, mv = layouts.make(), validation_set.simulator(RATE_HZ)(jax.random.key(0))
   many = jax.default_backend() != 'cpu'
   size = batch if many else 1
   keys = jax.random.split(jax.random.key(1), size)
@@ -33,7 +38,7 @@ def render_pages(names: list[str], *, repeats: int, batch: int) -> dict[str, flo
     photo = degrade.photo(key, image, damage, paper_rgb=style.paper_rgb, frame_px=FRAME_PX, shrink=shrink)
     return jnp.round(255 * photo.image).astype(jnp.uint8), photo.lattice
 
-  # two programs on a CPU as in `simval`: there, one holds the page in memory for the other
+  # two programs on a CPU as in `validation_set`: there, one holds the page in memory for the other
   draw = jax.jit(jax.vmap(drawn, (0, None)) if many else lambda k, s: drawn(k[0], s))
   picture = jax.jit(lambda k, i, s, d, shrink: degrade.photo(k, i, d, paper_rgb=s.paper_rgb, frame_px=FRAME_PX, shrink=shrink).image,
                     static_argnums=4)  # fmt: skip
@@ -66,19 +71,20 @@ def train_steps(setting: str, *, batch: int, repeats: int, profile: str) -> dict
   """
   c = runpy.run_path(str(CONFIG))['get_config'](setting)
   c.data.variants, c.batch_size = 'mixed', batch or max(c.batch_size, jax.device_count())
-  devices, task, tx = mesh.data_mesh(batch_size=c.batch_size), tasks.make(c), update.optimiser(**c.optim, steps=c.schedule == 'steps')
-  draw = update.make_draw(task.one, together=c.data.together, mesh=devices)
-  whole = update.make_step(task.loss, tx, draw, ema_decay=c.ema_decay)
-  given: dict[str, Any] = {'out_shardings': mesh.copy(devices)}
+  devices, task = sharding.data_mesh(batch_size=c.batch_size), tasks.make(c)
+  tx = train_step.optimiser(**c.optim, steps=c.schedule == 'steps')
+  draw = train_step.make_draw(task.one, together=c.data.together, mesh=devices)
+  whole = train_step.make_step(task.loss, tx, draw, ema_decay=c.ema_decay)
+  given: dict[str, Any] = {'out_shardings': sharding.copy(devices)}
 
   def mean(params, examples):
     return jax.vmap(task.loss, (None, 0, None))(params, examples, NOW)[0].mean()
 
   params = jax.jit(task.net.init, **given)(jax.random.key(0))
-  state = update.State(jnp.int32(0), params, jax.jit(tx.init, **given)(params), params)
+  state = train_step.State(jnp.int32(0), params, jax.jit(tx.init, **given)(params), params)
   step, drawing = jax.jit(whole, **given), jax.jit(draw)
   learning, updating = jax.jit(jax.grad(mean), **given), jax.jit(tx.update)
-  batch_of = lambda n: mesh.put(task.stream(n), devices)
+  batch_of = lambda n: sharding.put(task.stream(n), devices)
   count = iter(range(1_000_000))  # other chance at every repeat: what is drawn decides how long it takes
   step_s, step_core_s = measure.timed(
     lambda: step(state._replace(step=jnp.int32(next(count))), batch_of(0), jax.random.key(3), NOW), repeats=4 * repeats

@@ -19,9 +19,13 @@ import measure
 import numpy as np
 from PIL import Image
 
-from ecgjax import cutting, decode, geometry, metrics, reading, rectify, simval
-from ecgjax.io import pictures
-from ecgjax.leads import LEADS
+from ecgjax.competition import scoring
+from ecgjax.ecg.leads import LEADS
+from ecgjax.extract import digitizer, path_decoder, strip_cutting
+from ecgjax.geometry import lattices
+from ecgjax.io import images
+from ecgjax.locate import find_page
+from ecgjax.simulate import validation_set
 
 FS = 500
 
@@ -39,7 +43,7 @@ def digitize_pages(
   """Times the stages of reading simulated pages, and scores them.
 
   Args:
-    names: variants of `simval`.
+    names: variants of `validation_set`.
     weights: a name or a path.
     engine: of the network; of JAX's it is said, too, how near it comes to what the device could do.
     precision: of the network.
@@ -52,10 +56,10 @@ def digitize_pages(
   Returns:
     Medians over all pages: ms of each stage, and scores in dB.
   """
-  reader = reading.cached(weights, engine=engine, precision=precision)
-  network, decoded = reading.engines.load(weights, engine=engine, precision=precision)[0], jax.jit(decode.soft_argmax)
-  cut, begins = cutting.make_cut(page=reader.page, frame=reader.frame, cell=network.cell), geometry.begins(reader.page, reader.frame)
-  cases = [simval.case(mv, name, n) for name in names for n, mv in enumerate(simval.recordings('', count=pages))]
+  reader = digitizer.cached(weights, engine=engine, precision=precision)
+  network, decoded = digitizer.engines.load(weights, engine=engine, precision=precision)[0], jax.jit(path_decoder.soft_argmax)
+  cut, begins = strip_cutting.make_cut(page=reader.page, frame=reader.frame, cell=network.cell), lattices.begins(reader.page, reader.frame)
+  cases = [validation_set.case(mv, name, n) for name in names for n, mv in enumerate(validation_set.recordings('', count=pages))]
   rows = []
   for case in [cases[0], *cases]:  # the first twice: it compiles
     took = {}
@@ -67,12 +71,12 @@ def digitize_pages(
       return result
 
     data = jpeg(case.image)
-    image = stage('opening', lambda data=data: pictures.open_bytes(data).read(0))
-    found = stage('finding', lambda image=image: rectify.rectify(image))
+    image = stage('opening', lambda data=data: images.open_bytes(data).read(0))
+    found = stage('finding', lambda image=image: find_page.rectify(image))
     strips = stage('cutting', lambda image=image, found=found: cut(image, found.lattice))
     said = stage('network', lambda strips=strips: network.scores(strips))
     stage('decoding', lambda said=said: decoded(said, begins=begins))
-    read = stage('all', lambda image=image: reading.digitize(image, reader=reader, fs=FS))
+    read = stage('all', lambda image=image: digitizer.digitize(image, reader=reader, fs=FS))
     took['score dB'] = _score(read.leads, case.leads)
     if against:
       start = time.perf_counter()
@@ -81,7 +85,7 @@ def digitize_pages(
     rows.append(took)
   if profile:
     with jax.profiler.trace(profile):
-      reading.digitize(cases[0].image, reader=reader, fs=FS)
+      digitizer.digitize(cases[0].image, reader=reader, fs=FS)
   medians: dict[str, float | str] = {name: float(np.median([row[name] for row in rows[1:]])) for name in rows[0]}
   medians |= {'engine': reader.engine, 'precision': reader.precision}
   if reader.engine != 'jax':
@@ -95,7 +99,7 @@ def digitize_pages(
 def _score(found: Mapping[str, np.ndarray], true: Mapping[str, np.ndarray]) -> float:
   """The competition's score of a page in dB, uncapped; what is missing is 0 mV, as it has it."""
   padded = {lead: np.nan_to_num(np.pad(np.asarray(found.get(lead, ()), float), (0, len(mv)))[: len(mv)]) for lead, mv in true.items()}
-  return 10 * float(np.log10(metrics.reference_ratio(true, padded, fs=FS, cap=1e6)))
+  return 10 * float(np.log10(scoring.reference_ratio(true, padded, fs=FS, cap=1e6)))
 
 
 def _by(command: str, data: bytes) -> dict[str, np.ndarray]:
@@ -109,7 +113,7 @@ def _by(command: str, data: bytes) -> dict[str, np.ndarray]:
 
 def serve_requests(*, clients: int, requests: int, jobs: int) -> dict[str, float | str]:
   """Times requests of several clients to `ecgjax serve`: pages to be read, pictures to be shown, the page itself."""
-  page = jpeg(simval.case(simval.recordings('', count=1)[0], '0003', 0).image)
+  page = jpeg(validation_set.case(validation_set.recordings('', count=1)[0], '0003', 0).image)
   command = [sys.executable, '-m', 'ecgjax', 'serve', '--port', '0', '--jobs', str(jobs)]
   numbers: dict[str, float | str] = {}
   with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
@@ -138,21 +142,21 @@ def serve_requests(*, clients: int, requests: int, jobs: int) -> dict[str, float
 
 def archive_pages(*, pages: int, jobs: list[int], with_ray: bool) -> dict[str, float | str]:
   """Times `ecgjax archive` over clean pages by its readers: pages a second once all are at work, and how that grows with them."""
-  from ecgjax import worker
-  from ecgjax.archive import alone, cluster, plan, sources, store
+  from ecgjax.archive import listing, local_runner, parquet_store, partition, ray_pipeline
+  from ecgjax.jobs import page_job
 
-  none, how = store.Done(np.zeros(0, 'S16'), {}), plan.How(worker.Options(), 300.0, '')
+  none, how = parquet_store.Done(np.zeros(0, 'S16'), {}), partition.How(page_job.Options(), 300.0, '')
   numbers: dict[str, float | str] = {}
   with tempfile.TemporaryDirectory() as folder:
-    for n, mv in enumerate(simval.recordings('', count=pages)):
-      (pathlib.Path(folder) / f'{n}.jpg').write_bytes(jpeg(simval.case(mv, '0001', n).image))
-    units = plan.parted(list(sources.listed([folder], but='/nowhere')))
+    for n, mv in enumerate(validation_set.recordings('', count=pages)):
+      (pathlib.Path(folder) / f'{n}.jpg').write_bytes(jpeg(validation_set.case(mv, '0001', n).image))
+    units = partition.parted(list(listing.listed([folder], but='/nowhere')))
     for count, ray in itertools.product(jobs, [False, True] if with_ray else [False]):
       if ray:
-        with cluster.connected():
-          rate = _rate(cluster.read(units, lambda: none, how, jobs=count), skip=2 * count)
+        with ray_pipeline.connected():
+          rate = _rate(ray_pipeline.read(units, lambda: none, how, jobs=count), skip=2 * count)
       else:
-        rate = _rate(alone.read(units, none, how, jobs=count), skip=2 * count)
+        rate = _rate(local_runner.read(units, none, how, jobs=count), skip=2 * count)
       name = f'{"Ray" if ray else "alone"}, {count} readers'
       numbers[f'{name} pages/s'] = rate
       first = numbers[f'{name.split(",")[0]}, {jobs[0]} readers pages/s']

@@ -4,7 +4,7 @@ On every third variant of every recording of sim:even, by turns, read along thei
 which rms error samples had, by the deviation of the decoder. Many recordings with few pages each, since errors differ more between
 recordings (by their own noise) than between pages of one. Prints for each range of deviations, as they are then stated, what the rms error
 was, each recording stated by what the others (nine tenths of them) tell. --write enters the table of all in the weights' header, where
-`reading.reader` finds it.
+`digitizer.reader` finds it.
 """
 
 import argparse
@@ -12,8 +12,11 @@ import argparse
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from ecgjax import options, reading, retiming, shipped, simval, variants, weight_files
-from ecgjax.io import pictures
+from ecgjax.extract import digitizer, retiming
+from ecgjax.io import images
+from ecgjax.jobs import options
+from ecgjax.networks import shipped, weight_files
+from ecgjax.simulate import validation_set, variants
 
 EVERY, FOLDS = 3, 10
 BINS = np.concatenate([np.linspace(0, 0.9, 13), [0.94, 0.97, 0.985, 0.993, 0.997, 0.999, 1.0]])  # quantiles of the deviation
@@ -25,14 +28,14 @@ def pages(count: int) -> list[tuple[int, str]]:
   return [(n, name) for n in range(count) for i, name in enumerate(variants.VARIANTS) if (n + i) % EVERY == 0]
 
 
-def samples(reader: reading.Reader, records) -> list[tuple[np.ndarray, np.ndarray]]:
+def samples(reader: digitizer.Reader, records) -> list[tuple[np.ndarray, np.ndarray]]:
   """Returns for each recording the stated standard deviation and the error, in mV, of every sample of its pages."""
   found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in records]
   for number, name in pages(len(records)):
-    case = simval.case(records[number], name, number, even=True)
+    case = validation_set.case(records[number], name, number, even=True)
     ink = retiming.exact(reader.page, reader.frame)  # what instants are off is added afterwards
-    read = reading.digitize(case.image, reader=reader, fs=simval.RATE_HZ, lattice=case.lattice, ink=ink)
-    if any(reading.CUT_OFF in note for note in read.warnings):  # what is beyond the strip no deviation can tell: the warning does
+    read = digitizer.digitize(case.image, reader=reader, fs=validation_set.RATE_HZ, lattice=case.lattice, ink=ink)
+    if any(digitizer.CUT_OFF in note for note in read.warnings):  # what is beyond the strip no deviation can tell: the warning does
       continue
     for lead, true in case.leads.items():
       there = np.isfinite(read.leads[lead])
@@ -51,12 +54,12 @@ def checked(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.
   stated = []
   for number, (std, off) in enumerate(parts):
     others = [part for n, part in enumerate(parts) if n % FOLDS != number % FOLDS]
-    stated.append((reading.calibrated(std, table(*joined(others))), off))
+    stated.append((digitizer.calibrated(std, table(*joined(others))), off))
   return joined(stated)
 
 
 def table(std_mv: np.ndarray, off_mv: np.ndarray) -> dict[str, list[float]]:
-  """Returns what `reading.calibrated` reads: rms error by deviation, made monotonic."""
+  """Returns what `digitizer.calibrated` reads: rms error by deviation, made monotonic."""
   edges = np.quantile(std_mv, BINS)
   member = np.clip(np.searchsorted(edges, std_mv, side='right') - 1, 0, len(edges) - 2)
   count = np.bincount(member, minlength=len(edges) - 1)
@@ -90,7 +93,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   options.add_weights(parser)
   parser.add_argument('--signals', required=True, help='recordings to print, none that were trained on: a pack or a folder of WFDB records')
-  parser.add_argument('--records', type=int, default=simval.RECORDS, help='of them')
+  parser.add_argument('--records', type=int, default=validation_set.RECORDS, help='of them')
   parser.add_argument('--write', action='store_true', help='enter the table in the header of the weights')
   parser.add_argument('--picture', help='PNG file for the reliability diagram')
   args = parser.parse_args()
@@ -98,14 +101,14 @@ def main() -> None:
     parser.error('--records: at least 2, each is stated by what others tell')
   params, meta = weight_files.load_weights(args.weights)
   plain = {name: value for name, value in meta.items() if name != 'calibration'}
-  parts = samples(reading.reader(args.weights)._replace(meta=plain), simval.recordings(args.signals, count=args.records))
+  parts = samples(digitizer.reader(args.weights)._replace(meta=plain), validation_set.recordings(args.signals, count=args.records))
   rows = reliability(*checked(parts))
   print(f'{"stated uV":>10}{"error uV":>10}{"ratio":>7}{"samples":>10}')
   for stated, error, count in rows:
     print(f'{stated:>10.1f}{error:>10.1f}{error / stated:>7.2f}{count:>10.0f}')
   if args.picture:
     with open(args.picture, 'wb') as file:
-      file.write(pictures.png(draw(rows)))
+      file.write(images.png(draw(rows)))
   if args.write:
     weight_files.save_weights(shipped.located(args.weights), params, meta={**plain, 'calibration': table(*joined(parts))})
 

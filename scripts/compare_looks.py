@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from ecgjax import paper, simval, variants
+from ecgjax.geometry import paper
+from ecgjax.simulate import validation_set, variants
 
 # Where the printed page lies in the competition's picture of thumbnails: left, top, right, bottom.
 THUMBNAILS = {
@@ -104,7 +105,7 @@ def measure(image: np.ndarray) -> Look:
   )
 
 
-def crop(case: simval.Case, *, width_px: int = 0) -> np.ndarray:
+def crop(case: validation_set.Case, *, width_px: int = 0) -> np.ndarray:
   """Returns a simulated picture cropped to its page and, where asked, shrunk until the page is so wide."""
   size = np.array(case.image.shape[1::-1])
   corners = np.sort(case.lattice[[0, 0, -1, -1], [0, -1, 0, -1]], axis=0)
@@ -141,7 +142,7 @@ def row(name: str, looks: list[Look], far: list[float]) -> str:
   return f'| {" | ".join(map(str, cells))} |'
 
 
-def compare(name: str, cases: list[simval.Case], real: list[np.ndarray]) -> list[str]:
+def compare(name: str, cases: list[validation_set.Case], real: list[np.ndarray]) -> list[str]:
   """Returns the table's lines of a variant: ours, and the real pages at the same size."""
   ours = [crop(c, width_px=real[0].shape[1] if name in THUMBNAILS and real else 0) for c in cases]
   greys, others = [levels(x) for x in real], [levels(x) for x in ours]
@@ -150,7 +151,7 @@ def compare(name: str, cases: list[simval.Case], real: list[np.ndarray]) -> list
   return lines + ([row(f'{name} real', [measure(x) for x in real], between)] if real else [])
 
 
-def sheet(cases: list[simval.Case], *, tile: tuple[int, int] = (460, 354), label: str) -> Image.Image:
+def sheet(cases: list[validation_set.Case], *, tile: tuple[int, int] = (460, 354), label: str) -> Image.Image:
   """Returns a contact sheet: up to four pages, and below them two parts of the first two at full resolution."""
   canvas = Image.new('RGB', (4 * tile[0], 2 * tile[1] + 24), 'white')
   for i, case in enumerate(cases[:4]):
@@ -184,10 +185,10 @@ def main():
   parser.add_argument('--pages', type=int, default=4)
   parser.add_argument('--variants', default=','.join(variants.VARIANTS))
   args = parser.parse_args()
-  real, records = reals(args), simval.recordings(args.signals, count=args.pages)
+  real, records = reals(args), validation_set.recordings(args.signals, count=args.pages)
   print('| variant | pages | trace px | trace contrast | grid % | paper | paper RGB | noise | histogram distance |\n|' + '---|' * 9)
   for name in variants.parse(args.variants):
-    cases = [simval.case(mv, name, i) for i, mv in enumerate(records)]
+    cases = [validation_set.case(mv, name, i) for i, mv in enumerate(records)]
     print('\n'.join(compare(name, cases, real.get(name, []))), flush=True)
     shown = sheet(cases, label=f'{name}: {len(cases[:4])} simulated pages, and parts of two at full resolution')
     save(shown, pathlib.Path(args.out) / f'{name}.jpg')

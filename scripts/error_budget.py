@@ -20,52 +20,45 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import (
-  assemble,
-  cutting,
-  decode,
-  engine,
-  geometry,
-  losses,
-  metrics,
-  model,
-  reading,
-  rectify,
-  shipped,
-  simval,
-  truth,
-  variants,
-)
-from ecgjax.decode import Trace
-from ecgjax.leads import LEADS
-from ecgjax.model import Scores
+from ecgjax.competition import scoring
+from ecgjax.drawing import ground_truth
+from ecgjax.ecg.leads import LEADS
+from ecgjax.extract import digitizer, path_decoder, resample, strip_cutting
+from ecgjax.extract.path_decoder import Trace
+from ecgjax.geometry import lattices
+from ecgjax.locate import find_page
+from ecgjax.networks import inference, shipped, unet
+from ecgjax.networks.unet import Scores
+from ecgjax.simulate import validation_set, variants
+from ecgjax.training import losses
 
 STEPS = ('found', 'lattice', 'mode', 'visible', 'original', 'labels')
 
 
-def readings(reader: reading.Reader, network: engine.Engine) -> Callable[[simval.Case, np.ndarray], dict[str, Trace]]:
+def readings(reader: digitizer.Reader, network: inference.Engine) -> Callable[[validation_set.Case, np.ndarray], dict[str, Trace]]:
   """Returns (page, its original (1700, 2200, 3) uint8) -> what is read at each of STEPS."""
-  cut = cutting.make_cut(page=reader.page, frame=reader.frame, cell=network.cell)
-  plain, begins = jax.jit(decode.soft_argmax), geometry.begins(reader.page, reader.frame)
+  cut = strip_cutting.make_cut(page=reader.page, frame=reader.frame, cell=network.cell)
+  plain, begins = jax.jit(path_decoder.soft_argmax), lattices.begins(reader.page, reader.frame)
   sigma_px = reader.meta['config']['loss']['sigma_px']
 
   @jax.jit
   def around(scores: Scores, rows_px: jax.Array) -> Trace:
     heights = jnp.arange(scores.rows.shape[-2])[:, None] + 0.5
-    near = jnp.where(jnp.abs(heights - rows_px[:, None]) <= decode.WINDOW_PX, scores.rows, -1e9)
-    return decode.soft_argmax(scores._replace(rows=near), path=False)._replace(visible=decode.soft_argmax(scores, path=False).visible)
+    near = jnp.where(jnp.abs(heights - rows_px[:, None]) <= path_decoder.WINDOW_PX, scores.rows, -1e9)
+    seen = path_decoder.soft_argmax(scores, path=False).visible
+    return path_decoder.soft_argmax(scores._replace(rows=near), path=False)._replace(visible=seen)
 
   @jax.jit
   def labelled(rows_px: jax.Array, printed: jax.Array) -> Trace:
     target = losses.column_target(rows_px, printed, height_px=reader.frame.height_px, sigma_px=sigma_px)
     logp = jnp.log(target + 1e-12)
-    return decode.soft_argmax(Scores(jnp.zeros((*logp[:, :-1].shape, len(model.CLASSES))), logp[:, :-1], logp[:, -1]))
+    return path_decoder.soft_argmax(Scores(jnp.zeros((*logp[:, :-1].shape, len(unet.CLASSES))), logp[:, :-1], logp[:, -1]))
 
-  def read(case: simval.Case, original: np.ndarray) -> dict[str, Trace]:
-    mv, printed = truth.at(jnp.asarray(case.mv), reader.frame.times_s(), layout=reader.page, rate_hz=simval.RATE_HZ)
+  def read(case: validation_set.Case, original: np.ndarray) -> dict[str, Trace]:
+    mv, printed = ground_truth.at(jnp.asarray(case.mv), reader.frame.times_s(), layout=reader.page, rate_hz=validation_set.RATE_HZ)
     rows_px, seen = reader.frame.rows_px(mv), jnp.asarray(printed, jnp.float32)
-    found = rectify.rectify(case.image)
-    scores, clean = (network.scores(cut(image, at)) for image, at in ((case.image, case.lattice), (original, geometry.page_lattice())))
+    found = find_page.rectify(case.image)
+    scores, clean = (network.scores(cut(image, at)) for image, at in ((case.image, case.lattice), (original, lattices.page_lattice())))
     near = around(scores, rows_px)
     return {
       'found': reader.trace(case.image, found.lattice),
@@ -86,13 +79,14 @@ def without(variant: variants.Variant) -> dict[str, variants.Variant]:
   return {name: variant._replace(damage=damage._replace(**{name: 0.0})) for name in there}
 
 
-def effects(name: str, records, score: Callable[[simval.Case], float]) -> list[tuple[str, float]]:
+def effects(name: str, records, score: Callable[[validation_set.Case], float]) -> list[tuple[str, float]]:
   """Returns (effect, dB gained without it), the greatest first: the median over pages of a variant."""
-  cases = [simval.case(mv, name, number, even=True) for number, mv in enumerate(records)]
+  cases = [validation_set.case(mv, name, number, even=True) for number, mv in enumerate(records)]
   before = np.array([score(case) for case in cases])
 
-  def spared(case: simval.Case, variant: variants.Variant) -> simval.Case:
-    image, lattice, _ = simval.take(simval.case_key(name, case.number), jnp.asarray(case.mv), variant, rate_hz=simval.RATE_HZ)
+  def spared(case: validation_set.Case, variant: variants.Variant) -> validation_set.Case:
+    key = validation_set.case_key(name, case.number)
+    image, lattice, _ = validation_set.take(key, jnp.asarray(case.mv), variant, rate_hz=validation_set.RATE_HZ)
     return case._replace(image=np.asarray(image), lattice=np.asarray(lattice))
 
   gains = {e: np.median([score(spared(case, v)) for case in cases] - before) for e, v in without(variants.get(name)).items()}
@@ -107,20 +101,20 @@ def main() -> None:
   parser.add_argument('--effects', action='store_true', help='what each effect of the damage costs')
   parser.add_argument('--weights', default=shipped.DEFAULT, help='base, small or a .safetensors file')
   args = parser.parse_args()
-  reader = reading.reader(args.weights)
-  read = readings(reader, engine.load(args.weights, engine=reader.engine, precision=reader.precision)[0])
+  reader = digitizer.reader(args.weights)
+  read = readings(reader, inference.load(args.weights, engine=reader.engine, precision=reader.precision)[0])
   segments = [reader.page.scored(lead) for lead in LEADS]
 
   @jax.jit
   def leads(trace: Trace):
-    fs = simval.RATE_HZ
-    return [assemble.lead(trace, s, layout=reader.page, frame=reader.frame, fs=fs, count=s.count(fs))[0] for s in segments]
+    fs = validation_set.RATE_HZ
+    return [resample.lead(trace, s, layout=reader.page, frame=reader.frame, fs=fs, count=s.count(fs))[0] for s in segments]
 
-  def db(case: simval.Case, trace: Trace) -> float:
+  def db(case: validation_set.Case, trace: Trace) -> float:
     pred = {s.lead: np.asarray(v, np.float64) for s, v in zip(segments, leads(trace), strict=True)}
-    return metrics.image_report(case.leads, pred, fs=simval.RATE_HZ).db_open
+    return scoring.image_report(case.leads, pred, fs=validation_set.RATE_HZ).db_open
 
-  records = simval.recordings(args.signals, count=args.pages)
+  records = validation_set.recordings(args.signals, count=args.pages)
   if args.effects:
     for name in args.variants.split(','):
       found = effects(name, records, lambda case: db(case, reader.trace(case.image, case.lattice)))
@@ -131,8 +125,8 @@ def main() -> None:
   for name in args.variants.split(','):
     rows = []
     for number, mv in enumerate(records):
-      case = simval.case(mv, name, number, even=True)
-      traces = read(case, simval.original(simval.case_key(name, number), mv))
+      case = validation_set.case(mv, name, number, even=True)
+      traces = read(case, validation_set.original(validation_set.case_key(name, number), mv))
       rows.append([db(case, traces[step]) for step in STEPS])
     every += rows
     print(line(name, np.median(rows, axis=0)), flush=True)

@@ -10,8 +10,8 @@ import pathlib
 
 import numpy as np
 
-from ecgjax import weight_files
-from ecgjax.model import CHANNELS, CLASSES
+from ecgjax.networks import weight_files
+from ecgjax.networks.unet import CHANNELS, CLASSES
 
 
 def finer(params: dict, cell: tuple[int, int]) -> dict:

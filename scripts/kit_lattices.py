@@ -12,8 +12,9 @@ import pathlib
 import numpy as np
 from scipy import ndimage, signal
 
-from ecgjax import folder, geometry, paper
-from ecgjax.io import pictures
+from ecgjax.competition import data_folder
+from ecgjax.geometry import lattices, paper
+from ecgjax.io import images
 
 HEADER_PX = 150  # the wrinkled pages have none
 COARSE, ANGLES_DEG = 8, np.arange(-6, 6.01, 0.5)
@@ -106,14 +107,14 @@ def main() -> None:
   parser.add_argument('--out', required=True)
   args = parser.parse_args()
   data, out = pathlib.Path(args.data).resolve(), pathlib.Path(args.out)
-  for record in folder.list_train(data):
+  for record in data_folder.list_train(data):
     here = out / 'train' / record.id
     here.mkdir(parents=True, exist_ok=True)
     for path in (record.csv, *record.images.values()):
       if not (here / path.name).exists():
         (here / path.name).symlink_to(path)
-    affine, miss = fit(*(pictures.read(record.images[v]) for v in ('0015', '0001')))
-    lattice = geometry.page_lattice() @ affine[:, :2].T + affine[:, 2]
+    affine, miss = fit(*(images.read(record.images[v]) for v in ('0015', '0001')))
+    lattice = lattices.page_lattice() @ affine[:, :2].T + affine[:, 2]
     np.save(here / f'{record.id}-0015.lattice.npy', lattice.astype(np.float32))
     print(f'{record.id}  median miss of {PATCHES} patches {miss:.2f} px', flush=True)
   if not (out / 'train.csv').exists():

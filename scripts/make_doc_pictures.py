@@ -10,7 +10,10 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ecgjax import cutting, engine, geometry, reading, shipped, simval, variants
+from ecgjax.extract import digitizer, strip_cutting
+from ecgjax.geometry import lattices
+from ecgjax.networks import inference, shipped
+from ecgjax.simulate import validation_set, variants
 
 WIDE_PX = 1100  # of every picture: what a page of the documentation shows without shrinking
 MOST_BYTES = 250_000
@@ -61,7 +64,7 @@ def stacked(panels: np.ndarray, *, gap_px: int = 8) -> np.ndarray:
   return np.round(255 * np.concatenate(list(lined))[:-gap_px]).astype(np.uint8)
 
 
-def close_by(strip: np.ndarray, scores: np.ndarray, found: reading.Recording, *, frame: geometry.Frame, row: int) -> np.ndarray:
+def close_by(strip: np.ndarray, scores: np.ndarray, found: digitizer.Recording, *, frame: lattices.Frame, row: int) -> np.ndarray:
   """Draws a part of one row: what the network sees and the trace as read, how probable it holds each px, and what errors are stated.
 
   Args:
@@ -105,20 +108,20 @@ def main() -> None:
   parser.add_argument('--number', type=int, default=0, help='of the page in sim:val')
   args = parser.parse_args()
   args.out.mkdir(parents=True, exist_ok=True)
-  mv = simval.recordings('', count=args.number + 1)[args.number]
-  image = simval.case(mv, args.variant, args.number).image
-  reader = reading.reader(engine='jax')
-  found = reading.digitize(image, reader=reader)
+  mv = validation_set.recordings('', count=args.number + 1)[args.number]
+  image = validation_set.case(mv, args.variant, args.number).image
+  reader = digitizer.reader(engine='jax')
+  found = digitizer.digitize(image, reader=reader)
   print(f'{args.variant}-{args.number:03d}: {found.status} {"; ".join(found.warnings)}')
   save(args.out / 'step_1_picture.jpg', image)
   save(args.out / 'step_2_page.jpg', with_lattice(image, found.lattice))
 
   frame = reader.frame
-  strips = cutting.make_cut(page=reader.page, frame=frame)(image, found.lattice)
+  strips = strip_cutting.make_cut(page=reader.page, frame=frame)(image, found.lattice)
   shown = slice(0, round(SECONDS * frame.rate_hz), 2)
   save(args.out / 'step_3_strips.jpg', stacked(np.asarray(strips)[:, ::2, shown, :3]))
 
-  scores = engine.load(shipped.DEFAULT, engine='jax')[0].scores(strips)
+  scores = inference.load(shipped.DEFAULT, engine='jax')[0].scores(strips)
   near = close_by(np.asarray(strips)[ROW, ..., :3], np.asarray(scores.rows)[ROW], found, frame=frame, row=ROW)
   save(args.out / 'step_4_reading.jpg', near)
   found.plot().savefig(args.out / 'step_5_leads.png')

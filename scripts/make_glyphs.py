@@ -1,4 +1,4 @@
-"""Draws the glyph atlas of ecgjax/glyphs.npz: python scripts/make_glyphs.py FOLDER_OF_TTF_FILES
+"""Draws the glyph atlas of ecgjax/drawing/glyphs.npz: python scripts/make_glyphs.py FOLDER_OF_TTF_FILES
 
 The folder must hold a .ttf file for each of glyphs.FONTS. Needs Pillow. The atlas in the repository was drawn from the DejaVu
 fonts 2.37 (dejavu-fonts.github.io), which Matplotlib brings along in mpl-data/fonts/ttf. Their licence is free: Bitstream Vera's
@@ -11,7 +11,7 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ecgjax import glyphs
+from ecgjax.drawing import glyphs
 
 
 def main():

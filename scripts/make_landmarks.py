@@ -1,4 +1,4 @@
-"""Draws what every page of a layout has, whoever's ECG it is: pulses, separators, lead names. Writes ecgjax/landmarks.npz and marks.npz.
+"""Draws what every page of a layout has, whoever's ECG it is: pulses, separators, lead names. Writes ecgjax/locate/landmarks.npz and marks.npz.
 
 python scripts/make_landmarks.py
 """
@@ -10,15 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import glyphs, landmarks, layout, looks, marks, paper, render
-from ecgjax.leads import LEADS
+from ecgjax.drawing import glyphs, looks, render
+from ecgjax.ecg.leads import LEADS
+from ecgjax.geometry import layouts, paper
+from ecgjax.ink import marks
+from ecgjax.locate import template_match
 
 
 def draw(name: str) -> np.ndarray:
   """Returns (850, 1100) uint8 coverage of a layout's landmarks, at half the page's size."""
   style = looks.competition()._replace(header=0.0)
   blank = jnp.full((len(LEADS), 5000), jnp.nan)
-  page = render.page(jax.random.key(0), blank, layout=layout.make(name), style=style, rate_hz=500)
+  page = render.page(jax.random.key(0), blank, layout=layouts.make(name), style=style, rate_hz=500)
   ink = np.array(page.inks[..., 1])
   ink[[0, -1]], ink[:, [0, -1]] = 0, 0  # the border, which scans and photos hardly show
   height, width = ink.shape
@@ -27,7 +30,7 @@ def draw(name: str) -> np.ndarray:
 
 def draw_marks() -> dict[str, Any]:
   """Returns what `marks.known` reads: cover (1700, 2200) of the competition's page, boxes (N, 4) of its marks and their kinds (N,)."""
-  page, style = layout.make(), looks.competition()._replace(header=jnp.float32(0), border=jnp.float32(0))
+  page, style = layouts.make(), looks.competition()._replace(header=jnp.float32(0), border=jnp.float32(0))
   blank = jnp.full((len(LEADS), 5000), jnp.nan)
   ink = np.array(render.page(jax.random.key(0), blank, layout=page, style=style, rate_hz=500).inks[..., 1])
   words = [(text.split(':')[0] + ':', x, y) for text, x, y in looks.HEADERS[0]]  # what follows differs from page to page
@@ -64,8 +67,8 @@ def _tight(ink: np.ndarray, x0: float, y0: float, x1: float, y1: float) -> tuple
 
 
 if __name__ == '__main__':
-  drawn: dict[str, Any] = {name: draw(name) for name in layout.ROWS}
-  np.savez_compressed(landmarks.PATH, **drawn)
-  print(f'{pathlib.Path(landmarks.PATH).name}: {len(layout.ROWS)} layouts')
+  drawn: dict[str, Any] = {name: draw(name) for name in layouts.ROWS}
+  np.savez_compressed(template_match.PATH, **drawn)
+  print(f'{pathlib.Path(template_match.PATH).name}: {len(layouts.ROWS)} layouts')
   of_page: dict[str, Any] = draw_marks()
   np.savez_compressed(marks.PATH, **of_page)

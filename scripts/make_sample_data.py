@@ -1,12 +1,12 @@
 """Makes a small competition folder from simulated signals: python scripts/make_sample_data.py --out DIR
 
-Clean pages (variant 0001), a quarter as many in test/; `python -m ecgjax.render` makes every other variant.
+Clean pages (variant 0001), a quarter as many in test/; `ecgjax simulate` makes every other variant.
 """
 
 import argparse
 import sys
 
-from ecgjax import samples
+from ecgjax.cli import command_line
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--overwrite', action='store_true', help='replace an older sample')
   args = parser.parse_args(argv)
   numbers = ['--n', str(args.records), '--tests', str(max(1, args.records // 4)), '--seed', str(args.seed)]
-  return samples.main(['--variant', '0001', '--out', args.out, *numbers, *(['--overwrite'] if args.overwrite else [])])
+  return command_line.main(['simulate', '--variant', '0001', '--out', args.out, *numbers, *(['--overwrite'] if args.overwrite else [])])
 
 
 if __name__ == '__main__':

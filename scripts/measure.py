@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import train
+from ecgjax.training import loop
 
 BASELINE = pathlib.Path(__file__).with_name('baseline.json')
 SAME = ('cpu', 'cores', 'device')  # of a machine, for its numbers to be compared
@@ -38,7 +38,7 @@ def machine() -> dict[str, str | int]:
   device = jax.devices()[0]
   return {
     'cpu': cpu, 'cores': len(os.sched_getaffinity(0)), 'device': f'{jax.device_count()} x {device.device_kind} ({device.platform})',
-    'jax': jax.__version__, 'commit': train.commit(),
+    'jax': jax.__version__, 'commit': loop.commit(),
   }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 Takes what `python -m ecgjax.evaluate --json FILE` wrote. A page's quality is that of its worst lead. For each threshold the table says
 which share of the pages is at or above it (coverage), and which share of those is below 10 and below 15 dB (risk); the picture draws the
-risk over the coverage. `reading.REVIEW` is chosen by it.
+risk over the coverage. `digitizer.REVIEW` is chosen by it.
 """
 
 import argparse

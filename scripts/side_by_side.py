@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from ecgjax import layout, looks, render, truth
-from ecgjax.io import pictures
-from ecgjax.leads import LEADS
+from ecgjax.drawing import ground_truth, looks, render
+from ecgjax.ecg.leads import LEADS
+from ecgjax.geometry import layouts
+from ecgjax.io import images
 
 PART = (560, 560, 1260, 800)  # left, top, right, bottom in page px: two bars, names and sharp peaks
 
@@ -34,11 +35,11 @@ def centres(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, *, reach: 
     return (weights * (y + 0.5)).sum(1) / weights.sum(1)
 
 
-def flat_parts(mv: np.ndarray, page: layout.Layout, fs: float) -> tuple[np.ndarray, np.ndarray]:
+def flat_parts(mv: np.ndarray, page: layouts.Layout, fs: float) -> tuple[np.ndarray, np.ndarray]:
   """Returns page rows and columns (n,) of px whose trace rises less than 1 px a column, away from bars and the next trace."""
   xs = np.arange(140, 2075)
   times = (xs + 0.5 - 118.110) / page.px_per_s
-  wanted, printed = truth.at(jnp.asarray(mv), times, layout=page, rate_hz=fs)
+  wanted, printed = ground_truth.at(jnp.asarray(mv), times, layout=page, rate_hz=fs)
   y = np.array(page.zeros_px)[:, None] - np.asarray(wanted) * page.px_per_mv
   steep = np.abs(np.gradient(y, axis=1)) >= 1
   steep = np.stack([np.convolve(s, np.ones(9), 'same') > 0 for s in steep])
@@ -55,7 +56,7 @@ def main():
   parser.add_argument('--fs', type=int, required=True)
   parser.add_argument('--out', required=True)
   args = parser.parse_args()
-  page, mv, real = layout.make(), read_truth(args.truth), pictures.read(args.page)
+  page, mv, real = layouts.make(), read_truth(args.truth), images.read(args.page)
   drawn = render.page(jax.random.key(0), jnp.asarray(mv), layout=page, style=looks.competition(), rate_hz=args.fs).image
   ours = np.asarray(jnp.round(255 * jnp.clip(drawn, 0, 1))).astype(np.uint8)
   rows, columns = flat_parts(mv, page, args.fs)

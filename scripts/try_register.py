@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecgjax import geometry, paper, plane, register, simval
+from ecgjax.geometry import homography, lattices, paper
+from ecgjax.locate import register_to_original
+from ecgjax.simulate import validation_set
 
 DARK, SPARSE = 90, 10  # grey levels of ink; every tenth px of it is looked at
 VARIANTS = '0003,0004,0005,0006,0009,0010,0011,0012'
@@ -22,26 +24,26 @@ VARIANTS = '0003,0004,0005,0006,0009,0010,0011,0012'
 
 def trial(mv: jax.Array, name: str, number: int, *, even: bool) -> tuple[list[float], str]:
   """Returns true rms errors of lattice and ink and the residual, page px or NaN where refused, and seconds; and what `register` says."""
-  case, clean = simval.case(mv, name, number, even=even), simval.original(simval.case_key(name, number), mv)
+  case, clean = validation_set.case(mv, name, number, even=even), validation_set.original(validation_set.case_key(name, number), mv)
   image = np.ascontiguousarray(np.rot90(case.image, number % 4))
   begin = time.monotonic()
   try:
-    found = register.register(image, clean)
+    found = register_to_original.register(image, clean)
   except ValueError as error:
     return [float('nan')] * 3 + [time.monotonic() - begin], str(error)
   spent = time.monotonic() - begin
-  upright = [plane.turned(lattice, case.image.shape, number) for lattice in (found.lattice, found.ink_lattice)]
+  upright = [homography.turned(lattice, case.image.shape, number) for lattice in (found.lattice, found.ink_lattice)]
   ink_px = np.argwhere((clean.max(-1) < DARK) & in_trace_area())[::SPARSE, ::-1] + 0.5
-  off_px = simval.ink_off_px(case, upright[1], ink_px)[:, 0]
+  off_px = validation_set.ink_off_px(case, upright[1], ink_px)[:, 0]
   rms = lambda values: float(np.sqrt((values**2).mean()))
   told = found.residual_px
-  return [rms(geometry.off_px(upright[0], case.lattice)), rms(off_px), told, spent], f'residual {told:.2f} px'
+  return [rms(lattices.off_px(upright[0], case.lattice)), rms(off_px), told, spent], f'residual {told:.2f} px'
 
 
 def in_trace_area() -> np.ndarray:
   """(1700, 2200) bool: the px between the first and the last node of the trace area."""
   inside = np.zeros((paper.HEIGHT_PX, paper.WIDTH_PX), bool)
-  rows, cols = (nodes[geometry.trace_area().any(1 - axis)] for axis, nodes in enumerate(geometry.nodes_px()))
+  rows, cols = (nodes[lattices.trace_area().any(1 - axis)] for axis, nodes in enumerate(lattices.nodes_px()))
   inside[int(rows[0]) : int(rows[-1]), int(cols[0]) : int(cols[-1])] = True
   return inside
 
@@ -53,7 +55,7 @@ def main() -> None:
   parser.add_argument('--variants', default=VARIANTS, help='names with commas between')
   parser.add_argument('--even', action='store_true', help='as if scanners were even and printers exact')
   args = parser.parse_args()
-  records = simval.recordings(args.signals, count=args.pages)
+  records = validation_set.recordings(args.signals, count=args.pages)
   heads = ['n', 'accepted', 'median', 'p95', 'worst', 'ink', 'p95', 'residual', 'worst', 's/page']
   print(f'{"":<8}' + ''.join(f'{head:>9}' for head in heads))
   for name in args.variants.split(','):
@@ -61,7 +63,7 @@ def main() -> None:
     for number, mv in enumerate(jnp.asarray(r) for r in records):
       numbers, said = trial(mv, name, number, even=args.even)
       tried.append(numbers)
-      if not numbers[0] <= register.ACCEPTED_PX:
+      if not numbers[0] <= register_to_original.ACCEPTED_PX:
         print(f'  {name}-{number:03d}: {numbers[0]:.2f} px, {said}', flush=True)
     off, ink, left, spent = np.array(tried).T
     good = np.isfinite(off)

@@ -11,11 +11,11 @@ import pypdfium2
 from PIL import Image
 from pyarrow import parquet
 
-from ecgjax import worker
-from ecgjax.archive import plan, store
+from ecgjax.archive import parquet_store, partition
+from ecgjax.jobs import page_job
 
-NONE = store.Done(np.zeros(0, 'S16'), {})
-HOW = plan.How(worker.Options(weights='small', engine='jax'), 60.0, '')
+NONE = parquet_store.Done(np.zeros(0, 'S16'), {})
+HOW = partition.How(page_job.Options(weights='small', engine='jax'), 60.0, '')
 
 
 def png(value=0, size=(2, 2)):

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from ecgjax import layout, paper
+from ecgjax.geometry import layouts, paper
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 needed = pytest.mark.skipif(CHROMIUM is None, reason='no Chromium here; on Debian: apt install chromium')
-PAGE = layout.make()
+PAGE = layouts.make()
 DROP = """async ([name, data]) => {
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0)), dataTransfer = new DataTransfer();
   dataTransfer.items.add(new File([bytes], name));

@@ -7,12 +7,16 @@ import re
 import runpy
 from collections.abc import Iterator
 
-from ecgjax import cli
-from ecgjax import options as shared_options
+from ecgjax.cli import command_line
+from ecgjax.jobs import options as shared_options
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-ELSEWHERE = {'ecgjax.render': 'ecgjax.samples', 'data_builders.ecg_pages': 'data_builders.ecg_pages.__main__', 'ecgjax': 'ecgjax.cli'}
-ENTRY_POINTS = ('ecgjax.evaluate', 'ecgjax.predict', 'ecgjax.render', 'data_builders.ecg_pages', 'ecgjax.train')
+PASSED = {name: f'ecgjax.{module}' for name, (module, _) in command_line.PASSED.items()}
+ELSEWHERE = {
+  **PASSED, **{f'ecgjax.{name}': module for name, module in PASSED.items()}, 'data_builders.ecg_pages': 'data_builders.ecg_pages.__main__',
+  'ecgjax': 'ecgjax.cli.command_line',
+}  # fmt: skip
+ENTRY_POINTS = ('ecgjax.evaluate', 'ecgjax.predict', 'data_builders.ecg_pages', 'ecgjax.train')
 ANY = {'--config.x', '--config.a.b'}  # documents write so of all options of a config
 OPTION = re.compile(r'(?<![\w-])(--[A-Za-z][\w.-]*|-[a-z](?![\w-]))')
 WORD, MODULE = r'(?<!from )\becgjax +(?P<word>[a-z]+)\b', r'\bpython\S* +-m +(?P<module>(?:ecgjax|data_builders)[\w.]*)'
@@ -21,7 +25,7 @@ HEAD = re.compile(rf'{WORD}|{MODULE}|(?P<script>\bscripts/\w+\.py)')
 
 def subcommands() -> dict[str, argparse.ArgumentParser]:
   """Returns the parser of each word that may follow `ecgjax`."""
-  actions = [a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction)]
+  actions = [a for a in command_line.parser()._actions if isinstance(a, argparse._SubParsersAction)]
   return dict(actions[0].choices)
 
 
@@ -55,12 +59,12 @@ def options(name: str) -> set[str]:
   Raises:
     ValueError: if there is no such command.
   """
-  if name in subcommands():
+  if name in subcommands() and name not in PASSED:
     return set(subcommands()[name]._option_string_actions)
   path = ROOT / (name if name.endswith('.py') else f'{ELSEWHERE.get(name, name).replace(".", "/")}.py')
   if not path.is_file():
     raise ValueError(f'there is no command {name}')
-  if name == 'ecgjax.train':
+  if name in ('train', 'ecgjax.train'):
     return {f'--{flag}' for flag in re.findall(r"DEFINE_\w+\('(\w+)'", path.read_text())} | {'--help'}
   return declared(path.read_text())
 
@@ -68,7 +72,7 @@ def options(name: str) -> set[str]:
 def every_option() -> set[str]:
   """Returns the options of all commands together."""
   scripts = (path.relative_to(ROOT).as_posix() for path in (ROOT / 'scripts').glob('*.py'))
-  return set().union(*map(options, (*subcommands(), *ENTRY_POINTS, *scripts))) | set(cli.parser()._option_string_actions)
+  return set().union(*map(options, (*subcommands(), *ENTRY_POINTS, *scripts))) | set(command_line.parser()._option_string_actions)
 
 
 def in_config(option: str, files: list[str]) -> bool:
@@ -105,7 +109,7 @@ def wrong(text: str) -> list[str]:
       continue
     configs = re.findall(r'configs/\w+\.py', where)
     for option in found:
-      if option.startswith('--config.') and name == 'ecgjax.train':
+      if option.startswith('--config.') and name in ('train', 'ecgjax.train'):
         if option not in ANY and not in_config(option, configs):
           told.append(f'{where!r}: no {option} in {configs or "configs/"}')
       elif option not in known:

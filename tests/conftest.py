@@ -15,7 +15,7 @@ os.environ['XLA_FLAGS'] = (
   f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false '
   '--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_multi_thread_eigen=false'  # the cores have their workers
 )
-os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # for the worker processes of this one, as in `pool.Children`
+os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # for the worker processes of this one, as in `process_pool.Children`
 # the suite's processes, and what they start, share what they compiled
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', f'{tempfile.gettempdir()}/ecgjax-programs-{os.getpid()}')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
@@ -29,8 +29,10 @@ import pytest
 from archives import a_table, png, tar
 from PIL import Image
 
-from ecgjax import rectify, retiming, samples, simval, variants
-from ecgjax.leads import LEADS, LIMBS
+from ecgjax.ecg.leads import LEADS, LIMBS
+from ecgjax.extract import retiming
+from ecgjax.locate import find_page
+from ecgjax.simulate import competition_folder, validation_set, variants
 
 LONGEST = ('test_train', 'test_ecg_pages', 'test_register', 'test_rectify', 'test_refine')
 
@@ -74,7 +76,8 @@ def beats_mv() -> np.ndarray:
 def printed():
   """(seed of the header, (12, 5000) mV) -> (1700, 2200, 3) uint8, the page as the competition prints it."""
   style = variants.draw_look(jax.random.key(1), 0)
-  return lambda seed, mv: np.asarray(jnp.round(255 * simval.draw(500)(jax.random.key(seed), jnp.asarray(mv), style))).astype(np.uint8)
+  draw = validation_set.draw(500)
+  return lambda seed, mv: np.asarray(jnp.round(255 * draw(jax.random.key(seed), jnp.asarray(mv), style))).astype(np.uint8)
 
 
 @pytest.fixture(scope='session')
@@ -87,7 +90,7 @@ def page(printed, beats_mv) -> np.ndarray:
 def sample(tmp_path_factory):
   """Three training records at one rate, the only one that is compiled here (the real page has it, too)."""
   out = tmp_path_factory.mktemp('sample') / 'data'
-  samples.write_folder(out, records=3, tests=1, seed=1, rates_hz=(250,))
+  competition_folder.write_folder(out, records=3, tests=1, seed=1, rates_hz=(250,))
   return out
 
 
@@ -109,7 +112,7 @@ def home(tmp_path):
 @pytest.fixture
 def a_page_is_found(monkeypatch):
   """White pages have neither grid nor landmarks; that they are found, and their ink, is taken for granted here (test_rectify)."""
-  monkeypatch.setattr(rectify, 'rectify', lambda image: known.FOUND)
+  monkeypatch.setattr(find_page, 'rectify', lambda image: known.FOUND)
   monkeypatch.setattr(retiming, 'standing', lambda image, lattice, *, page, frame, printer: retiming.exact(page, frame))
 
 
@@ -137,8 +140,8 @@ def site(page, beats_mv):
   """`ecgjax serve` in this process: everything is real but the finding of the page and the network, which know what was printed."""
   import uvicorn
 
-  from ecgjax import decode, reading
-  from ecgjax.serve import api, app, desk
+  from ecgjax.extract import digitizer, path_decoder
+  from ecgjax.serve import api, app, handlers
 
   printed, frame, found = known.PAGE, known.FRAME, known.FOUND
   rows = np.full((4, frame.width_px), frame.rows_px(0.0), np.float32)
@@ -146,7 +149,7 @@ def site(page, beats_mv):
     first, stop = round(500 * segment.start_s), round(500 * segment.stop_s)
     mv = beats_mv[LEADS.index(segment.lead), first:stop]
     rows[segment.row, first + frame.margin_px : stop + frame.margin_px] = frame.rows_px(mv)
-  trace = decode.Trace(jnp.asarray(rows), jnp.full_like(rows, 0.3), jnp.ones_like(rows))
+  trace = path_decoder.Trace(jnp.asarray(rows), jnp.full_like(rows, 0.3), jnp.ones_like(rows))
   asked = []
 
   def within(image, corners):
@@ -163,10 +166,10 @@ def site(page, beats_mv):
   png, token, max_bytes = io.BytesIO(), 'a-token', 8 << 20
   Image.fromarray(page).save(png, 'PNG')
   with pytest.MonkeyPatch.context() as patch, concurrent.futures.ThreadPoolExecutor(2) as threads:
-    patch.setattr(rectify, 'rectify', anywhere)
-    patch.setattr(rectify, 'within', within)
-    patch.setattr(reading, 'cached', lambda *_, **__: reading.Reader(lambda image, lattice: trace, printed, frame, {'name': 'a table'}))
-    made = api.make(Threads(), limit_s=60.0, asked=desk.Asked())
+    patch.setattr(find_page, 'rectify', anywhere)
+    patch.setattr(find_page, 'within', within)
+    patch.setattr(digitizer, 'cached', lambda *_, **__: digitizer.Reader(lambda image, lattice: trace, printed, frame, {'name': 'a table'}))
+    made = api.make(Threads(), limit_s=60.0, asked=handlers.Asked())
     made = app.guarded(app.limited(made, max_bytes=lambda _: max_bytes, most=16), token=token, hosts=app.LOOPBACK)
     config = uvicorn.Config(made, port=0, log_level='warning', ws='none')
     server = uvicorn.Server(config)

@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from ecgjax import flatten, geometry, paper, refine
+from ecgjax.geometry import lattices, paper
+from ecgjax.locate import subpixel, unwarp
 
-prepare, heard, lines = jax.jit(flatten.prepare), jax.jit(refine.heard), jax.jit(refine.lines)
-_lay_flat = jax.jit(flatten.lay_flat, static_argnames='step_px')
+prepare, heard, lines = jax.jit(unwarp.prepare), jax.jit(subpixel.heard), jax.jit(subpixel.lines)
+_lay_flat = jax.jit(unwarp.lay_flat, static_argnames='step_px')
 
 
 def flat_of(page, moved):
   """The page as it looks if what belongs at p is found at p - moved(p), on the mesh of `moved`; judge: SciPy's spline interpolation."""
-  ys, xs = flatten.centres_px(step_px=paper.HEIGHT_PX / len(moved))
+  ys, xs = unwarp.centres_px(step_px=paper.HEIGHT_PX / len(moved))
   x, y = np.meshgrid(xs, ys)
   at = [(y + moved[..., 1] - 0.5), (x + moved[..., 0] - 0.5)]
   smooth = ndimage.gaussian_filter(page.astype(np.float32) / 255, (0.7, 0.7, 0))
@@ -21,16 +22,16 @@ def flat_of(page, moved):
   return [jnp.asarray(plane, jnp.float32) for plane in (np.mean(colours, 0), np.max(colours, 0), np.ones_like(x))]
 
 
-def of_page(image, *, step_px=flatten.STEP_PX):
+def of_page(image, *, step_px=unwarp.STEP_PX):
   """A drawn page (1700, 2200, 3) that lies in its place, prepared."""
   size_px = jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX], jnp.float32)
-  return prepare(_lay_flat(flatten.shades(image), jnp.asarray(geometry.page_lattice()), size_px, step_px=step_px))
+  return prepare(_lay_flat(unwarp.shades(image), jnp.asarray(lattices.page_lattice()), size_px, step_px=step_px))
 
 
 def at_nodes(moved):
   step_px = paper.HEIGHT_PX / len(moved)
-  ys, xs = flatten.centres_px(step_px=step_px)
-  rows, cols = (np.clip(n, 1, size - 1) for n, size in zip(geometry.nodes_px(), (paper.HEIGHT_PX, paper.WIDTH_PX), strict=True))
+  ys, xs = unwarp.centres_px(step_px=step_px)
+  rows, cols = (np.clip(n, 1, size - 1) for n, size in zip(lattices.nodes_px(), (paper.HEIGHT_PX, paper.WIDTH_PX), strict=True))
   places = np.meshgrid((rows - ys[0]) / step_px, (cols - xs[0]) / step_px, indexing='ij')
   return np.stack([ndimage.map_coordinates(moved[..., c], places, order=1, mode='nearest') for c in (0, 1)], axis=-1)
 

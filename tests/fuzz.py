@@ -39,20 +39,20 @@ def refused_or(read: Callable, data: bytes):
 def picture(data: bytes) -> None:
   import numpy as np
 
-  from ecgjax.io import pictures
+  from ecgjax.io import images
 
   try:
-    image = pictures.open_bytes(data).read(0)
-  except pictures.Unreadable as error:
+    image = images.open_bytes(data).read(0)
+  except images.Unreadable as error:
     assert str(error)
   else:
     assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and 0 not in image.shape
 
 
 def weights(data: bytes) -> None:
-  from ecgjax import model, weight_files
+  from ecgjax.networks import unet, weight_files
 
-  found = refused_or(lambda path: weight_files.load_network(path, model.network, part='strip'), data)
+  found = refused_or(lambda path: weight_files.load_network(path, unet.network, part='strip'), data)
   assert found is None or set(found[2]) >= {'model', 'strip'}
 
 
@@ -67,7 +67,7 @@ def said_of_weights(data: bytes) -> None:
 def pack(data: bytes) -> None:
   import numpy as np
 
-  from ecgjax import packs
+  from ecgjax.ecg import packs
 
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / 'p.npy.xz'
@@ -82,34 +82,34 @@ def unpacked(data: bytes) -> None:
 
 
 def train_csv(data: bytes) -> None:
-  from ecgjax import folder
+  from ecgjax.competition import data_folder
 
-  found = refused_or(folder.read_train_csv, data)
+  found = refused_or(data_folder.read_train_csv, data)
   assert found is None or all(fs > 0 and n > 0 for fs, n in found.values())
 
 
 def record_csv(data: bytes) -> None:
   import numpy as np
 
-  from ecgjax import folder
+  from ecgjax.competition import data_folder
 
-  found = refused_or(lambda path: folder.read_record_csv(path, fs=2), data)
+  found = refused_or(lambda path: data_folder.read_record_csv(path, fs=2), data)
   assert found is None or all(np.isfinite(mv).all() for mv in found.values())
 
 
 def test_csv(data: bytes) -> None:
-  from ecgjax import submit
+  from ecgjax.competition import submission
 
-  found = refused_or(submit.read_test_csv, data)
+  found = refused_or(submission.read_test_csv, data)
   assert found is None or all(fs > 0 and rows > 0 for wanted in found for fs, rows in wanted.leads.values())
 
 
 def _members(data: bytes, kind: str) -> None:
-  from ecgjax.archive import members, sources
+  from ecgjax.archive import containers, listing
 
   path = pathlib.Path(scratch().name) / f'a.{kind}'
   path.write_bytes(data)
-  names = [member.name for member in members.members(sources.Origin(str(path), len(data), kind), wanted=lambda _: True)]
+  names = [member.name for member in containers.members(listing.Origin(str(path), len(data), kind), wanted=lambda _: True)]
   assert len(names) == len(set(names))  # or two rows would have one place
 
 
@@ -123,12 +123,12 @@ def parquet(data: bytes) -> None:
 
 def words(data: bytes) -> None:
   """The bytes are words of a command line, parted by zeros."""
-  from ecgjax import batch, cli
   from ecgjax.archive import command
+  from ecgjax.cli import command_line, digitize
 
   with contextlib.suppress(SystemExit, ValueError), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-    args = cli.parser().parse_args(data.decode(errors='replace').split('\0'))
-    batch.options(args) if args.command == 'digitize' else command.shard(getattr(args, 'shard', None) or '')
+    args = command_line.parser().parse_args(data.decode(errors='replace').split('\0'))
+    digitize.options(args) if args.command == 'digitize' else command.shard(getattr(args, 'shard', None) or '')
 
 
 class _Now:
@@ -149,9 +149,9 @@ class _Now:
 def _transport():
   import httpx
 
-  from ecgjax.serve import api, desk
+  from ecgjax.serve import api, handlers
 
-  return httpx.ASGITransport(api.make(_Now(), limit_s=60, asked=desk.Asked()))
+  return httpx.ASGITransport(api.make(_Now(), limit_s=60, asked=handlers.Asked()))
 
 
 def request(data: bytes) -> None:

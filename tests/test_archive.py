@@ -14,18 +14,19 @@ import pytest
 from archives import HOW, NONE, counted, png, started, tar, two_pages
 from pyarrow import parquet
 
-from ecgjax import cli, doctor, pool
-from ecgjax.archive import alone, command, estimate, hands, plan, rows, sources, store, work
-from ecgjax.leads import LEADS
+from ecgjax.archive import command, estimate, listing, local_runner, page_rows, parquet_store, partition, ray_tasks, schema
+from ecgjax.cli import command_line, doctor
+from ecgjax.ecg.leads import LEADS
+from ecgjax.jobs import process_pool
 
 
 def test_what_is_done_is_what_the_files_hold(tmp_path):
-  page = lambda name, n, of, status='ok': rows.paged(rows.where(name, 'm', data=b'12345'), page=n, pages=of) | {'status': status}
-  with store.Store(str(tmp_path), {'fs_hz': 500}) as kept:
-    kept.add(rows.table([page('one', 1, 1), page('three', 1, 3), page('three', 3, 3, 'fail'), page('two', 2, 2)]))
+  page = lambda name, n, of, status='ok': schema.paged(schema.where(name, 'm', data=b'12345'), page=n, pages=of) | {'status': status}
+  with parquet_store.Store(str(tmp_path), {'fs_hz': 500}) as kept:
+    kept.add(schema.table([page('one', 1, 1), page('three', 1, 3), page('three', 3, 3, 'fail'), page('two', 2, 2)]))
     assert not kept.parts() and not kept.done()[0].file('one', 'm')  # not yet
     kept.flush()
-    kept.add(rows.table([page('two', 1, 2, 'fail')]))
+    kept.add(schema.table([page('two', 1, 2, 'fail')]))
     kept.flush()
     done, size = kept.done()
     assert [done.file(name, 'm') for name in ('one', 'two', 'three', 'four')] == [True, True, False, False] and not done.file('one', '')
@@ -37,37 +38,37 @@ def test_what_is_done_is_what_the_files_hold(tmp_path):
 
 
 def test_a_file_is_done_when_all_pages_have_rows_that_the_one_which_knows_fewest_gives(tmp_path):
-  row = lambda name, n, of: rows.paged(rows.where(name, 'm', data=b'1'), page=n, pages=of) | {'status': 'ok'}
-  with store.Store(str(tmp_path), {}) as kept:  # files of four pages, of which after some could not be had any more
-    kept.add(rows.table([row('done', 3, 3), row('done', 1, 4), row('done', 2, 4)]))
-    kept.add(rows.table([row('gap', 1, 4), row('gap', 3, 3), row('gap', 4, 4)]))  # the second was taken away by --retry
+  row = lambda name, n, of: schema.paged(schema.where(name, 'm', data=b'1'), page=n, pages=of) | {'status': 'ok'}
+  with parquet_store.Store(str(tmp_path), {}) as kept:  # files of four pages, of which after some could not be had any more
+    kept.add(schema.table([row('done', 3, 3), row('done', 1, 4), row('done', 2, 4)]))
+    kept.add(schema.table([row('gap', 1, 4), row('gap', 3, 3), row('gap', 4, 4)]))  # the second was taken away by --retry
     kept.flush()
     done, _ = kept.done()
   assert done.file('done', 'm') and not done.file('gap', 'm') and not done.page('gap', 'm', 2)
 
 
 def test_rows_read_in_another_way_and_a_second_writer_are_refused(tmp_path):
-  with store.Store(str(tmp_path), {'fs_hz': 500}, owner='0-of-2'):
-    with store.Store(str(tmp_path), {'fs_hz': 500}, owner='1-of-2'):  # another part
+  with parquet_store.Store(str(tmp_path), {'fs_hz': 500}, owner='0-of-2'):
+    with parquet_store.Store(str(tmp_path), {'fs_hz': 500}, owner='1-of-2'):  # another part
       pass
-    for owner in ('0-of-2', store.ALONE):
+    for owner in ('0-of-2', parquet_store.ALONE):
       with pytest.raises(ValueError, match='another process is writing'):
-        store.Store(str(tmp_path), {'fs_hz': 500}, owner=owner)
-  with store.Store(str(tmp_path), {'fs_hz': 500}) as kept:
-    for owner in ('0-of-2', store.ALONE):
+        parquet_store.Store(str(tmp_path), {'fs_hz': 500}, owner=owner)
+  with parquet_store.Store(str(tmp_path), {'fs_hz': 500}) as kept:
+    for owner in ('0-of-2', parquet_store.ALONE):
       with pytest.raises(ValueError, match='another process is writing'):
-        store.Store(str(tmp_path), {'fs_hz': 500}, owner=owner)
-    kept.add(rows.table([rows.where('a', '', data=None) | rows.failed('no')]))
+        parquet_store.Store(str(tmp_path), {'fs_hz': 500}, owner=owner)
+    kept.add(schema.table([schema.where('a', '', data=None) | schema.failed('no')]))
   with pytest.raises(ValueError, match='"fs_hz": 500.*"fs_hz": 250'):
-    store.Store(str(tmp_path), {'fs_hz': 250})
-  with store.Store(str(tmp_path / 'new'), {'fs_hz': 500}, owner='0-of-2') as one:
-    with store.Store(str(tmp_path / 'new'), {'fs_hz': 250}, owner='1-of-2') as other:  # both begun while there was nothing
-      one.add(rows.table([rows.where('a', '', data=None) | rows.failed('no')]))
-      other.add(rows.table([rows.where('b', '', data=None) | rows.failed('no')]))
+    parquet_store.Store(str(tmp_path), {'fs_hz': 250})
+  with parquet_store.Store(str(tmp_path / 'new'), {'fs_hz': 500}, owner='0-of-2') as one:
+    with parquet_store.Store(str(tmp_path / 'new'), {'fs_hz': 250}, owner='1-of-2') as other:  # both begun while there was nothing
+      one.add(schema.table([schema.where('a', '', data=None) | schema.failed('no')]))
+      other.add(schema.table([schema.where('b', '', data=None) | schema.failed('no')]))
     one.flush()
     with pytest.raises(ValueError, match='"fs_hz": 250.*"fs_hz": 500'):
       one.done()
-  with store.Store(str(tmp_path), {'fs_hz': 500}) as kept:
+  with parquet_store.Store(str(tmp_path), {'fs_hz': 500}) as kept:
     assert kept.done()[0].file('a', '')
 
 
@@ -75,8 +76,8 @@ def test_what_is_half_written_is_not_there(tmp_path, monkeypatch):
   def full(_):
     raise OSError(28, 'No space left on device')
 
-  with store.Store(str(tmp_path), {}) as kept:
-    kept.add(rows.table([rows.failed('no')]))
+  with parquet_store.Store(str(tmp_path), {}) as kept:
+    kept.add(schema.table([schema.failed('no')]))
     monkeypatch.setattr(os, 'fsync', full)
     with pytest.raises(OSError, match='No space left'):
       kept.flush()
@@ -86,11 +87,11 @@ def test_what_is_half_written_is_not_there(tmp_path, monkeypatch):
 
 
 def test_rows_are_written_when_they_fill_a_minute_or_a_number_of_rows_or_of_bytes(tmp_path, monkeypatch):
-  row = rows.table([rows.where('a', 'b', data=None) | {'leads_uv': rows.samples(dict.fromkeys(LEADS, np.zeros(5000)))}])
-  with store.Store(str(tmp_path), {}) as kept:
+  row = schema.table([schema.where('a', 'b', data=None) | {'leads_uv': schema.samples(dict.fromkeys(LEADS, np.zeros(5000)))}])
+  with parquet_store.Store(str(tmp_path), {}) as kept:
     for limit, wanted in (('ROWS', 4), ('BYTES', 3 * row.nbytes + 1), ('FLUSH_S', 0.2)):
       with monkeypatch.context() as patch:
-        patch.setattr(store, limit, wanted)
+        patch.setattr(parquet_store, limit, wanted)
         for _ in range(3):
           kept.add(row)
         before = len(kept.parts())
@@ -101,18 +102,18 @@ def test_rows_are_written_when_they_fill_a_minute_or_a_number_of_rows_or_of_byte
 
 def test_samples_are_kept_to_a_microvolt_and_absent_ones_absent(tmp_path):
   mv = {lead: np.where(np.arange(50) % 7 == n, np.nan, np.sin(np.arange(50) + n)) for n, lead in enumerate(LEADS)}
-  table = rows.table([rows.where('a', 'b', data=b'1') | {'status': 'ok', 'leads_uv': rows.samples(mv)}])
+  table = schema.table([schema.where('a', 'b', data=b'1') | {'status': 'ok', 'leads_uv': schema.samples(mv)}])
   path = tmp_path / 'a.parquet'
-  path.write_bytes(rows.packed(table))
+  path.write_bytes(schema.packed(table))
   back = parquet.read_table(path)
-  assert back.schema == rows.SCHEMA and back['key'].to_pylist() == [hashlib.sha256(b'1').hexdigest() + '-1']
+  assert back.schema == schema.SCHEMA and back['key'].to_pylist() == [hashlib.sha256(b'1').hexdigest() + '-1']
   for lead, values in back['leads_uv'].to_pylist()[0].items():
     np.testing.assert_allclose(np.array([np.nan if x is None else x / 1000 for x in values]), mv[lead], atol=5.001e-4)
 
 
 def read_alone(home, out, done=NONE):
-  units = [plan.Unit(source, 0, 1) for source in sources.listed([str(home)], but=str(out))]
-  return pyarrow.concat_tables(alone.read(units, done, HOW, jobs=1)).to_pylist()
+  units = [partition.Unit(source, 0, 1) for source in listing.listed([str(home)], but=str(out))]
+  return pyarrow.concat_tables(local_runner.read(units, done, HOW, jobs=1)).to_pylist()
 
 
 def test_every_page_has_one_row_with_the_reason_why_it_could_not_be_read(home, tmp_path):
@@ -127,7 +128,7 @@ def test_every_page_has_one_row_with_the_reason_why_it_could_not_be_read(home, t
   assert by['a.png', '', 1]['key'] == f'{hashlib.sha256(png(0)).hexdigest()}-1' and by['a.png', '', 1]['bytes'] == len(png(0))
   digest = hashlib.sha256((home / 'two.pdf').read_bytes()).hexdigest()
   assert [by['two.pdf', '', n]['key'] for n in (1, 2)] == [f'{digest}-1', f'{digest}-2']
-  first = store.Done(np.zeros(0, 'S16'), {store._name(str(home / 'two.pdf'), ''): frozenset({1})})
+  first = parquet_store.Done(np.zeros(0, 'S16'), {parquet_store._name(str(home / 'two.pdf'), ''): frozenset({1})})
   assert [(r['page'], r['pages']) for r in read_alone(home / 'two.pdf', tmp_path, first)] == [(2, 2)]  # only what has none
 
 
@@ -135,15 +136,15 @@ def test_every_page_has_one_row_with_the_reason_why_it_could_not_be_read(home, t
 def test_a_file_that_was_begun_and_cannot_be_had_any_more_has_one_row_more_and_is_done(tmp_path, lost, monkeypatch):
   path, out = tmp_path / 'four.pdf', str(tmp_path / 'out')
   path.write_bytes(b'no picture any more')
-  unit = plan.Unit(sources.Origin(str(path), 7, 'picture'), 0, 1)
+  unit = partition.Unit(listing.Origin(str(path), 7, 'picture'), 0, 1)
   if lost == 'gone':
     path.unlink()
-  with store.Store(out, {}) as kept:
-    four = rows.where(str(path), '', data=b'1', page=4) | {'status': 'ok'}
-    kept.add(rows.table([rows.paged(four, page=n, pages=4) for n in (1, 2, 4)]))
+  with parquet_store.Store(out, {}) as kept:
+    four = schema.where(str(path), '', data=b'1', page=4) | {'status': 'ok'}
+    kept.add(schema.table([schema.paged(four, page=n, pages=4) for n in (1, 2, 4)]))
     kept.flush()
     for _ in range(2):
-      for table in alone.read([unit], kept.done()[0], HOW, jobs=1):
+      for table in local_runner.read([unit], kept.done()[0], HOW, jobs=1):
         kept.add(table)
       kept.flush()
     done, _ = kept.done()
@@ -152,11 +153,11 @@ def test_a_file_that_was_begun_and_cannot_be_had_any_more_has_one_row_more_and_i
     assert done.file(str(path), '')
     kept.forget('fail')
     assert not kept.done()[0].page(str(path), '', 3)  # it is tried again when it is asked for
-  first = store.Done(np.zeros(0, 'S16'), {store._name(str(path), ''): frozenset({1, 2})})
-  member = next(plan.undone(unit, first, ''))
-  with pool.Children(1) as children:
-    monkeypatch.setattr(hands, '_decoder', lambda: children)
-    assert [(row['page'], row['pages']) for row in hands._pages(unit.source, member, first, 60.0)] == [(3, 3)]
+  first = parquet_store.Done(np.zeros(0, 'S16'), {parquet_store._name(str(path), ''): frozenset({1, 2})})
+  member = next(partition.undone(unit, first, ''))
+  with process_pool.Children(1) as children:
+    monkeypatch.setattr(ray_tasks, '_decoder', lambda: children)
+    assert [(row['page'], row['pages']) for row in ray_tasks._pages(unit.source, member, first, 60.0)] == [(3, 3)]
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def test_what_was_read_is_written_when_the_job_must_go(many, tmp_path):
 def test_a_part_of_an_archive_is_given_as_i_of_n():
   assert command.shard('3/8') == (3, 8)
   with pytest.raises(ValueError, match='--retry takes away rows of all parts'):
-    command.run(cli.parser().parse_args(['archive', 'a', 'b', '--shard', '0/2', '--retry', 'fail']))
+    command.run(command_line.parser().parse_args(['archive', 'a', 'b', '--shard', '0/2', '--retry', 'fail']))
   for wrong in ('8/8', '3', '-1/8', 'a/b', '1/0'):
     with pytest.raises(ValueError, match='write i/n'):
       command.shard(wrong)
@@ -214,7 +215,7 @@ def test_a_sample_is_spread_over_the_archive_and_the_rest_is_reckoned_by_it(tmp_
     (tmp_path / f'{n:03d}.png').write_bytes(png())
   for n in range(30):
     tar(tmp_path / f'{n}.tar', [(f'{m}.png', png()) for m in range(10)])
-  found = list(sources.listed([str(tmp_path)], but='/none'))
+  found = list(listing.listed([str(tmp_path)], but='/none'))
   sample, total = estimate.chosen(found, column='')
   assert total == 600 and len(sample) == len(set(sample)) == 100
   alone = sorted(int(os.path.basename(s.url)[:3]) for s, name in sample if not name)
@@ -231,8 +232,8 @@ def test_names_that_are_no_text_are_written_out_and_found_again(tmp_path):
   tar(home / 'a.tar', [(name, b'neither')])
   (row,) = [r for r in read_alone(home, out) if not r['member']]
   assert row['source'].endswith(r'\udcff \udce4.png')
-  with store.Store(str(out), {}) as kept:
-    for table in alone.read([plan.Unit(s, 0, 1) for s in sources.listed([str(home)], but=str(out))], NONE, HOW, jobs=1):
+  with parquet_store.Store(str(out), {}) as kept:
+    for table in local_runner.read([partition.Unit(s, 0, 1) for s in listing.listed([str(home)], but=str(out))], NONE, HOW, jobs=1):
       kept.add(table)
     kept.flush()
     done, _ = kept.done()
@@ -240,15 +241,15 @@ def test_names_that_are_no_text_are_written_out_and_found_again(tmp_path):
 
 
 def test_a_decoded_page_is_read_or_refused_with_a_reason(monkeypatch):
-  assert work.opened(b'x', 0).image is None and 'known kind' in work.opened(b'x', 0).reason
-  assert work.opened(two_pages(), 1).pages == 2
-  pages, told = work.page(png(), 0, HOW.wanted)
+  assert page_rows.opened(b'x', 0).image is None and 'known kind' in page_rows.opened(b'x', 0).reason
+  assert page_rows.opened(two_pages(), 1).pages == 2
+  pages, told = page_rows.page(png(), 0, HOW.wanted)
   assert pages == 1 and told['status'] == 'fail' and 'too few to be read' in told['reasons'][0] and told['engine'] == 'jax'
 
 
 def test_wrong_usage_is_one_sentence(tmp_path, capsys):
-  assert cli.main(['archive', str(tmp_path), str(tmp_path / 'out'), '--shard', '2/2']) == 2
-  assert cli.main(['archive', str(tmp_path), str(tmp_path / 'out'), '--shard', '0/1', '--fs', '2']) == 2
+  assert command_line.main(['archive', str(tmp_path), str(tmp_path / 'out'), '--shard', '2/2']) == 2
+  assert command_line.main(['archive', str(tmp_path), str(tmp_path / 'out'), '--shard', '0/1', '--fs', '2']) == 2
   told = capsys.readouterr().err.splitlines()
   assert len(told) == 2 and '--shard 2/2' in told[0] and '--fs 50 to 10000' in told[1]
 
@@ -259,7 +260,7 @@ def test_a_machine_that_fails_is_told_from_wrong_usage(monkeypatch, capsys):
       raise error
 
     monkeypatch.setattr(doctor, 'run', run)
-    return cli.main(['doctor'])
+    return command_line.main(['doctor'])
 
   lacks = OSError(errno.ENOSPC, 'No space left'), ConnectionResetError('reset'), TimeoutError('late'), BrokenExecutor('no child')
   assert [failing(error) for error in lacks] == [4] * 4
@@ -269,6 +270,6 @@ def test_a_machine_that_fails_is_told_from_wrong_usage(monkeypatch, capsys):
 
 
 def test_an_object_store_without_folders_may_be_empty(monkeypatch):
-  with store.Store('memory://new', {}) as kept:
+  with parquet_store.Store('memory://new', {}) as kept:
     monkeypatch.setattr(type(kept.files), 'ls', lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError('new')))
     assert kept.parts() == []

@@ -14,15 +14,20 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from ecgjax import batch, cli, geometry, layout, masks, progress, reading, rectify, shipped, worker
+from ecgjax.cli import command_line, digitize, progress
+from ecgjax.extract import digitizer, pixel_classes
+from ecgjax.geometry import lattices, layouts
+from ecgjax.jobs import page_job
+from ecgjax.locate import find_page
+from ecgjax.networks import shipped
 
-PAGE = layout.make()
-FRAME = geometry.frame(PAGE, rate_hz=500, height_px=640)
+PAGE = layouts.make()
+FRAME = lattices.frame(PAGE, rate_hz=500, height_px=640)
 WHITE = np.full((1700, 2200, 3), 255, np.uint8)
 
 
 def parsed(*words):
-  return cli.parser().parse_args(['digitize', *map(str, words), '-o', 'out'])
+  return command_line.parser().parse_args(['digitize', *map(str, words), '-o', 'out'])
 
 
 @pytest.fixture
@@ -36,30 +41,30 @@ def folder(tmp_path):
 
 def test_a_folder_is_listed_in_order_without_what_is_no_picture_and_every_file_has_a_name_of_its_own(folder, tmp_path):
   out = tmp_path / 'out'
-  flat = batch.listed([str(folder)], out, recursive=False)
+  flat = digitize.listed([str(folder)], out, recursive=False)
   assert [(os.path.basename(f.path), f.stem.relative_to(out).as_posix()) for f in flat] == [
     ('a.jpg', 'a.jpg'), ('a.png', 'a.png'), ('b.PDF', 'b'),
   ]  # fmt: skip
-  deep = batch.listed([str(folder)], out, recursive=True)
+  deep = digitize.listed([str(folder)], out, recursive=True)
   assert [f.stem.relative_to(out).as_posix() for f in deep] == ['a.jpg', 'a.png', 'b', 'ward/c.d']
-  assert batch.listed(['-'], out, recursive=False) == [batch.File('-', out / 'stdin')]
+  assert digitize.listed(['-'], out, recursive=False) == [digitize.File('-', out / 'stdin')]
 
 
 def test_what_cannot_be_listed_is_refused(folder, tmp_path):
   with pytest.raises(ValueError, match='nowhere.png does not exist'):
-    batch.listed([str(tmp_path / 'nowhere.png')], tmp_path, recursive=False)
+    digitize.listed([str(tmp_path / 'nowhere.png')], tmp_path, recursive=False)
   (tmp_path / 'bare').mkdir()
   with pytest.raises(ValueError, match='no pictures in'):
-    batch.listed([str(tmp_path / 'bare')], tmp_path, recursive=False)
+    digitize.listed([str(tmp_path / 'bare')], tmp_path, recursive=False)
   with pytest.raises(ValueError, match='both be written as'):
-    batch.listed([str(folder / 'b.PDF'), str(folder)], tmp_path, recursive=False)
+    digitize.listed([str(folder / 'b.PDF'), str(folder)], tmp_path, recursive=False)
   (folder / 'b-p001.png').write_bytes(b'x')
   with pytest.raises(ValueError, match='b-p001; give them other names'):
-    batch.listed([str(folder)], tmp_path, recursive=False)
+    digitize.listed([str(folder)], tmp_path, recursive=False)
   (tmp_path / 'bare' / 'a b.png').write_bytes(b'x')
   (tmp_path / 'bare' / 'a_b.png').write_bytes(b'x')
   with pytest.raises(ValueError, match='both be the WFDB record'):
-    batch.run(cli.parser().parse_args(['digitize', str(tmp_path / 'bare'), '-o', str(tmp_path / 'out'), '--format', 'wfdb']))
+    digitize.run(command_line.parser().parse_args(['digitize', str(tmp_path / 'bare'), '-o', str(tmp_path / 'out'), '--format', 'wfdb']))
 
 
 @pytest.mark.parametrize(('words', 'reason'), [
@@ -68,23 +73,23 @@ def test_what_cannot_be_listed_is_refused(folder, tmp_path):
 ])  # fmt: skip
 def test_an_option_that_cannot_be_is_refused_by_its_name(words, reason):
   with pytest.raises(ValueError, match=reason):
-    batch.options(parsed('a.png', *words))
+    digitize.options(parsed('a.png', *words))
 
 
 @pytest.fixture
 def found(monkeypatch):
   """A worker that finds the page of any picture at once and reads flat lines from it that obey Einthoven."""
-  from ecgjax import decode
+  from ecgjax.extract import path_decoder
 
-  lattice = geometry.page_lattice()
-  monkeypatch.setattr(rectify, 'rectify', lambda image: rectify.Found(lattice, np.ones((45, 57)), '3x4+II', 1.0, 1.0, 'ok', ''))
+  lattice = lattices.page_lattice()
+  monkeypatch.setattr(find_page, 'rectify', lambda image: find_page.Found(lattice, np.ones((45, 57)), '3x4+II', 1.0, 1.0, 'ok', ''))
   rows = np.full((4, FRAME.width_px), FRAME.rows_px(0.5), np.float32)
   for lead, mv in {'III': 0.0, 'aVR': -0.5, 'aVL': 0.25, 'aVF': 0.25}.items():  # I and II are 0.5
     segment = PAGE.scored(lead)
     rows[segment.row, round(FRAME.columns_px(segment.start_s)) : round(FRAME.columns_px(segment.stop_s))] = FRAME.rows_px(mv)
-  trace = decode.Trace(rows, np.full_like(rows, 0.3), np.ones_like(rows))
-  plain = reading.Reader(lambda image, lattice: trace, PAGE, FRAME, {})
-  monkeypatch.setattr(reading, 'cached', lambda weights, **how: plain)
+  trace = path_decoder.Trace(rows, np.full_like(rows, 0.3), np.ones_like(rows))
+  plain = digitizer.Reader(lambda image, lattice: trace, PAGE, FRAME, {})
+  monkeypatch.setattr(digitizer, 'cached', lambda weights, **how: plain)
   return plain
 
 
@@ -93,18 +98,18 @@ def test_masks_are_written_only_where_they_are_asked_for(tmp_path, found, monkey
   told = np.zeros((4, FRAME.height_px, FRAME.width_px, 4), np.float32)
   told[..., 1] = 1.0
   with_classes = found._replace(classes=lambda image, lattice: told)
-  monkeypatch.setattr(reading, 'cached', lambda weights, **how: with_classes)
-  done = worker.page(file, str(tmp_path / 'out'), 0, worker.Options(masks=True), None)
+  monkeypatch.setattr(digitizer, 'cached', lambda weights, **how: with_classes)
+  done = page_job.page(file, str(tmp_path / 'out'), 0, page_job.Options(masks=True), None)
   assert done.status == 'ok' and str(tmp_path / 'out.mask.png') in done.written
   numbers, times = np.unique(np.asarray(Image.open(tmp_path / 'out.mask.png')), return_counts=True)
-  assert numbers.tolist() == [1, masks.UNREAD] and times[0] > times[1]  # most of the page is looked at
-  assert not any(path.endswith('.png') for path in worker.page(file, str(tmp_path / 'b'), 0, worker.Options(), None).written)
+  assert numbers.tolist() == [1, pixel_classes.UNREAD] and times[0] > times[1]  # most of the page is looked at
+  assert not any(path.endswith('.png') for path in page_job.page(file, str(tmp_path / 'b'), 0, page_job.Options(), None).written)
 
 
 def test_what_an_earlier_run_left_in_a_folder_is_no_picture_to_be_read(tmp_path):
   for name in ('a.png', 'a.mask.png', 'a.overlay.jpg', 'b.png'):
     put(tmp_path / name)
-  assert [file.stem.name for file in batch.listed([str(tmp_path)], tmp_path / 'out', recursive=False)] == ['a', 'b']
+  assert [file.stem.name for file in digitize.listed([str(tmp_path)], tmp_path / 'out', recursive=False)] == ['a', 'b']
 
 
 def put(path, pages=1):
@@ -115,8 +120,8 @@ def put(path, pages=1):
 
 def test_a_page_leaves_its_signals_and_its_facts_and_nothing_is_overwritten_unasked(tmp_path, found):
   file, stem = put(tmp_path / 'a.png'), str(tmp_path / 'a')
-  wanted = worker.Options(formats=('csv', 'wfdb'), overlay=True)
-  done = worker.page(file, stem, 0, wanted, None)
+  wanted = page_job.Options(formats=('csv', 'wfdb'), overlay=True)
+  done = page_job.page(file, stem, 0, wanted, None)
   assert (done.status, done.reasons, done.page, done.pages) == ('ok', (), 1, 1)
   assert sorted(os.path.basename(p) for p in done.written) == ['a.csv', 'a.dat', 'a.hea', 'a.json', 'a.overlay.jpg']
   assert sorted(p.name for p in tmp_path.iterdir()) == ['a.csv', 'a.dat', 'a.hea', 'a.json', 'a.overlay.jpg', 'a.png']
@@ -128,55 +133,56 @@ def test_a_page_leaves_its_signals_and_its_facts_and_nothing_is_overwritten_unas
   assert table[0] == 'I,II,III,aVR,aVL,aVF,V1,V2,V3,V4,V5,V6' and len(table) == 5001
   assert [table[1].split(',')[n] for n in (0, 1, 3)] == ['0.5000', '0.5000', '']
   before = (tmp_path / 'a.csv').stat().st_mtime_ns
-  again = worker.page(file, stem, 0, wanted, None)
+  again = page_job.page(file, stem, 0, wanted, None)
   assert again.status == 'fail' and '--overwrite' in again.reasons[0] and (tmp_path / 'a.csv').stat().st_mtime_ns == before
-  assert worker.page(file, stem, 0, wanted._replace(skip_existing=True), None).status == 'skipped'
-  assert worker.page(file, stem, 0, wanted._replace(overwrite=True), None).status == 'ok'
+  assert page_job.page(file, stem, 0, wanted._replace(skip_existing=True), None).status == 'skipped'
+  assert page_job.page(file, stem, 0, wanted._replace(overwrite=True), None).status == 'ok'
   assert (tmp_path / 'a.csv').stat().st_mtime_ns > before
   (tmp_path / 'a.json').unlink()  # then nothing says that what is left is ours
-  assert 'a.csv is there' in worker.page(file, stem, 0, wanted._replace(skip_existing=True), None).reasons[0]
+  assert 'a.csv is there' in page_job.page(file, stem, 0, wanted._replace(skip_existing=True), None).reasons[0]
 
 
 def test_the_picture_itself_is_never_replaced(tmp_path, found):
   file = put(tmp_path / 'a.png').replace('.png', '.dcm')
   os.rename(tmp_path / 'a.png', file)  # what it is, its bytes say
-  done = worker.page(file, str(tmp_path / 'a'), 0, worker.Options(formats=('dicom',), overwrite=True), None)
+  done = page_job.page(file, str(tmp_path / 'a'), 0, page_job.Options(formats=('dicom',), overwrite=True), None)
   assert done.status == 'fail' and 'itself would be replaced' in done.reasons[0]
 
 
 def test_nothing_is_written_where_one_of_the_formats_cannot_be(tmp_path, found):
   file = put(tmp_path / 'a.png')
-  done = worker.page(file, str(tmp_path / 'a'), 0, worker.Options(formats=('csv', 'dicom'), fs=1025.0), None)
+  done = page_job.page(file, str(tmp_path / 'a'), 0, page_job.Options(formats=('csv', 'dicom'), fs=1025.0), None)
   assert done.status == 'fail' and [p.name for p in tmp_path.iterdir()] == ['a.png']
 
 
 def test_each_page_of_a_file_has_a_name_and_a_number(tmp_path, found):
   file = put(tmp_path / 'a.tif', pages=2)
-  done = [worker.page(file, str(tmp_path / 'a'), n, worker.Options(), None) for n in (0, 1)]
+  done = [page_job.page(file, str(tmp_path / 'a'), n, page_job.Options(), None) for n in (0, 1)]
   assert [(d.page, d.pages, os.path.basename(d.written[0])) for d in done] == [(1, 2, 'a-p001.csv'), (2, 2, 'a-p002.csv')]
 
 
 def test_strict_writes_nothing_that_needs_a_review(tmp_path, found, monkeypatch):
-  doubtful = rectify.rectify(WHITE)._replace(status='review', reason='hard to see')
-  monkeypatch.setattr(rectify, 'rectify', lambda image: doubtful)
+  doubtful = find_page.rectify(WHITE)._replace(status='review', reason='hard to see')
+  monkeypatch.setattr(find_page, 'rectify', lambda image: doubtful)
   file = put(tmp_path / 'a.png')
-  done = worker.page(file, str(tmp_path / 'a'), 0, worker.Options(strict=True), None)
+  done = page_job.page(file, str(tmp_path / 'a'), 0, page_job.Options(strict=True), None)
   assert done.status == 'fail' and 'hard to see' in done.reasons and not list(tmp_path.glob('*.csv'))
-  done = worker.page(file, str(tmp_path / 'a'), 0, worker.Options(), None)
+  done = page_job.page(file, str(tmp_path / 'a'), 0, page_job.Options(), None)
   assert done.status == 'review' and done.reasons == ('hard to see',) and list(tmp_path.glob('*.csv'))
 
 
 def test_whatever_befalls_a_page_is_its_outcome(tmp_path, found, monkeypatch):
   (tmp_path / 'text.png').write_text('no picture')
-  assert 'no picture of a known kind' in worker.page(str(tmp_path / 'text.png'), str(tmp_path / 't'), 0, worker.Options(), None).reasons[0]
+  outcome = page_job.page(str(tmp_path / 'text.png'), str(tmp_path / 't'), 0, page_job.Options(), None)
+  assert 'no picture of a known kind' in outcome.reasons[0]
   file = put(tmp_path / 'a.png')
   for error, told in ((MemoryError(), 'MemoryError'), (KeyError('x'), "KeyError: 'x'"), (ValueError('no page'), 'no page')):
 
     def broken(image, error=error):
       raise error
 
-    monkeypatch.setattr(rectify, 'rectify', broken)
-    done = worker.page(file, str(tmp_path / 'a'), 0, worker.Options(), None)
+    monkeypatch.setattr(find_page, 'rectify', broken)
+    done = page_job.page(file, str(tmp_path / 'a'), 0, page_job.Options(), None)
     assert done.status == 'fail' and told in done.reasons[0] and not list(tmp_path.glob('a.csv'))
 
 
@@ -224,8 +230,8 @@ def test_a_page_that_hangs_is_given_up_and_one_that_is_killed_is_reported_and_th
   hang, text = tmp_path / 'hang.png', tmp_path / 'text.png'
   os.mkfifo(hang)  # opening it waits for a writer that never comes
   text.write_text('no picture')
-  files = [batch.File(str(hang), tmp_path / 'h'), batch.File(str(text), tmp_path / 't')]  # even its pages cannot be counted
-  outcomes = [outcome for outcome, _ in batch.results(files, worker.Options(weights='small', engine='jax'), jobs=1, limit_s=2.0)]
+  files = [digitize.File(str(hang), tmp_path / 'h'), digitize.File(str(text), tmp_path / 't')]  # even its pages cannot be counted
+  outcomes = [outcome for outcome, _ in digitize.results(files, page_job.Options(weights='small', engine='jax'), jobs=1, limit_s=2.0)]
   assert 'given up after 2 s' in outcomes[0].reasons[0] and 'known kind' in outcomes[1].reasons[0]
 
   def kill():
@@ -236,13 +242,13 @@ def test_a_page_that_hangs_is_given_up_and_one_that_is_killed_is_reported_and_th
 
   killer = threading.Thread(target=kill)
   killer.start()
-  outcomes = [outcome for outcome, _ in batch.results(files, worker.Options(weights='small', engine='jax'), jobs=1, limit_s=4.0)]
+  outcomes = [outcome for outcome, _ in digitize.results(files, page_job.Options(weights='small', engine='jax'), jobs=1, limit_s=4.0)]
   killer.join()
   assert 'the process that read it ended' in outcomes[0].reasons[0] and 'known kind' in outcomes[1].reasons[0]
 
 
 def test_the_summary_counts_and_lists_what_is_not_ok():
-  outcome = lambda name, status, *reasons: worker.Outcome(name, 1, 1, status, reasons, {}, (), 2.0)
+  outcome = lambda name, status, *reasons: page_job.Outcome(name, 1, 1, status, reasons, {}, (), 2.0)
   some = [outcome('a', 'ok'), outcome('b', 'review', 'hard to see'), outcome('c', 'fail', 'no page'), outcome('d', 'skipped')]
   assert progress.summary(some).splitlines() == [
     'review  b: hard to see', 'fail    c: no page', '4 pages: 1 ok, 1 review, 1 fail, 1 skipped, 2.0 s a page',

@@ -10,23 +10,24 @@ from scipy import ndimage
 from scipy.interpolate import CubicHermiteSpline
 from scipy.spatial.transform import Rotation
 
-from ecgjax import bend, capture, geometry, wear
-from ecgjax import plane as homography
+from ecgjax.damage import aging, camera, sheet_shape
+from ecgjax.geometry import homography as homography
+from ecgjax.geometry import lattices
 
 FRAME_PX = (1700, 2200)
 PITCH_PX = 5 * 200 / 25.4
 STILL = {'tilt_deg': 0.0, 'roll_deg': 0.0, 'fill': 0.0, 'zoom': 1.0, 'shift_px': 0.0, 'lens': 0.0}
-bent = {name: jax.jit(getattr(bend, name)) for name in ('curl', 'wave', 'crumple', 'feed')}
+bent = {name: jax.jit(getattr(sheet_shape, name)) for name in ('curl', 'wave', 'crumple', 'feed')}
 
 
 @functools.partial(jax.jit, static_argnames='frame_px')
 def seen(key, surface, options, *, frame_px=FRAME_PX):
-  return bend.see(key, surface, frame_px=frame_px, **options)
+  return sheet_shape.see(key, surface, frame_px=frame_px, **options)
 
 
 @functools.partial(jax.jit, static_argnames='size_px')
 def inverted(view, origin_px, *, size_px):
-  return bend.page_px(view, size_px=size_px, origin_px=origin_px)
+  return sheet_shape.page_px(view, size_px=size_px, origin_px=origin_px)
 
 
 def sees(surface, *, key=0, frame_px=FRAME_PX, **options):
@@ -50,7 +51,7 @@ def sheet():
 def strong():
   """A strongly bent view: curled, wet, tilted and seen through a bad lens."""
   ks = jax.random.split(jax.random.key(4), 3)
-  surface = bent['curl'](ks[0], bend.flat(), height_px=jnp.float32(35.0))
+  surface = bent['curl'](ks[0], sheet_shape.flat(), height_px=jnp.float32(35.0))
   surface = bent['crumple'](ks[2], bent['wave'](ks[1], surface, height_px=jnp.float32(15.0)), shift_px=jnp.float32(1.5))
   return sees(surface, key=5, tilt_deg=20, roll_deg=6, fill=0.95, lens=0.02)
 
@@ -69,21 +70,21 @@ def spline(lattice, xy):
 
 
 def test_nodes_reach_three_squares_beyond_the_page():
-  for got, wanted in zip(bend.nodes_px(), knots(), strict=True):
+  for got, wanted in zip(sheet_shape.nodes_px(), knots(), strict=True):
     np.testing.assert_allclose(got, wanted, atol=1e-4)
-  np.testing.assert_allclose(bend.flat(), sheet(), atol=2e-4)
+  np.testing.assert_allclose(sheet_shape.flat(), sheet(), atol=2e-4)
 
 
 @pytest.mark.parametrize('name', ['curl', 'wave', 'crumple', 'feed'])
 def test_a_bend_of_zero_leaves_the_sheet_as_it_is(name):
   option = 'height_px' if name in ('curl', 'wave') else 'shift_px'
-  np.testing.assert_allclose(bent[name](jax.random.key(1), bend.flat(), **{option: jnp.float32(0)}), sheet(), atol=2e-4)
+  np.testing.assert_allclose(bent[name](jax.random.key(1), sheet_shape.flat(), **{option: jnp.float32(0)}), sheet(), atol=2e-4)
 
 
 @pytest.mark.parametrize('key', range(4))
 def test_a_curled_sheet_is_stretched_nowhere(key):
   height = 40.0
-  surface = np.asarray(bent['curl'](jax.random.key(key), bend.flat(), height_px=jnp.float32(height)), np.float64)
+  surface = np.asarray(bent['curl'](jax.random.key(key), sheet_shape.flat(), height_px=jnp.float32(height)), np.float64)
   for axis, knot in enumerate(knots()):
     curve = CubicHermiteSpline(knot, surface, np.gradient(surface, knot, axis=axis), axis=axis)
     fine = np.linspace(knot[1], knot[-2], 4001)
@@ -95,7 +96,7 @@ def test_a_curled_sheet_is_stretched_nowhere(key):
 
 
 def test_a_curl_is_a_cylinder_and_leaves_the_centre():
-  surface = np.asarray(bent['curl'](jax.random.key(2), bend.flat(), height_px=jnp.float32(30.0)), np.float64)
+  surface = np.asarray(bent['curl'](jax.random.key(2), sheet_shape.flat(), height_px=jnp.float32(30.0)), np.float64)
   rows, cols = knots()
   y, x, z = rows - 850, cols - 1100, surface[..., 2]
   moved = surface[..., :2] - sheet()[..., :2]
@@ -116,7 +117,8 @@ def rms(a):
 
 def many(name, count=24, **options):
   """(count, 51, 63, 3) displacements of as many keys."""
-  sheets = jax.jit(jax.vmap(lambda key: getattr(bend, name)(key, bend.flat(), **options)))(jax.random.split(jax.random.key(0), count))
+  bent = jax.jit(jax.vmap(lambda key: getattr(sheet_shape, name)(key, sheet_shape.flat(), **options)))
+  sheets = bent(jax.random.split(jax.random.key(0), count))
   return np.asarray(sheets, np.float64) - sheet()
 
 
@@ -143,13 +145,13 @@ def test_a_feed_moves_rows_as_rows_and_columns_as_columns():
 
 
 def test_looking_straight_with_no_option_shows_the_page_lattice():
-  view = sees(bend.flat())
-  np.testing.assert_allclose(view.page_lattice, geometry.page_lattice(), atol=1e-3)
+  view = sees(sheet_shape.flat())
+  np.testing.assert_allclose(view.page_lattice, lattices.page_lattice(), atol=1e-3)
   np.testing.assert_allclose(view.lattice, sheet()[..., :2], atol=1e-3)
 
 
 def test_a_scanner_turns_shifts_and_scales():
-  view = sees(bend.flat(), key=3, roll_deg=5, zoom=0.8, shift_px=30)
+  view = sees(sheet_shape.flat(), key=3, roll_deg=5, zoom=0.8, shift_px=30)
   a, b = np.asarray(view.lattice, np.float64).reshape(-1, 2), sheet()[..., :2].reshape(-1, 2)
   fit, *_ = np.linalg.lstsq(np.column_stack([b - [1100, 850], np.ones(len(b))]), a, rcond=None)
   angle = np.degrees(np.arctan2(fit[0, 1], fit[0, 0]))
@@ -189,14 +191,15 @@ def test_tilted_sheets_are_seen_as_by_a_pinhole_camera(key):
 @pytest.mark.parametrize('key', range(4))
 def test_a_sheet_fills_the_frame_as_far_as_said_and_stays_inside(key, fill):
   size = np.array([900.0, 700.0])
-  lattice = np.asarray(sees(bend.flat(), key=key, frame_px=(700, 900), tilt_deg=25, roll_deg=10, fill=fill).lattice)
+  lattice = np.asarray(sees(sheet_shape.flat(), key=key, frame_px=(700, 900), tilt_deg=25, roll_deg=10, fill=fill).lattice)
   low, high = lattice.min((0, 1)), lattice.max((0, 1))
   assert ((high - low) / size).max() == pytest.approx(fill, abs=1e-4)
   assert (low > -1e-2).all() and (high < size + 1e-2).all()
 
 
 def test_a_lens_moves_points_along_the_radius_by_its_share_of_the_squared_radius():
-  straight, through = (np.asarray(sees(bend.flat(), key=7, tilt_deg=9, fill=0.9, lens=lens).lattice, np.float64) for lens in (0, 0.03))
+  flat = sheet_shape.flat()
+  straight, through = (np.asarray(sees(flat, key=7, tilt_deg=9, fill=0.9, lens=lens).lattice, np.float64) for lens in (0, 0.03))
   radius = (straight - [1100, 850]) / np.hypot(1100, 850)  # 1 in the corner of the frame
   wanted = [1100, 850] + (straight - [1100, 850]) * (1 + 0.03 * (radius**2).sum(-1, keepdims=True))
   np.testing.assert_allclose(through, wanted, atol=2e-3)
@@ -212,7 +215,7 @@ def test_the_inverse_of_a_strongly_bent_view_is_exact():
   judge = spline(np.asarray(strong().lattice, np.float64), points)
   # the page's lattice ends at its border, where a spline of its own takes a one-sided slope: compared from the next node on
   deep = ((points > 40) & (points < [2160, 1660])).all(-1)
-  cut = np.asarray(geometry.image_px(strong().page_lattice, jnp.asarray(points, jnp.float32)))
+  cut = np.asarray(lattices.image_px(strong().page_lattice, jnp.asarray(points, jnp.float32)))
   for name, error in (('all knots', judge - centres), ('cut', (cut - centres)[deep]), ('cut at the border', (cut - centres)[~deep])):
     error = np.linalg.norm(error, axis=-1)
     print(f'{name}: rms {rms(error):.4f} px, worst {error.max():.4f} px')
@@ -232,10 +235,10 @@ def exposed():
   rng = np.random.default_rng(6)
   image = ndimage.gaussian_filter(rng.uniform(size=(1700, 2200, 3)), (2, 2, 0))
   image = np.clip(0.5 + 4 * (image - 0.5), 0.05, 0.95)
-  sheet = wear.lay(jnp.asarray(image, jnp.float32), paper_rgb=jnp.array([0.9, 0.8, 0.7]))
+  sheet = aging.lay(jnp.asarray(image, jnp.float32), paper_rgb=jnp.array([0.9, 0.8, 0.7]))
   size, origin = (500, 900), np.array([0.0, 0.0])
   options = {'frame_px': FRAME_PX, 'size_px': size, 'shrink': 1.0}
-  shot = jax.jit(functools.partial(capture.expose, **options))(sheet, strong(), origin_px=jnp.asarray(origin, jnp.float32))
+  shot = jax.jit(functools.partial(camera.expose, **options))(sheet, strong(), origin_px=jnp.asarray(origin, jnp.float32))
   layers = np.full((1828, 2328, 3), [0.9, 0.8, 0.7])
   layers[64:-64, 64:-64] = image
   return layers, jax.tree.map(lambda a: np.asarray(a, np.float64), shot)

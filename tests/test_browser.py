@@ -10,11 +10,12 @@ import wfdb
 from browsing import PAGE, at, drag, drop, mode, place, saved
 from PIL import Image
 
-from ecgjax import geometry, paper, rectify
-from ecgjax.leads import LEADS
+from ecgjax.ecg.leads import LEADS
+from ecgjax.geometry import lattices, paper
+from ecgjax.locate import find_page
 
 pytestmark = browsing.needed
-BENT = (geometry.page_lattice() + 6 * np.sin(geometry.page_lattice()[..., ::-1] / 300)).astype(np.float64)  # px
+BENT = (lattices.page_lattice() + 6 * np.sin(lattices.page_lattice()[..., ::-1] / 300)).astype(np.float64)  # px
 
 
 def read_back(tab, folder):
@@ -44,14 +45,14 @@ def test_a_dropped_picture_is_read_and_its_traces_lie_on_the_ink(desk, site, bea
 
 
 def test_the_browser_maps_the_page_as_the_reader_does(tab):
-  rows, columns = (nodes.tolist() for nodes in geometry.nodes_px())
+  rows, columns = (nodes.tolist() for nodes in lattices.nodes_px())
   points = np.random.default_rng(0).uniform([-40, -40], [2240, 1740], (200, 2))
   script = """async ([lattice, rows, columns, points]) => {
     const map = (await import('/static/lattice.js')).mapped(lattice, rows, columns);
     return points.map(([x, y]) => [map.toPicture(x, y), map.toPage(...map.toPicture(x, y))]);
   }"""
   found = np.array(tab.evaluate(script, [BENT.tolist(), rows, columns, points.tolist()]))
-  across, down = (geometry.spline_weights(knots, at) for knots, at in zip(geometry.nodes_px()[::-1], points.T, strict=True))  # float64
+  across, down = (lattices.spline_weights(knots, at) for knots, at in zip(lattices.nodes_px()[::-1], points.T, strict=True))  # float64
   np.testing.assert_allclose(found[:, 0], np.einsum('nr,rcd,nc->nd', down, BENT, across), atol=1e-6)
   np.testing.assert_allclose(found[:, 1], points, atol=1e-6)
 
@@ -126,7 +127,7 @@ def test_a_dragged_node_carries_its_neighbours_and_the_page_is_read_along_them(d
     desk.keyboard.press(key)
   desk.click('#reread')
   desk.wait_for_selector('#reread', state='hidden')
-  moved = np.array(json.loads(saved(desk, 'json')[1])['lattice_px']) - geometry.page_lattice()
+  moved = np.array(json.loads(saved(desk, 'json')[1])['lattice_px']) - lattices.page_lattice()
   np.testing.assert_allclose(moved[22, 28], [20, 2], atol=0.01)
   np.testing.assert_allclose(moved[22, 21], [10, 1], atol=0.01)  # half way to the next handle
   assert np.abs(moved[22, 14]).max() < 0.01 and np.abs(moved[0]).max() < 0.01
@@ -199,8 +200,8 @@ def test_nothing_can_be_corrected_while_the_page_is_read_again(desk):
 
 
 def test_the_gain_that_the_pulses_told_holds_along_a_lattice_that_was_dragged(tab, site, monkeypatch):
-  told = rectify.rectify(site.image)._replace(pulse_mv=0.5)
-  monkeypatch.setattr(rectify, 'rectify', lambda image: told)
+  told = find_page.rectify(site.image)._replace(pulse_mv=0.5)
+  monkeypatch.setattr(find_page, 'rectify', lambda image: told)
   drop(tab, 'page.png', site.png)
   tab.wait_for_selector('#word.review')
   mode(tab, 'lattice')

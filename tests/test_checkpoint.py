@@ -11,7 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from ecgjax import checkpoint, model, starts, weight_files
+from ecgjax.locate import initial_guesses
+from ecgjax.networks import unet, weight_files
+from ecgjax.training import checkpoints
 
 
 class State(NamedTuple):
@@ -32,7 +34,7 @@ def refuse(text):
 
 def fill(folder, *steps):
   for step in steps:
-    checkpoint.save(folder, state(step), step=step, meta={'commit': 'abc'})
+    checkpoints.save(folder, state(step), step=step, meta={'commit': 'abc'})
 
 
 def assert_equal(a, b):
@@ -42,7 +44,7 @@ def assert_equal(a, b):
 
 def test_what_was_saved_is_restored_to_the_bit(tmp_path):
   fill(tmp_path, 7)
-  found, step = checkpoint.restore(tmp_path, state(0), warn=refuse)
+  found, step = checkpoints.restore(tmp_path, state(0), warn=refuse)
   assert step == 7
   assert_equal(found, state(7))
   meta = json.loads((tmp_path / 'step_00000007/meta.json').read_text())
@@ -50,19 +52,19 @@ def test_what_was_saved_is_restored_to_the_bit(tmp_path):
 
 
 def test_without_a_checkpoint_there_is_nothing_to_restore(tmp_path):
-  assert checkpoint.restore(tmp_path / 'never', state(), warn=refuse) is None
+  assert checkpoints.restore(tmp_path / 'never', state(), warn=refuse) is None
 
 
 def test_the_newest_of_the_last_few_is_kept(tmp_path):
   fill(tmp_path, 1, 2, 3, 10)
-  assert sorted(p.name for p in tmp_path.iterdir()) == ['step_00000003', 'step_00000010'] and checkpoint.KEEP == 2
-  assert checkpoint.restore(tmp_path, state(), warn=refuse)[1] == 10
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['step_00000003', 'step_00000010'] and checkpoints.KEEP == 2
+  assert checkpoints.restore(tmp_path, state(), warn=refuse)[1] == 10
 
 
 def test_saving_a_step_again_replaces_it(tmp_path):
   fill(tmp_path, 4)
-  checkpoint.save(tmp_path, state(9), step=4, meta={})
-  assert_equal(checkpoint.restore(tmp_path, state(), warn=refuse)[0], state(9))
+  checkpoints.save(tmp_path, state(9), step=4, meta={})
+  assert_equal(checkpoints.restore(tmp_path, state(), warn=refuse)[0], state(9))
 
 
 def flip(path):
@@ -100,7 +102,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, damage):
   fill(tmp_path, 1, 2)
   damage(tmp_path / 'step_00000002')
   warnings = []
-  found, step = checkpoint.restore(tmp_path, state(0), warn=warnings.append)
+  found, step = checkpoints.restore(tmp_path, state(0), warn=warnings.append)
   assert step == 1
   assert_equal(found, state(1))
   (warning,) = warnings
@@ -115,7 +117,7 @@ def test_with_every_checkpoint_damaged_the_run_stops(tmp_path, damage):
   damage(tmp_path / 'step_00000002')
   warnings = []
   with pytest.raises(ValueError, match=r'none of the 2 checkpoints in .* is sound; remove it or choose another --workdir'):
-    checkpoint.restore(tmp_path, state(0), warn=warnings.append)
+    checkpoints.restore(tmp_path, state(0), warn=warnings.append)
   assert len(warnings) == 2
 
 
@@ -124,7 +126,7 @@ def test_a_checkpoint_of_another_model_is_refused_by_the_first_array_that_differ
   with pytest.raises(
     ValueError, match=r'step_00000003 is a checkpoint of another model: .*stem/kernel is \(3, 5\) there and \(3, 6\) here'
   ):
-    checkpoint.restore(tmp_path, state(0, width=6), warn=refuse)
+    checkpoints.restore(tmp_path, state(0, width=6), warn=refuse)
 
 
 class Cut(Exception):
@@ -146,7 +148,7 @@ def die_before_the_rename(folder, step, monkeypatch):
 def test_an_interrupted_save_leaves_the_one_before_and_nothing_half_written(tmp_path, monkeypatch):
   fill(tmp_path, 1)
   die_before_the_rename(tmp_path, 2, monkeypatch)
-  found, step = checkpoint.restore(tmp_path, state(0), warn=refuse)
+  found, step = checkpoints.restore(tmp_path, state(0), warn=refuse)
   assert step == 1
   assert_equal(found, state(1))
   fill(tmp_path, 3)
@@ -156,7 +158,7 @@ def test_an_interrupted_save_leaves_the_one_before_and_nothing_half_written(tmp_
 def test_an_interrupted_second_save_of_a_step_does_not_lose_the_first(tmp_path, monkeypatch):
   fill(tmp_path, 2)
   die_before_the_rename(tmp_path, 2, monkeypatch)
-  assert checkpoint.restore(tmp_path, state(0), warn=refuse)[1] == 2
+  assert checkpoints.restore(tmp_path, state(0), warn=refuse)[1] == 2
 
 
 def test_a_full_disk_leaves_the_step_before_and_the_next_save_cleans_up(tmp_path):
@@ -169,7 +171,7 @@ def test_a_full_disk_leaves_the_step_before_and_the_next_save_cleans_up(tmp_path
       fill(tmp_path, 2)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-  found, step = checkpoint.restore(tmp_path, state(0), warn=refuse)
+  found, step = checkpoints.restore(tmp_path, state(0), warn=refuse)
   assert step == 1
   assert_equal(found, state(1))
   fill(tmp_path, 3)
@@ -230,4 +232,4 @@ def test_weights_without_their_network_are_refused(tmp_path):
 
 def test_one_networks_weights_do_not_pass_for_anothers():
   with pytest.raises(ValueError, match='page.safetensors belongs to another network: it says nothing of a strip'):
-    weight_files.load_network(starts.WEIGHTS, model.network, part='strip')
+    weight_files.load_network(initial_guesses.WEIGHTS, unet.network, part='strip')

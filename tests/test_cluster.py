@@ -15,23 +15,23 @@ from archives import HOW, NONE, counted, started, tar, two_pages
 from PIL import Image
 from pyarrow import parquet
 
-from ecgjax import machine
-from ecgjax.archive import cluster, hands, members, plan, rows, sources, store
+from ecgjax.archive import containers, listing, parquet_store, partition, ray_pipeline, ray_tasks, schema
+from ecgjax.jobs import hardware
 
 
 def test_readers_are_as_many_as_devices_or_cores(monkeypatch):
   much = {'CPU': 64.0, 'memory': float(1 << 40)}
-  assert cluster.readers(much, None) == (64, {'num_cpus': cluster.READER_CPUS})
-  assert cluster.readers(much | {'GPU': 8.0}, None)[0] == 64  # which JAX cannot use here
-  monkeypatch.setattr(machine.importlib.util, 'find_spec', lambda name: name in ('jax_cuda13_plugin', 'libtpu'))
-  count, takes = cluster.readers(much | {'GPU': 8.0}, None)
+  assert ray_pipeline.readers(much, None) == (64, {'num_cpus': ray_pipeline.READER_CPUS})
+  assert ray_pipeline.readers(much | {'GPU': 8.0}, None)[0] == 64  # which JAX cannot use here
+  monkeypatch.setattr(hardware.importlib.util, 'find_spec', lambda name: name in ('jax_cuda13_plugin', 'libtpu'))
+  count, takes = ray_pipeline.readers(much | {'GPU': 8.0}, None)
   assert count == 8 and takes['num_gpus'] == 1
-  count, takes = cluster.readers(much | {'GPU': 8.0}, 12)
+  count, takes = ray_pipeline.readers(much | {'GPU': 8.0}, 12)
   assert count == 12 and takes['num_gpus'] == 0.5  # two on each at most
-  count, takes = cluster.readers(much | {'TPU': 4.0}, 12)
+  count, takes = ray_pipeline.readers(much | {'TPU': 4.0}, 12)
   assert count == 4 and takes['resources'] == {'TPU': 1}
-  assert cluster.readers(much | {'memory': 3.0 * cluster.READER_BYTES}, None)[0] == 3
-  assert cluster.readers(much | {'memory': 1e9}, None)[0] == 1 and cluster.readers(much, 5)[0] == 5
+  assert ray_pipeline.readers(much | {'memory': 3.0 * ray_pipeline.READER_BYTES}, None)[0] == 3
+  assert ray_pipeline.readers(much | {'memory': 1e9}, None)[0] == 1 and ray_pipeline.readers(much, 5)[0] == 5
 
 
 def test_pages_of_a_file_that_was_begun_are_read_with_ray_as_without(monkeypatch):
@@ -41,10 +41,10 @@ def test_pages_of_a_file_that_was_begun_are_read_with_ray_as_without(monkeypatch
       job.set_result(function(*args))
       return job
 
-  monkeypatch.setattr(hands, '_decoder', Now)
-  source, member = sources.Origin('a.pdf', 1, 'picture'), members.Member('', two_pages())
-  read = lambda begun: [row['page'] for row in hands._pages(source, member, store.Done(np.zeros(0, 'S16'), begun), 60.0)]
-  name = store._name('a.pdf', '')
+  monkeypatch.setattr(ray_tasks, '_decoder', Now)
+  source, member = listing.Origin('a.pdf', 1, 'picture'), containers.Member('', two_pages())
+  read = lambda begun: [row['page'] for row in ray_tasks._pages(source, member, parquet_store.Done(np.zeros(0, 'S16'), begun), 60.0)]
+  name = parquet_store._name('a.pdf', '')
   assert [read({}), read({name: frozenset({1})}), read({name: frozenset({2})})] == [[1, 2], [2], [1]]
 
 
@@ -54,17 +54,18 @@ def blocks_of(*passes):
 
   def blocks(units, done, how, jobs, most):
     for unit, member, count in next(left):
-      row = rows.where(units[unit].source.url, member, data=b'1') | {'status': 'ok'} if count is None else {'status': 'end', 'pages': count}
-      yield pyarrow.Table.from_pylist([row | {'unit': unit}], schema=hands.PAGE)
+      at = schema.where(units[unit].source.url, member, data=b'1')
+      row = at | {'status': 'ok'} if count is None else {'status': 'end', 'pages': count}
+      yield pyarrow.Table.from_pylist([row | {'unit': unit}], schema=ray_tasks.PAGE)
 
   return blocks
 
 
 def test_what_ray_lost_is_read_again_what_it_repeats_is_kept_once_and_what_stays_lost_is_said(monkeypatch):
-  units = [plan.Unit(sources.Origin(f'{n}.tar', 1, 'tar'), 0, 1) for n in range(3)]
+  units = [partition.Unit(listing.Origin(f'{n}.tar', 1, 'tar'), 0, 1) for n in range(3)]
   first = [(0, 'a', None), (0, 'a', None), (0, '', 1), (0, 'a', None), (0, '', 1), (1, 'a', None), (1, '', 2), (2, 'a', None)]
-  monkeypatch.setattr(cluster, '_blocks', blocks_of(first, [(1, 'b', None), (1, '', 1)], []))
-  found = pyarrow.concat_tables(cluster.read(units, lambda: NONE, HOW, jobs=1)).to_pylist()
+  monkeypatch.setattr(ray_pipeline, '_blocks', blocks_of(first, [(1, 'b', None), (1, '', 1)], []))
+  found = pyarrow.concat_tables(ray_pipeline.read(units, lambda: NONE, HOW, jobs=1)).to_pylist()
   told = [(r['source'], r['member'], r['status']) for r in found]
   good = [('0.tar', 'a', 'ok'), ('1.tar', 'a', 'ok'), ('2.tar', 'a', 'ok'), ('1.tar', 'b', 'ok')]
   assert told == [*good, ('2.tar', '', 'fail')] and 'was lost with a process of Ray' in found[-1]['reasons'][0]
@@ -72,8 +73,9 @@ def test_what_ray_lost_is_read_again_what_it_repeats_is_kept_once_and_what_stays
 
 def test_where_nothing_is_opened_at_all_an_installation_that_cannot_work_makes_no_rows_and_one_that_can_says_what_was_lost(monkeypatch):
   ray = pytest.importorskip('ray')
-  units = [plan.Unit(sources.Origin('a.tar', 1, 'tar'), n, 2) for n in range(2)] + [plan.Unit(sources.Origin('b.pdf', 1, 'picture'), 0, 1)]
-  begun = store.Done(np.zeros(0, 'S16'), {store._name('b.pdf', ''): frozenset({1})})
+  tar, pdf = listing.Origin('a.tar', 1, 'tar'), listing.Origin('b.pdf', 1, 'picture')
+  units = [partition.Unit(tar, 0, 2), partition.Unit(tar, 1, 2), partition.Unit(pdf, 0, 1)]
+  begun = parquet_store.Done(np.zeros(0, 'S16'), {parquet_store._name('b.pdf', ''): frozenset({1})})
 
   def unable(_):
     raise ray.exceptions.RayError('no module named ecgjax')
@@ -81,8 +83,8 @@ def test_where_nothing_is_opened_at_all_an_installation_that_cannot_work_makes_n
   monkeypatch.setattr(ray, 'remote', lambda **_: lambda function: types.SimpleNamespace(remote=function))
   for able in (unable, lambda _: None):
     monkeypatch.setattr(ray, 'get', able)
-    monkeypatch.setattr(cluster, '_blocks', blocks_of([], [], []))
-    read = cluster.read(units, lambda: begun, HOW, jobs=1)
+    monkeypatch.setattr(ray_pipeline, '_blocks', blocks_of([], [], []))
+    read = ray_pipeline.read(units, lambda: begun, HOW, jobs=1)
     if able is unable:
       with pytest.raises(ValueError, match='opened nothing'):
         list(read)
@@ -98,20 +100,20 @@ def test_a_machine_that_starts_no_child_process_is_an_error_and_no_page_is_given
       job.set_exception(concurrent.futures.BrokenExecutor('no child'))
       return job
 
-  units = [plan.Unit(sources.Origin(f'{name}.pdf', 1, 'picture'), 0, 1) for name in 'ab']
-  monkeypatch.setattr(hands, '_decoder', None_)
-  monkeypatch.setattr(hands.pool, 'Children', lambda *_, **__: None_())
-  monkeypatch.setattr(members, '_opened', lambda *_, **__: iter([members.Member('', b'1')]))
-  opened = hands.opened(pyarrow.Table.from_pylist([hands.listed(n, unit) for n, unit in enumerate(units)]), done=NONE, how=HOW)
+  units = [partition.Unit(listing.Origin(f'{name}.pdf', 1, 'picture'), 0, 1) for name in 'ab']
+  monkeypatch.setattr(ray_tasks, '_decoder', None_)
+  monkeypatch.setattr(ray_tasks.pool, 'Children', lambda *_, **__: None_())
+  monkeypatch.setattr(containers, '_opened', lambda *_, **__: iter([containers.Member('', b'1')]))
+  opened = ray_tasks.opened(pyarrow.Table.from_pylist([ray_tasks.listed(n, unit) for n, unit in enumerate(units)]), done=NONE, how=HOW)
   (first,) = [table.to_pylist()[0] for table in opened]  # the others are missed, and tried again
-  assert (first['unit'], first['status']) == (0, hands.BROKEN)
-  reader = hands.PageReader(how=HOW, place='', share=1.0)
+  assert (first['unit'], first['status']) == (0, ray_tasks.BROKEN)
+  reader = ray_tasks.PageReader(how=HOW, place='', share=1.0)
   second = reader._row({'unit': 1, 'px': bytes(3), 'height': 1, 'width': 1})
-  broken = [pyarrow.Table.from_pylist([row], schema=hands.PAGE) for row in ({'unit': 0, **hands.broken(ValueError('x'))}, second)]
-  whole = [rows.where('a.pdf', '', data=b'1') | {'unit': 0, 'status': 'ok'}, {'unit': 0, 'status': hands.END, 'pages': 1}]
-  passes = iter([broken, [*broken, pyarrow.Table.from_pylist(whole, schema=hands.PAGE)], broken[1:]])
-  monkeypatch.setattr(cluster, '_blocks', lambda *_: next(passes))
-  read, found = cluster.read(units, lambda: NONE, HOW, jobs=1), []
+  broken = [pyarrow.Table.from_pylist([row], schema=ray_tasks.PAGE) for row in ({'unit': 0, **ray_tasks.broken(ValueError('x'))}, second)]
+  whole = [schema.where('a.pdf', '', data=b'1') | {'unit': 0, 'status': 'ok'}, {'unit': 0, 'status': ray_tasks.END, 'pages': 1}]
+  passes = iter([broken, [*broken, pyarrow.Table.from_pylist(whole, schema=ray_tasks.PAGE)], broken[1:]])
+  monkeypatch.setattr(ray_pipeline, '_blocks', lambda *_: next(passes))
+  read, found = ray_pipeline.read(units, lambda: NONE, HOW, jobs=1), []
   with pytest.raises(concurrent.futures.BrokenExecutor, match='no child'):
     found.extend(table.to_pylist() for table in read)
   assert [[row['source'] for row in table] for table in found] == [['a.pdf']]

@@ -7,17 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import data, geometry, layout, packs, paper
+from ecgjax.ecg import packs
+from ecgjax.geometry import lattices, layouts, paper
+from ecgjax.training import examples
 
-PAGE = layout.make()
-FRAME = geometry.frame(PAGE, rate_hz=250, height_px=640)
+PAGE = layouts.make()
+FRAME = lattices.frame(PAGE, rate_hz=250, height_px=640)
 QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
 TIMES = np.arange(5000) / 500
 MV = (0.3 * np.sin(2 * np.pi * 0.7 * TIMES + np.arange(12)[:, None])).astype(np.float32)  # slow, and no row comes near another
 
 
 def drawn(names, count, **options):
-  one = functools.partial(data.example, layout=PAGE, frame=FRAME, window_px=64, names=names, **options)
+  one = functools.partial(examples.example, layout=PAGE, frame=FRAME, window_px=64, names=names, **options)
   make = jax.jit(lambda key: one(key, jnp.asarray(MV)), compiler_options=QUICK)
   return [jax.tree.map(np.asarray, make(jax.random.key(n))) for n in range(count)]
 
@@ -37,7 +39,7 @@ def test_a_clean_window_shows_its_ink_at_its_rows(rows_share):
 
 
 def test_rows_are_moved_as_often_as_said_stay_on_the_paper_and_keep_their_distances_within_bounds():
-  zeros = np.asarray(jax.vmap(lambda key: data.rows(key, PAGE, share=0.5).zeros_px)(jax.random.split(jax.random.key(0), 400)))
+  zeros = np.asarray(jax.vmap(lambda key: examples.rows(key, PAGE, share=0.5).zeros_px)(jax.random.split(jax.random.key(0), 400)))
   moved = np.abs(zeros - np.asarray(PAGE.zeros_px)).max(1) > 1e-3
   steps_mm = np.diff(zeros[moved], axis=1) / paper.PX_PER_MM
   assert 0.4 < moved.mean() < 0.6 and np.ptp(steps_mm, axis=1).max() < 0.01
@@ -63,7 +65,7 @@ def test_a_damaged_window_shows_its_trace_at_its_rows():
 
 def test_a_tall_share_of_records_is_as_tall_as_said_and_the_others_are_as_they_were():
   pack = jnp.asarray(np.random.default_rng(0).integers(-100, 100, (8, 5000)), jnp.int16)  # 0.5 mV, before its gain of at most 1.5
-  draw = jax.jit(jax.vmap(functools.partial(data.record, simulated_share=0.0, tall_share=0.3), (0, None)))
+  draw = jax.jit(jax.vmap(functools.partial(examples.record, simulated_share=0.0, tall_share=0.3), (0, None)))
   keys = jax.random.split(jax.random.key(0), 200)
   tall_mv = np.abs(np.asarray(draw(keys, pack))).max((1, 2))
   tall = tall_mv > 2.4
@@ -72,7 +74,7 @@ def test_a_tall_share_of_records_is_as_tall_as_said_and_the_others_are_as_they_w
 
 def test_a_slow_record_shows_the_same_waves_over_twice_the_time():
   pack = (1000 * MV[:8]).astype(np.int16)
-  drawn = functools.partial(data.record, jax.random.key(3), jnp.asarray(pack), simulated_share=0.0, tall_share=0.0)
+  drawn = functools.partial(examples.record, jax.random.key(3), jnp.asarray(pack), simulated_share=0.0, tall_share=0.0)
   plain, slow = np.asarray(drawn()), np.asarray(drawn(slow_share=1.0))
   t = np.arange(slow.shape[1]) / packs.RATE_HZ
   wanted = np.stack([np.interp(t / 2, t, lead) for lead in plain])

@@ -9,13 +9,18 @@ import pytest
 from scipy import signal
 from scipy.interpolate import PchipInterpolator
 
-from ecgjax import assemble, decode, geometry, layout, losses, metrics, packs, truth
-from ecgjax.leads import LEADS
-from ecgjax.model import Scores
+from ecgjax.competition import scoring
+from ecgjax.drawing import ground_truth
+from ecgjax.ecg import packs
+from ecgjax.ecg.leads import LEADS
+from ecgjax.extract import path_decoder, resample
+from ecgjax.geometry import lattices, layouts
+from ecgjax.networks.unet import Scores
+from ecgjax.training import losses
 
 HEIGHT, COLUMNS, SIGMA = 320, 48, 1.5
-PAGE = layout.make()
-FRAME = geometry.frame(PAGE, rate_hz=500, height_px=640)
+PAGE = layouts.make()
+FRAME = lattices.frame(PAGE, rate_hz=500, height_px=640)
 
 
 def as_scores(target):
@@ -25,10 +30,10 @@ def as_scores(target):
 @functools.partial(jax.jit, static_argnames=('height',))
 def read_target(rows, printed, *, height=HEIGHT):
   target = losses.column_target(rows, printed, height_px=height, sigma_px=SIGMA)
-  return decode.soft_argmax(as_scores(target))
+  return path_decoder.soft_argmax(as_scores(target))
 
 
-read_scores = jax.jit(decode.soft_argmax, static_argnames=('path', 'window_px'))
+read_scores = jax.jit(path_decoder.soft_argmax, static_argnames=('path', 'window_px'))
 
 
 def smooth_rows(seed, low=20.0, high=HEIGHT - 20.0):
@@ -63,9 +68,9 @@ def test_the_path_is_the_best_of_all_by_a_slow_search_with_backtracking(seed):
   rng = np.random.default_rng(seed)
   own = rng.normal(scale=3.0, size=(40, 25))  # cells, columns
   own[rng.integers(0, 40, 25), np.arange(25)] += 8.0  # strangers in every column
-  reach = round(decode.REACH_PX / decode.CELL_PX)
+  reach = round(path_decoder.REACH_PX / path_decoder.CELL_PX)
   moves = np.arange(40)[:, None] - np.arange(40)
-  cost = np.where(np.abs(moves) <= reach, decode.JUMP * decode.CELL_PX * np.abs(moves), np.inf)
+  cost = np.where(np.abs(moves) <= reach, path_decoder.JUMP * path_decoder.CELL_PX * np.abs(moves), np.inf)
   begins = np.zeros((1, 25), bool)
   begins[0, rng.integers(1, 25)] = True  # another lead: there the path may come from anywhere
   total, came = own[:, 0], []
@@ -76,7 +81,7 @@ def test_the_path_is_the_best_of_all_by_a_slow_search_with_backtracking(seed):
   judge = [int(total.argmax())]
   for back in reversed(came):
     judge.append(int(back[judge[-1]]))
-  found = decode._best_through(jnp.asarray(own[None], jnp.float32), begins)[0].argmax(0)
+  found = path_decoder._best_through(jnp.asarray(own[None], jnp.float32), begins)[0].argmax(0)
   np.testing.assert_array_equal(found, judge[::-1])
 
 
@@ -110,7 +115,7 @@ def test_without_looking_at_the_neighbours_it_does():
 
 def test_a_row_may_jump_where_it_goes_on_with_another_lead_and_nowhere_else():
   start = FRAME.columns_px(2.5)
-  begins = geometry.begins(PAGE, FRAME)[:, int(start) - 24 : int(start) + 24]
+  begins = lattices.begins(PAGE, FRAME)[:, int(start) - 24 : int(start) + 24]
   rows = jnp.where(jnp.arange(COLUMNS) < 24, 40.0, 280.0)
   target = losses.column_target(jnp.stack([rows] * 4), jnp.ones((4, COLUMNS), bool), height_px=HEIGHT, sigma_px=SIGMA)
   got = np.abs(np.asarray(read_scores(as_scores(target), begins=begins).rows_px) - rows) < 0.1
@@ -121,13 +126,13 @@ def test_a_row_may_jump_where_it_goes_on_with_another_lead_and_nowhere_else():
 def test_hidden_columns_are_not_visible():
   printed = jnp.arange(COLUMNS) % 5 > 1
   got = read_target(smooth_rows(3), jnp.broadcast_to(printed, (2, COLUMNS)))
-  np.testing.assert_array_equal(got.visible >= assemble.SEEN, np.broadcast_to(printed, (2, COLUMNS)))
+  np.testing.assert_array_equal(got.visible >= resample.SEEN, np.broadcast_to(printed, (2, COLUMNS)))
 
 
 def test_rows_are_differentiable_in_the_scores():
   target = losses.column_target(smooth_rows(5), jnp.ones((2, COLUMNS), bool), height_px=HEIGHT, sigma_px=SIGMA)
   hidden = jnp.full((2, COLUMNS), -9.0)
-  total = jax.jit(lambda rows: decode.soft_argmax(Scores(None, rows, hidden)).rows_px.sum())  # pyright: ignore[reportArgumentType]
+  total = jax.jit(lambda rows: path_decoder.soft_argmax(Scores(None, rows, hidden)).rows_px.sum())  # pyright: ignore[reportArgumentType]
   scores = jnp.log(target[:, :-1] + 1e-4)
   slope = jax.jit(jax.grad(total))(scores)
   assert np.isfinite(slope).all()
@@ -137,7 +142,7 @@ def test_rows_are_differentiable_in_the_scores():
   assert float(jnp.abs(slope).max()) > 0.1
 
 
-fill = jax.jit(assemble.fill)
+fill = jax.jit(resample.fill)
 
 
 @pytest.mark.parametrize('seed', range(6))
@@ -178,7 +183,7 @@ def test_a_filled_gap_never_overshoots(seed):
 @pytest.mark.parametrize('hz', [1.0, 17.0, 40.0, 75.0])
 def test_a_sinusoid_is_resampled_exactly_away_from_the_ends(fs, hz):
   count, offset = int(2 * fs), 12.4
-  index, weights = assemble.kernel(0, 1099, 500, offset, fs, count)
+  index, weights = resample.kernel(0, 1099, 500, offset, fs, count)
   wave = lambda second: np.sin(2 * np.pi * hz * second + 0.7)
   columns = wave((np.arange(1100) - offset) / 500)
   got = (columns[index] * weights).sum(1)
@@ -188,7 +193,7 @@ def test_a_sinusoid_is_resampled_exactly_away_from_the_ends(fs, hz):
 
 def test_resampling_at_equal_rates_is_the_identity():
   columns = np.random.default_rng(0).normal(size=300)
-  index, weights = assemble.kernel(20, 299, 500, 20, 500, 280)
+  index, weights = resample.kernel(20, 299, 500, 20, 500, 280)
   np.testing.assert_allclose((columns[index] * weights).sum(1), columns[20:], atol=1e-12)
 
 
@@ -197,7 +202,7 @@ def test_a_line_is_resampled_exactly_up_to_its_ends_and_never_looks_beyond_the_l
   columns = np.full(400, np.nan)
   columns[50:350] = 0.01 * np.arange(50, 350) - 1
   count = int(0.598 * fs)
-  index, weights = assemble.kernel(50, 349, 500, 50, fs, count)
+  index, weights = resample.kernel(50, 349, 500, 50, fs, count)
   got = (columns[index] * weights).sum(1)
   np.testing.assert_allclose(got, 0.01 * (50 + np.arange(count) * 500 / fs) - 1, atol=1e-4)
 
@@ -207,14 +212,14 @@ def test_corners_of_a_polyline_are_recovered(fs, rate, offset):
   corners = np.random.default_rng(1).normal(size=120)
   width = int(offset + 119 * rate / fs) + 1
   columns = np.interp((np.arange(width) - offset) * fs / rate, np.arange(120), corners)
-  got = assemble.vertices(jnp.asarray(columns, jnp.float32), offset, rate_hz=rate, fs=fs, count=120)
+  got = resample.vertices(jnp.asarray(columns, jnp.float32), offset, rate_hz=rate, fs=fs, count=120)
   # the first and last corner may lie outside the columns, or be held by a single one
   np.testing.assert_allclose(got[2:-2], corners[2:-2], atol=1e-3)
 
 
 def trace_of(mv_rows, visible=None):
   rows = FRAME.rows_px(jnp.asarray(mv_rows, jnp.float32))
-  return decode.Trace(rows, jnp.full(rows.shape, 1.5), jnp.ones(rows.shape) if visible is None else visible)
+  return path_decoder.Trace(rows, jnp.full(rows.shape, 1.5), jnp.ones(rows.shape) if visible is None else visible)
 
 
 def waves(hz=5.0):
@@ -227,7 +232,7 @@ def waves(hz=5.0):
 def test_a_lead_is_its_rows_millivolts_from_its_own_first_second(name, fs):
   segment = PAGE.scored(name)
   count = int((segment.stop_s - segment.start_s) * fs)
-  mv, std = assemble.lead(trace_of(waves()), segment, layout=PAGE, frame=FRAME, fs=fs, count=count)
+  mv, std = resample.lead(trace_of(waves()), segment, layout=PAGE, frame=FRAME, fs=fs, count=count)
   judge = np.sin(2 * np.pi * 5.0 * (segment.start_s + np.arange(count) / fs) + segment.row)
   inside = slice(int(0.1 * fs), -int(0.1 * fs))
   # joining the columns by lines, as `vertices` does below 500 Hz, costs (2 pi 5 / 500)^2 / 8
@@ -236,10 +241,10 @@ def test_a_lead_is_its_rows_millivolts_from_its_own_first_second(name, fs):
 
 
 def test_a_turned_lead_is_turned_back():
-  page = layout.make('3x4-cabrera')
-  frame = geometry.frame(page, rate_hz=500, height_px=640)
+  page = layouts.make('3x4-cabrera')
+  frame = lattices.frame(page, rate_hz=500, height_px=640)
   trace = trace_of(waves()[:3])
-  mv, _ = assemble.lead(trace, page.scored('aVR'), layout=page, frame=frame, fs=500, count=1000)
+  mv, _ = resample.lead(trace, page.scored('aVR'), layout=page, frame=frame, fs=500, count=1000)
   segment = page.scored('aVR')
   np.testing.assert_allclose(
     mv[100:900], -np.sin(2 * np.pi * 5 * (segment.start_s + np.arange(1000) / 500) + segment.row)[100:900], atol=1e-3
@@ -248,7 +253,7 @@ def test_a_turned_lead_is_turned_back():
 
 def test_an_interpolated_sample_is_less_certain_the_farther_it_is_from_what_was_seen():
   visible = jnp.ones((4, FRAME.width_px)).at[:, 400:500].set(0.0)
-  _, std = assemble.lead(trace_of(waves(), visible), PAGE.scored('I'), layout=PAGE, frame=FRAME, fs=500, count=1250)
+  _, std = resample.lead(trace_of(waves(), visible), PAGE.scored('I'), layout=PAGE, frame=FRAME, fs=500, count=1250)
   gap = np.asarray(std)[400 - FRAME.margin_px : 500 - FRAME.margin_px]
   assert gap.argmax() in (49, 50) and (np.diff(gap[:50]) > 0).all() and (np.diff(gap[50:]) < 0).all()
   assert std[0] == pytest.approx(1.5 / 78.740, rel=1e-4)
@@ -257,7 +262,7 @@ def test_an_interpolated_sample_is_less_certain_the_farther_it_is_from_what_was_
 @pytest.mark.parametrize(('fs', 'count'), [(500, 1251), (250, 626), (1025, 2564), (500, 0)])
 def test_more_than_the_page_shows_is_refused(fs, count):
   with pytest.raises(ValueError, match=rf'lead I: {count} samples at {fs} Hz asked for; layout 3x4\+II shows 2.5 s of it'):
-    assemble.lead(trace_of(waves()), PAGE.scored('I'), layout=PAGE, frame=FRAME, fs=fs, count=count)
+    resample.lead(trace_of(waves()), PAGE.scored('I'), layout=PAGE, frame=FRAME, fs=fs, count=count)
 
 
 @pytest.fixture(scope='module')
@@ -270,14 +275,14 @@ def recordings(shared):
 def test_signal_to_label_to_signal_loses_less_than_forty_decibels(recordings, fs):
   traces, labels = [], [signal.resample(mv, 10 * fs, axis=-1) for mv in recordings]
   for mv in labels:
-    wanted, printed = truth.at(jnp.asarray(mv, jnp.float32), FRAME.times_s(), layout=PAGE, rate_hz=fs)
+    wanted, printed = ground_truth.at(jnp.asarray(mv, jnp.float32), FRAME.times_s(), layout=PAGE, rate_hz=fs)
     traces.append(read_target(FRAME.rows_px(wanted), jnp.asarray(printed), height=640))
   together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *traces)
   found = {}
   for name in LEADS:
     segment = PAGE.scored(name)
     count = int((segment.stop_s - segment.start_s) * fs)
-    one = lambda t, s=segment, n=count: assemble.lead(t, s, layout=PAGE, frame=FRAME, fs=fs, count=n)[0]
+    one = lambda t, s=segment, n=count: resample.lead(t, s, layout=PAGE, frame=FRAME, fs=fs, count=n)[0]
     found[name] = segment, np.float64(jax.vmap(one)(together))
   ratios = []
   for k, mv in enumerate(labels):
@@ -286,7 +291,7 @@ def test_signal_to_label_to_signal_loses_less_than_forty_decibels(recordings, fs
       first = int(np.ceil(segment.start_s * fs - 1e-6))
       true[name] = mv[LEADS.index(name), first : first + values.shape[1]]
       pred[name] = values[k]
-    ratios.append(metrics.reference_ratio(true, pred, fs=fs, cap=1e6))
+    ratios.append(scoring.reference_ratio(true, pred, fs=fs, cap=1e6))
   print(f'label round trip at {fs} Hz: {10 * np.log10(np.mean(ratios)):.2f} dB, worst {10 * np.log10(min(ratios)):.2f} dB')
   assert 10 * np.log10(np.mean(ratios)) >= 40
 

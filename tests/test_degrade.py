@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import bend, capture, degrade, geometry, sampling, wear
+from ecgjax.damage import aging, camera, degrade, sheet_shape
+from ecgjax.geometry import interpolation, lattices
 
 QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}  # compiling takes longer than running
 EFFECTS = {effect.__name__: effect for effect in (*degrade.PAPER, *degrade.CAMERA)}
@@ -32,7 +33,7 @@ def strip():
 @functools.cache
 def sheet():
   """The upper right corner of the sheet, before anything happened to it."""
-  whole = wear.lay(jnp.asarray(strip()), paper_rgb=jnp.asarray(PAPER_RGB), x0_px=X0_PX)
+  whole = aging.lay(jnp.asarray(strip()), paper_rgb=jnp.asarray(PAPER_RGB), x0_px=X0_PX)
   return whole._replace(**{name: getattr(whole, name)[:400] for name in ('image', 'there', 'hidden')})
 
 
@@ -41,8 +42,8 @@ def shot():
   """A part of a picture, 1.3 image px a page px."""
   y, x = np.mgrid[0:160, 0:200].astype(np.float32) + 0.5
   page_px = np.stack([X0_PX + x / 1.3, 40 + y / 1.3], axis=-1)
-  image = jnp.clip(sampling.sample(jnp.asarray(strip()), jnp.asarray(page_px - [X0_PX, 0])), 0, 1)
-  return capture.Shot(image, jnp.asarray(page_px), jnp.ones((160, 200)), jnp.asarray(y[:, 0] / 160), jnp.asarray(x[0] / 200))
+  image = jnp.clip(interpolation.sample(jnp.asarray(strip()), jnp.asarray(page_px - [X0_PX, 0])), 0, 1)
+  return camera.Shot(image, jnp.asarray(page_px), jnp.ones((160, 200)), jnp.asarray(y[:, 0] / 160), jnp.asarray(x[0] / 200))
 
 
 @functools.cache
@@ -111,11 +112,11 @@ def test_the_key_decides(name):
 
 def test_no_damage_is_the_page_itself():
   taken = photo(zoom=1.0)  # the frame shows the middle of the page: paper that is not there, then the strip is out of sight
-  np.testing.assert_allclose(taken.lattice, geometry.page_lattice() - [800, 625], atol=1e-3)
+  np.testing.assert_allclose(taken.lattice, lattices.page_lattice() - [800, 625], atol=1e-3)
   image = jnp.asarray(np.random.default_rng(0).uniform(size=(1700, 96, 3)), jnp.float32)
-  view = bend.View(jnp.eye(3), jnp.asarray(np.stack(np.meshgrid(*bend.nodes_px()[::-1]), -1), jnp.float32))
-  exposed = jax.jit(functools.partial(capture.expose, frame_px=(1700, 96), size_px=(1700, 96), shrink=1.0))(
-    wear.lay(image, paper_rgb=jnp.ones(3)), view, origin_px=jnp.zeros(2)
+  view = sheet_shape.View(jnp.eye(3), jnp.asarray(np.stack(np.meshgrid(*sheet_shape.nodes_px()[::-1]), -1), jnp.float32))
+  exposed = jax.jit(functools.partial(camera.expose, frame_px=(1700, 96), size_px=(1700, 96), shrink=1.0))(
+    aging.lay(image, paper_rgb=jnp.ones(3)), view, origin_px=jnp.zeros(2)
   )
   # float32 page px are good to 1e-4 px, and this noise changes by up to 2 a px
   np.testing.assert_allclose(exposed.image, image, atol=2e-3)
@@ -161,7 +162,7 @@ def test_what_is_torn_off_is_black_and_not_visible(key):
       break
   else:
     pytest.fail('no page was torn within the strip')
-  places = np.asarray(geometry.image_px(taken.lattice, page_grid()))
+  places = np.asarray(lattices.image_px(taken.lattice, page_grid()))
   levels = np.asarray(taken.image)[tuple(np.floor(places).astype(int).T[::-1])].max(-1)
   hidden = np.asarray(taken.hidden)[tuple(np.floor(np.asarray(page_grid() - taken.corner_px)).astype(int).T[::-1])]
   np.testing.assert_array_equal(hidden[np.abs(hidden - 0.5) > 0.45] < 0.5, seen[np.abs(hidden - 0.5) > 0.45])
@@ -211,8 +212,8 @@ def test_two_parts_show_the_same_where_they_overlap():
   moved = assert_same_px(one, other)
   assert 100 < moved[0] < 200
   for part, x in ((one, 1300.0), (other, 1909.0)):
-    middle = geometry.image_px(part.lattice, jnp.array([x, 850.0]))
-    np.testing.assert_allclose(middle, np.array(PART_PX[::-1]) / 2, atol=bend.STEP_PX / 2 + 0.01)
+    middle = lattices.image_px(part.lattice, jnp.array([x, 850.0]))
+    np.testing.assert_allclose(middle, np.array(PART_PX[::-1]) / 2, atol=sheet_shape.STEP_PX / 2 + 0.01)
 
 
 def test_the_lattice_of_a_bent_part_is_moved_by_whole_px():

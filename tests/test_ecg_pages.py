@@ -11,15 +11,19 @@ from PIL import Image
 
 from data_builders.ecg_pages import __main__ as command
 from data_builders.ecg_pages import builder
-from ecgjax import data as stream
-from ecgjax import folder, geometry, model, printers, records
-from ecgjax.leads import LEADS
+from ecgjax.competition import data_folder
+from ecgjax.ecg.leads import LEADS
+from ecgjax.geometry import lattices
+from ecgjax.ink import printers
+from ecgjax.networks import unet
+from ecgjax.training import examples as stream
+from ecgjax.training import records
 
 FS = 250
 PX_PER_MV = 78.7402
 TO_PAGE = (0.02, 1.05, 30.0, -1.02, 0.01, 1900.0, 1e-5, 2e-5)  # photo px -> page px: on its side, in perspective
 GOOD = ('900000001', '900000002', '900000003')
-TRACE, TEXT, GRID, BARE = (model.CLASSES.index(name) for name in ('trace', 'text', 'grid', 'background'))
+TRACE, TEXT, GRID, BARE = (unet.CLASSES.index(name) for name in ('trace', 'text', 'grid', 'background'))
 
 
 @pytest.fixture
@@ -89,15 +93,15 @@ def test_a_photo_is_built_with_its_lattice_and_the_page_s_own_labels(photo, page
   for name in ('rows_px', 'mv', 'mask'):
     np.testing.assert_array_equal(photo[name], page[name])
   at = np.concatenate([photo['lattice'], np.ones((45, 57, 1))], -1) @ np.append(TO_PAGE, 1).reshape(3, 3).T
-  off = (at[..., :2] / at[..., 2:] - geometry.page_lattice())[2:-2, 2:-2]
+  off = (at[..., :2] / at[..., 2:] - lattices.page_lattice())[2:-2, 2:-2]
   assert np.sqrt((off**2).sum(-1).mean()) < 0.25
-  assert np.abs(geometry.apart_px(photo['grid_lattice'], photo['lattice'])[geometry.trace_area()]).max() < 0.5  # this print is exact
+  assert np.abs(lattices.apart_px(photo['grid_lattice'], photo['lattice'])[lattices.trace_area()]).max() < 0.5  # this print is exact
 
 
 def test_what_the_prints_have_in_common_is_written_beside_the_dataset(built, photo):
   table = printers.load(built[1] / 'registration.csv', variant='0005')
-  apart_px = geometry.apart_px(photo['grid_lattice'], photo['lattice'])
-  rows, cols = geometry.nodes_px()
+  apart_px = lattices.apart_px(photo['grid_lattice'], photo['lattice'])
+  rows, cols = lattices.nodes_px()
   np.testing.assert_allclose(printers.at(table, np.array([[cols[20], rows[20]]]))[0], apart_px[20, 20], atol=0.02)
 
 
@@ -114,7 +118,7 @@ def test_an_example_holds_the_page_and_the_csv_as_they_are(built, pages):
     page = pages[record]
     np.testing.assert_array_equal(page['image'], np.asarray(Image.open(data / f'train/{record}/{record}-0001.png')))
     np.testing.assert_array_equal(page['mv'], reference.table(data / f'train/{record}/{record}.csv', LEADS).astype(np.float32))
-    np.testing.assert_array_equal(page['lattice'], geometry.page_lattice())
+    np.testing.assert_array_equal(page['lattice'], lattices.page_lattice())
     assert (int(page['fs']), str(page['variant'])) == (FS, '0001')
 
 
@@ -185,7 +189,7 @@ def test_an_interrupted_build_goes_on_and_gives_the_same(data_dir, pages, tmp_pa
 
 
 def test_a_page_whose_source_has_changed_is_made_anew(data_dir):
-  record = folder.list_train(data_dir)[0]
+  record = data_folder.list_train(data_dir)[0]
   before = command._fingerprint(record, '0001')
   assert command._fingerprint(record, '0001') == before
   status = record.csv.stat()
@@ -211,7 +215,7 @@ def test_splits_share_no_record_and_do_not_depend_on_the_others(monkeypatch, dat
   assert builder.split_of('46930936', val_share=0.1) == 'train'
   assert builder.split_of('9', val_share=0.0) == 'train'
   assert builder.split_of('9', val_share=1.0) == 'val'
-  page = builder.example(folder.list_train(data_dir)[0], variant='0001')
+  page = builder.example(data_folder.list_train(data_dir)[0], variant='0001')
   # all variants of a record stay together; one of them is faked here
   monkeypatch.setattr(builder, 'example', lambda record, *, variant: page | {'id': record.id, 'variant': variant})
   for record in GOOD:
@@ -225,7 +229,7 @@ def test_splits_share_no_record_and_do_not_depend_on_the_others(monkeypatch, dat
 
 
 def test_leads_in_other_places_are_refused(data_dir):
-  record = folder.list_train(data_dir)[0]
+  record = data_folder.list_train(data_dir)[0]
   lines = record.csv.read_text().splitlines()
   v1 = LEADS.index('V1')
   cells = [line.split(',') for line in lines]

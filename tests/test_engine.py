@@ -11,8 +11,11 @@ import known
 import numpy as np
 import pytest
 
-from ecgjax import cli, decode, engine, export, geometry, model, reading, weight_files
-from ecgjax import shipped as shipped_weights
+from ecgjax.cli import command_line
+from ecgjax.extract import digitizer, path_decoder
+from ecgjax.geometry import lattices
+from ecgjax.networks import inference, onnx_export, unet, weight_files
+from ecgjax.networks import shipped as shipped_weights
 
 SHAPE, CELL = (4, 640, 256), (4, 8)  # OpenVINO 2026.4.1 ends the process over the half of it, in float32
 RNG = np.random.default_rng(0)
@@ -20,7 +23,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope='module')
 def shipped():
-  return weight_files.load_network('small', model.network, part='strip')
+  return weight_files.load_network('small', unet.network, part='strip')
 
 
 @pytest.fixture(scope='module')
@@ -30,7 +33,7 @@ def colours():
 
 @pytest.fixture(scope='module')
 def strips(shipped, colours):
-  return np.asarray(geometry.with_coordinates(colours, frame=engine.frame(shipped[2])))
+  return np.asarray(lattices.with_coordinates(colours, frame=inference.frame(shipped[2])))
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +50,7 @@ def test_the_onnx_graph_is_sound_and_says_what_the_network_says(shipped, strips,
   import onnx
   from onnx.reference import ReferenceEvaluator
 
-  data = export.onnx_bytes(shipped[1], cell=CELL, shape=(4, 64, 64))
+  data = onnx_export.onnx_bytes(shipped[1], cell=CELL, shape=(4, 64, 64))
   onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
   small = strips[:, :64, :64]
   seen = dict(zip(['hidden', 'rows', 'classes'], ReferenceEvaluator(data).run(None, {'strips': small}), strict=True))
@@ -58,29 +61,29 @@ def test_the_onnx_graph_is_sound_and_says_what_the_network_says(shipped, strips,
 
 
 def test_openvino_in_float32_says_of_colours_what_jax_says_of_strips_and_decodes_to_the_same_rows(colours, wanted):
-  run, _ = engine.load('small', engine='openvino', precision='float32')
-  cells = model.to_depth(colours, run.cell)
+  run, _ = inference.load('small', engine='openvino', precision='float32')
+  cells = unet.to_depth(colours, run.cell)
   seen = run.scores(cells)
   close(seen.rows, wanted.rows)
   close(seen.hidden, wanted.hidden)
   close(run.classes(cells), wanted.classes)
-  rows = [np.asarray(decode.soft_argmax(scores).rows_px) for scores in (seen, wanted)]
+  rows = [np.asarray(path_decoder.soft_argmax(scores).rows_px) for scores in (seen, wanted)]
   np.testing.assert_allclose(*rows, atol=1e-2)
 
 
 def test_bfloat16_moves_the_rows_of_a_page_by_a_fiftieth_of_a_px(shipped, page):
-  if engine.chosen('openvino') != ('openvino', 'bfloat16'):
+  if inference.chosen('openvino') != ('openvino', 'bfloat16'):
     pytest.skip('this CPU has no bfloat16')
-  frame = engine.frame(shipped[2])
-  cut = geometry.cut(page, geometry.page_lattice(), layout=known.PAGE, frame=frame, window=(1000, 512), cell=CELL)
-  exact, quick = (engine.load('small', engine='openvino', precision=p)[0].scores(cut) for p in ('float32', 'bfloat16'))
-  exact, quick = (decode.soft_argmax(scores) for scores in (exact, quick))
+  frame = inference.frame(shipped[2])
+  cut = lattices.cut(page, lattices.page_lattice(), layout=known.PAGE, frame=frame, window=(1000, 512), cell=CELL)
+  exact, quick = (inference.load('small', engine='openvino', precision=p)[0].scores(cut) for p in ('float32', 'bfloat16'))
+  exact, quick = (path_decoder.soft_argmax(scores) for scores in (exact, quick))
   off_px = np.asarray(exact.rows_px - quick.rows_px)[np.asarray(exact.visible) > 0.5]
   assert len(off_px) > 1000 and 0 < np.sqrt((off_px**2).mean()) < 0.02
 
 
 def test_the_jax_engine_is_the_network_itself(strips, wanted):
-  run, meta = engine.load('small', engine='jax')
+  run, meta = inference.load('small', engine='jax')
   assert (run.name, run.precision, run.cell) == ('jax', 'float32', None)
   close(run.scores(jnp.asarray(strips)).rows, wanted.rows)
   close(run.classes(jnp.asarray(strips)), wanted.classes)
@@ -92,7 +95,7 @@ def test_stablehlo_is_read_back_and_says_the_same(shipped, strips):
 
   net, params, _ = shipped
   small = jnp.asarray(strips[:, :64, :64])
-  back = jax_export.deserialize(bytearray(export.stablehlo_bytes(net, params, shape=(4, 64, 64))))
+  back = jax_export.deserialize(bytearray(onnx_export.stablehlo_bytes(net, params, shape=(4, 64, 64))))
   assert back.platforms == ('cpu', 'cuda', 'tpu')
   close(back.call(small)['rows'], net.apply(params, small).rows)
 
@@ -111,16 +114,16 @@ def test_openvino_is_kept_from_telling_its_maker_of_every_import():
 
 def test_an_engine_that_is_not_there_is_refused_and_auto_goes_without_it(monkeypatch):
   with pytest.raises(ValueError, match='tensorrt'):
-    engine.chosen('tensorrt')
+    inference.chosen('tensorrt')
   with pytest.raises(ValueError, match='int8'):
-    engine.chosen('auto', precision='int8')
-  assert engine.chosen('auto')[0] == ('openvino' if jax.default_backend() == 'cpu' else 'jax')
-  find = engine.importlib.util.find_spec
-  monkeypatch.setattr(engine.importlib.util, 'find_spec', lambda name: None if name == 'openvino' else find(name))
-  assert engine.chosen('auto') == ('jax', 'float32')
-  assert engine.chosen('auto', precision='bfloat16') == ('jax', 'bfloat16')
+    inference.chosen('auto', precision='int8')
+  assert inference.chosen('auto')[0] == ('openvino' if jax.default_backend() == 'cpu' else 'jax')
+  find = inference.importlib.util.find_spec
+  monkeypatch.setattr(inference.importlib.util, 'find_spec', lambda name: None if name == 'openvino' else find(name))
+  assert inference.chosen('auto') == ('jax', 'float32')
+  assert inference.chosen('auto', precision='bfloat16') == ('jax', 'bfloat16')
   with pytest.raises(ImportError, match=r"pip install 'ecgjax\[cpu\]'"):
-    engine.chosen('openvino')
+    inference.chosen('openvino')
 
 
 def test_a_cpu_without_bfloat16_computes_in_float32_and_says_so_where_bfloat16_is_asked_for(monkeypatch):
@@ -128,10 +131,10 @@ def test_a_cpu_without_bfloat16_computes_in_float32_and_says_so_where_bfloat16_i
     def get_property(self, device, name):
       return ['FP32', 'INT8']
 
-  monkeypatch.setattr(engine, '_openvino', Plain)
-  assert engine.chosen('openvino') == engine.chosen('openvino', precision='float32') == ('openvino', 'float32')
+  monkeypatch.setattr(inference, '_openvino', Plain)
+  assert inference.chosen('openvino') == inference.chosen('openvino', precision='float32') == ('openvino', 'float32')
   with pytest.raises(ValueError, match='this CPU has no bfloat16 arithmetic .*; take auto or float32'):
-    engine.chosen('openvino', precision='bfloat16')
+    inference.chosen('openvino', precision='bfloat16')
 
 
 def test_weights_are_told_by_name_or_by_path_and_an_unknown_one_names_those_that_ship(tmp_path, monkeypatch):
@@ -148,11 +151,11 @@ def test_the_command_writes_a_graph_of_whole_pages_and_overwrites_nothing_unaske
   import onnx
 
   path = tmp_path / 'trace.onnx'
-  assert cli.main(['export', '-o', str(path), '--weights', 'small']) == 0
+  assert command_line.main(['export', '-o', str(path), '--weights', 'small']) == 0
   graph = onnx.load(path).graph
   sizes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.input, *graph.output)}
   assert sizes == {'strips': [4, 640, 5248, 5], 'rows': [4, 640, 5248], 'hidden': [4, 5248], 'classes': [4, 640, 5248, 4]}
-  assert cli.main(['export', '-o', str(path)]) == 2
+  assert command_line.main(['export', '-o', str(path)]) == 2
 
 
 @pytest.mark.slow
@@ -165,13 +168,14 @@ def test_doctor_reads_a_drawn_page_with_every_engine():
 @pytest.mark.slow
 @pytest.mark.parametrize('variant', ['0001', '0005', '0012'])
 def test_pages_are_read_alike_by_both_engines_within_a_fiftieth_of_a_db(variant):
-  from ecgjax import metrics, simval
+  from ecgjax.competition import scoring
+  from ecgjax.simulate import validation_set
 
-  case = simval.case(simval.recordings('', count=1)[0], variant, 0)
+  case = validation_set.case(validation_set.recordings('', count=1)[0], variant, 0)
 
   def db(name):
-    reader = reading.reader('small', engine=name, precision='float32')
-    found = reading.digitize(case.image, reader=reader, fs=simval.RATE_HZ, lattice=case.lattice)
-    return metrics.image_report(case.leads, reading.finite(found.leads), fs=simval.RATE_HZ).db_open
+    reader = digitizer.reader('small', engine=name, precision='float32')
+    found = digitizer.digitize(case.image, reader=reader, fs=validation_set.RATE_HZ, lattice=case.lattice)
+    return scoring.image_report(case.leads, digitizer.finite(found.leads), fs=validation_set.RATE_HZ).db_open
 
   assert db('openvino') == pytest.approx(db('jax'), abs=0.02)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from ecgjax import fields
+from ecgjax.drawing import textures
 
 SPAN = ((0.0, 600.0), (0.0, 900.0))
 YS, XS = np.arange(0, 600, 5.0, np.float32), np.arange(0, 900, 5.0, np.float32)
@@ -16,10 +16,10 @@ YS, XS = np.arange(0, 600, 5.0, np.float32), np.arange(0, 900, 5.0, np.float32)
 
 @functools.partial(jax.jit, static_argnames=('grain', 'slope'))
 def drawn(key, ys, xs, *, grain=(20.0, 30.0), slope=None):
-  return fields.at(fields.draw(key, grain_px=grain, span=SPAN), ys, xs, slope=slope)
+  return textures.at(textures.draw(key, grain_px=grain, span=SPAN), ys, xs, slope=slope)
 
 
-blur = jax.jit(fields.blur, static_argnames='reach_px')
+blur = jax.jit(textures.blur, static_argnames='reach_px')
 
 
 def test_a_field_has_mean_zero_and_variance_one():
@@ -42,7 +42,7 @@ def test_grain_says_how_far_values_hang_together():
 
 def test_smooth_is_a_field_as_coarse_both_ways():
   key = jax.random.key(3)
-  got = fields.smooth(key, YS, XS, grain_px=25.0, span=SPAN)
+  got = textures.smooth(key, YS, XS, grain_px=25.0, span=SPAN)
   np.testing.assert_allclose(got, drawn(key, YS, XS, grain=(25.0, 25.0)), atol=1e-4)  # float32 of 900 / 25
 
 
@@ -68,7 +68,7 @@ def test_the_key_decides():
 
 
 def test_noise_is_white_with_mean_zero_and_variance_one_and_bounded():
-  values = np.asarray(jax.jit(fields.noise, static_argnums=1)(jax.random.key(0), (500, 700)), np.float64)
+  values = np.asarray(jax.jit(textures.noise, static_argnums=1)(jax.random.key(0), (500, 700)), np.float64)
   assert np.abs(values).max() <= 3.5
   # 350,000 values: a standard deviation of the mean is 0.0017, of the variance 0.0024 or less, of a correlation 0.0017
   assert values.mean() == pytest.approx(0, abs=0.008) and values.var() == pytest.approx(1, abs=0.01)
@@ -103,7 +103,7 @@ def test_blur_keeps_a_constant_and_what_is_in_the_middle():
 
 def test_a_ramp_is_flat_outside_and_rises_smoothly_between():
   x = np.linspace(-1, 5, 601)
-  got = np.asarray(fields.ramp(jnp.asarray(x, jnp.float32), 1.0, 3.0), np.float64)
+  got = np.asarray(textures.ramp(jnp.asarray(x, jnp.float32), 1.0, 3.0), np.float64)
   assert (got[x < 1] == 0).all() and (got[x > 3] == 1).all()
   # the only cubic that leaves 0 and reaches 1 with slope 0
   inside = (x > 1) & (x < 3)

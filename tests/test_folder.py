@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ecgjax import folder
-from ecgjax.leads import LEADS
+from ecgjax.competition import data_folder
+from ecgjax.ecg.leads import LEADS
 
 FS = 4  # short leads of 10 samples, lead II of 40
 
@@ -42,7 +42,7 @@ def data_dir(tmp_path):
 
 
 def test_a_lead_is_its_printed_run(data_dir):
-  leads = folder.read_record_csv(data_dir / 'train/r1/r1.csv', fs=FS)
+  leads = data_folder.read_record_csv(data_dir / 'train/r1/r1.csv', fs=FS)
   assert tuple(leads) == LEADS
   assert leads['II'].tolist() == list(range(40))
   assert leads['aVL'].tolist() == list(range(10, 20))
@@ -53,7 +53,7 @@ def test_a_lead_is_its_printed_run(data_dir):
 def test_a_short_lead_is_as_long_as_the_file_says(tmp_path):
   columns = truth()
   columns['V1'][30], columns['V2'][20], columns['I'][0] = '1.5', ' ', 'nan'
-  leads = folder.read_record_csv(put(tmp_path / 'r.csv', columns), fs=FS)
+  leads = data_folder.read_record_csv(put(tmp_path / 'r.csv', columns), fs=FS)
   assert [len(leads[lead]) for lead in ('V1', 'V2', 'I', 'V3')] == [11, 9, 9, 10]
   assert leads['V1'][-1] == 1.5
 
@@ -73,23 +73,23 @@ def test_a_faulty_lead_is_refused(tmp_path, lead, row, cell, error):
   columns = truth()
   columns[lead][row] = cell
   with pytest.raises(ValueError, match=error):
-    folder.read_record_csv(put(tmp_path / 'r.csv', columns), fs=FS)
+    data_folder.read_record_csv(put(tmp_path / 'r.csv', columns), fs=FS)
 
 
 def test_a_record_of_another_length_rate_or_header_is_refused(tmp_path):
   path = put(tmp_path / 'r.csv', truth())
   with pytest.raises(ValueError, match=r'r.csv has 40 rows; need sig_len = 10 \* fs = 50; see fs in train.csv'):
-    folder.read_record_csv(path, fs=5)
+    data_folder.read_record_csv(path, fs=5)
   with pytest.raises(ValueError, match=r'r.csv has 40 rows; need sig_len = 10 \* fs = 30'):
-    folder.read_record_csv(path, fs=3)
+    data_folder.read_record_csv(path, fs=3)
   put(path, {lead: cells[:39] for lead, cells in truth().items()})
   with pytest.raises(ValueError, match=r'r.csv has 39 rows; need sig_len = 10 \* fs = 40'):
-    folder.read_record_csv(path, fs=FS)
+    data_folder.read_record_csv(path, fs=FS)
   put(path, {lead: cells for lead, cells in truth().items() if lead not in ('aVF', 'V6')})
   with pytest.raises(ValueError, match=r'but no aVF, V6; fix its header'):
-    folder.read_record_csv(path, fs=FS)
+    data_folder.read_record_csv(path, fs=FS)
   with pytest.raises(FileNotFoundError, match=r'no file .*gone.csv; need a csv with columns I, II'):
-    folder.read_record_csv(tmp_path / 'gone.csv', fs=FS)
+    data_folder.read_record_csv(tmp_path / 'gone.csv', fs=FS)
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_a_record_of_another_length_rate_or_header_is_refused(tmp_path):
 def test_a_faulty_train_csv_is_refused(tmp_path, rows, error):
   (tmp_path / 'train.csv').write_text('id,fs,sig_len\n' + rows)
   with pytest.raises(ValueError, match=error):
-    folder.read_train_csv(tmp_path / 'train.csv')
+    data_folder.read_train_csv(tmp_path / 'train.csv')
 
 
 def test_training_records_come_in_order_with_their_own_images_only(data_dir):
-  second, first = folder.list_train(data_dir)
+  second, first = data_folder.list_train(data_dir)
   assert (second.id, second.fs, second.sig_len) == ('r2', FS, 40)
   assert second.csv == data_dir / 'train/r2/r2.csv'
   assert {variant: path.name for variant, path in second.images.items()} == {
@@ -121,42 +121,42 @@ def test_training_records_come_in_order_with_their_own_images_only(data_dir):
 
 
 def test_pages_to_read_come_in_the_order_of_test_csv(data_dir):
-  found = folder.list_test(data_dir)
+  found = data_folder.list_test(data_dir)
   assert [(r.id, r.image.name, r.wanted.id) for r in found] == [('t2', 't2.JPG', 't2'), ('t1', 't1.png', 't1')]
 
 
 def test_what_is_missing_on_disk_is_named(data_dir):
   (data_dir / 'test/t1.jpeg').touch()
   with pytest.raises(ValueError, match=r'has t1.jpeg and t1.png; need one image a record'):
-    folder.list_test(data_dir)
+    data_folder.list_test(data_dir)
   for name in ('t1.jpeg', 't1.png'):
     (data_dir / 'test' / name).unlink()
-  assert [r.image for r in folder.list_test(data_dir) if r.id == 't1'] == [None]  # predict gives it a fallback
+  assert [r.image for r in data_folder.list_test(data_dir) if r.id == 't1'] == [None]  # predict gives it a fallback
   (data_dir / 'test').rename(data_dir / 'moved')
   with pytest.raises(
     FileNotFoundError, match=r'no folder .*test; need one with <id>.png .*; check the path to the data'
   ):
-    folder.list_test(data_dir)
+    data_folder.list_test(data_dir)
   (data_dir / 'train/r2/r2-0001.jpg').touch()
   with pytest.raises(ValueError, match=r'has r2-0001.jpg and r2-0001.png; need one image a variant'):
-    folder.list_train(data_dir)
+    data_folder.list_train(data_dir)
   (data_dir / 'train/r2/r2.csv').unlink()
   with pytest.raises(FileNotFoundError, match=r'no .*r2.csv; train.csv names record r2; complete the folder or drop'):
-    folder.list_train(data_dir)
+    data_folder.list_train(data_dir)
   (data_dir / 'train/r2').rename(data_dir / 'train/r3')
   with pytest.raises(FileNotFoundError, match=r'no folder .*r2; need one with r2.csv and r2-<variant>.png'):
-    folder.list_train(data_dir)
-  for listing in (folder.list_train, folder.list_test):
+    data_folder.list_train(data_dir)
+  for listing in (data_folder.list_train, data_folder.list_test):
     with pytest.raises(FileNotFoundError, match=r'no folder .*nowhere; need one with t'):
       listing(data_dir / 'nowhere')
 
 
 def test_the_kit_reads_whole(shared):
-  records = folder.list_train(shared / 'bench/kit')
+  records = data_folder.list_train(shared / 'bench/kit')
   assert len(records) == 20
   for record in records:
     assert list(record.images) == ['0001', '0015']
-  leads = folder.read_record_csv(records[0].csv, fs=records[0].fs)
+  leads = data_folder.read_record_csv(records[0].csv, fs=records[0].fs)
   assert {lead: len(values) for lead, values in leads.items()} == {
     lead: 5000 if lead == 'II' else 1250 for lead in LEADS
   }
@@ -164,11 +164,11 @@ def test_the_kit_reads_whole(shared):
 
 def test_the_competitions_own_files_read_whole(shared, tmp_path):
   look = shared / 'data/kaggle_look'
-  leads = folder.read_record_csv(look / '46930936.csv', fs=250)
+  leads = data_folder.read_record_csv(look / '46930936.csv', fs=250)
   assert len(leads['II']) == 2500
   assert all(abs(len(values) - 625) <= 1 for lead, values in leads.items() if lead != 'II')
   (tmp_path / 'test.csv').write_bytes((look / 'test.csv').read_bytes())
   (tmp_path / 'test').mkdir()
   for page in ('1053922973.png', '2352854581.png'):
     (tmp_path / 'test' / page).symlink_to(look / page)
-  assert [r.image.stem for r in folder.list_test(tmp_path)] == ['1053922973', '2352854581']
+  assert [r.image.stem for r in data_folder.list_test(tmp_path)] == ['1053922973', '2352854581']

@@ -5,14 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import fuse, geometry, layout, truth
-from ecgjax.decode import Trace
-from ecgjax.leads import LIMBS
+from ecgjax.drawing import ground_truth
+from ecgjax.ecg.leads import LIMBS
+from ecgjax.extract import einthoven
+from ecgjax.extract.path_decoder import Trace
+from ecgjax.geometry import lattices, layouts
 
-PAGE = layout.make()
-FRAME = geometry.frame(PAGE, rate_hz=50, height_px=640)
+PAGE = layouts.make()
+FRAME = lattices.frame(PAGE, rate_hz=50, height_px=640)
 STD_PX = 2.0
-fused = jax.jit(lambda trace: fuse.fuse(trace, layout=PAGE, frame=FRAME))
+fused = jax.jit(lambda trace: einthoven.fuse(trace, layout=PAGE, frame=FRAME))
 
 
 def record(seed=0):
@@ -25,7 +27,7 @@ def record(seed=0):
 
 def page(noise_px=0.0, seed=0):
   """The page as read, and its true rows."""
-  mv, printed = truth.at(jnp.asarray(record(seed)), FRAME.times_s(), layout=PAGE, rate_hz=50)
+  mv, printed = ground_truth.at(jnp.asarray(record(seed)), FRAME.times_s(), layout=PAGE, rate_hz=50)
   true_px = FRAME.rows_px(mv)
   noise = np.random.default_rng(seed + 1).normal(size=true_px.shape) * noise_px
   return Trace(true_px + noise, jnp.full(true_px.shape, STD_PX), jnp.asarray(printed, jnp.float32)), np.asarray(true_px)
@@ -37,15 +39,15 @@ def columns(start_s, stop_s):
   return slice(first + 1, stop - 1)
 
 
-@pytest.mark.parametrize('name', layout.ROWS)
+@pytest.mark.parametrize('name', layouts.ROWS)
 def test_every_row_of_every_layout_shows_what_its_stretch_says(name):
-  on = layout.make(name)
-  frame = geometry.frame(on, rate_hz=50, height_px=640)
+  on = layouts.make(name)
+  frame = lattices.frame(on, rate_hz=50, height_px=640)
   mv = record()
-  shown, _ = truth.at(jnp.asarray(mv), frame.times_s(), layout=on, rate_hz=50)
-  free, _ = truth.at(jnp.asarray(mv), frame.times_s(), layout=layout.make('12x1'), rate_hz=50)
+  shown, _ = ground_truth.at(jnp.asarray(mv), frame.times_s(), layout=on, rate_hz=50)
+  free, _ = ground_truth.at(jnp.asarray(mv), frame.times_s(), layout=layouts.make('12x1'), rate_hz=50)
   limbs_s = np.zeros(len(on.zeros_px))
-  for first, stop, of in fuse.stretches(on, frame):
+  for first, stop, of in einthoven.stretches(on, frame):
     inside = slice(first + 1, stop - 1)
     limb = of.any(1)
     limbs_s += limb * (stop - first) / frame.rate_hz

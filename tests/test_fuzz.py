@@ -25,9 +25,11 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from test_pictures import BAD, FILES
 
-from ecgjax import mesh, model, packs, pagenet, tasks, update, weight_files
-from ecgjax.io import pictures
-from ecgjax.leads import LEADS
+from ecgjax.ecg import packs
+from ecgjax.ecg.leads import LEADS
+from ecgjax.io import images
+from ecgjax.networks import page_net, unet, weight_files
+from ecgjax.training import sharding, tasks, train_step
 
 LONG = int(os.environ.get('ECGJAX_FUZZ', '0'))
 some = settings(
@@ -65,14 +67,14 @@ def test_a_picture_is_read_or_refused(kind, changes):
 @some
 @given(data=st.binary(max_size=400))
 def test_bytes_are_no_picture_or_one(data):
-  with pytest.raises(pictures.Unreadable):
-    pictures.open_bytes(data).read(0)
+  with pytest.raises(images.Unreadable):
+    images.open_bytes(data).read(0)
 
 
 @functools.cache
 def small_weights() -> bytes:
   config = {'widths': (8, 8), 'cell': (4, 8), 'dtype': 'float32'}
-  shapes = jax.eval_shape(model.network(**config).init, jax.random.key(0))
+  shapes = jax.eval_shape(unet.network(**config).init, jax.random.key(0))
   with tempfile.TemporaryDirectory() as out:
     path = pathlib.Path(out) / 'w.safetensors'
     weight_files.save_weights(path, jax.tree.map(lambda a: np.zeros(a.shape, np.float32), shapes), meta={'model': config, 'strip': {}})
@@ -201,9 +203,9 @@ def test_a_config_trains_or_is_refused_by_the_name_of_its_option(name, data):
   c.update_from_flattened_dict({option: data.draw(drawn)})
   try:
     tasks.check(c)
-    mesh.data_mesh(batch_size=c.batch_size, accumulate=c.accumulate, width_shards=c.width_shards)
-    update.make_draw(lambda key, item: item, together=c.data.together, accumulate=c.accumulate)
-    tx, shapes = update.optimiser(**c.optim), _shapes(c.task, c.model.to_json(), c.get('remat', False))
+    sharding.data_mesh(batch_size=c.batch_size, accumulate=c.accumulate, width_shards=c.width_shards)
+    train_step.make_draw(lambda key, item: item, together=c.data.together, accumulate=c.accumulate)
+    tx, shapes = train_step.optimiser(**c.optim), _shapes(c.task, c.model.to_json(), c.get('remat', False))
     if option.startswith(('model', 'optim')):
       jax.eval_shape(tx.init, shapes)
   except ValueError as error:
@@ -213,7 +215,7 @@ def test_a_config_trains_or_is_refused_by_the_name_of_its_option(name, data):
 @functools.cache
 def _shapes(task, config, remat):
   settings = json.loads(config)
-  net = model.network(**settings, remat=remat) if task == 'trace' else pagenet.network(**settings)
+  net = unet.network(**settings, remat=remat) if task == 'trace' else page_net.network(**settings)
   return jax.eval_shape(net.init, jax.random.key(0))
 
 

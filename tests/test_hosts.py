@@ -12,7 +12,7 @@ import pytest
 from test_train import ROOT, environment, losses, sentence, states
 from test_train import run as run_alone
 
-from ecgjax import hosts
+from ecgjax.training import multihost
 
 TRAIN = """
 import pathlib, runpy, sys
@@ -83,7 +83,7 @@ def test_what_keeps_the_first_host_from_beginning_ends_all(tmp_path, compiled):
 @pytest.mark.parametrize('spec', ['maybe', '10.0.0.1,2,0', '10.0.0.1:80,2', '10.0.0.1:80,two,0', '10.0.0.1:80,2,2', '10.0.0.1:80,2,-1'])
 def test_hosts_that_cannot_be_end_with_a_sentence_before_any_waiting(spec):
   with pytest.raises(ValueError, match=spec):
-    hosts.join(spec)
+    multihost.join(spec)
 
 
 def test_the_command_says_what_hosts_it_cannot_make_out(tmp_path):
@@ -91,6 +91,6 @@ def test_the_command_says_what_hosts_it_cannot_make_out(tmp_path):
 
 
 def test_one_host_asks_itself():
-  assert hosts.any_says(True) and not hosts.any_says(False)
-  assert hosts.of_first(lambda: None, like=3) is None
-  assert json.dumps(hosts.of_first(lambda: [1, 2], like=[0, 0])) == '[1, 2]'
+  assert multihost.any_says(True) and not multihost.any_says(False)
+  assert multihost.of_first(lambda: None, like=3) is None
+  assert json.dumps(multihost.of_first(lambda: [1, 2], like=[0, 0])) == '[1, 2]'

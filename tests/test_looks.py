@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import glyphs, layout, looks, paper, render, strokes
+from ecgjax.drawing import glyphs, handwriting, looks, render
+from ecgjax.geometry import layouts, paper
 
-PAGE = layout.make()
+PAGE = layouts.make()
 FS = 250
 BLANK, FLAT = np.zeros((12, 1)), np.zeros((12, 10 * FS))
 STYLED = [looks.clinic, looks.thermal, looks.black_and_white, looks.tinted]
@@ -40,7 +41,7 @@ def test_drawn_styles_are_colours_and_widths_that_print(look):
   assert (styles.trace_px + styles.trace_soft_px <= render.WIDEST_PX).all() and (styles.trace_px > 1.3).all()
   assert (styles.trace_soft_px >= 1).all() and (styles.pulse_px >= styles.trace_px - 1e-6).all()
   assert (styles.em_px * glyphs.CELL_PX / glyphs.ATLAS_EM_PX < glyphs.STAMP_PX - 1).all()
-  assert (styles.pen_px * 1.25 <= strokes.WIDEST_PX).all()
+  assert (styles.pen_px * 1.25 <= handwriting.WIDEST_PX).all()
   # ink that is hardly darker than its paper cannot be read by anyone
   assert (styles.paper_rgb.mean(-1) - styles.ink_rgb.mean(-1) > 0.3).all()
 
@@ -165,8 +166,9 @@ def test_handwriting_darkens_the_page_and_is_text():
 
 def test_scribbles_are_the_polylines_they_claim_to_be():
   key, width = jax.random.key(6), 3.0
-  cover = np.asarray(strokes.draw(key, pen_px=width, height_px=paper.HEIGHT_PX, width_px=paper.WIDTH_PX))
-  points, pressure, shown = (np.asarray(a, np.float64) for a in jax.vmap(strokes._scribble)(jax.random.split(key, strokes.SCRIBBLES)))
+  cover = np.asarray(handwriting.draw(key, pen_px=width, height_px=paper.HEIGHT_PX, width_px=paper.WIDTH_PX))
+  scribbles = jax.vmap(handwriting._scribble)(jax.random.split(key, handwriting.SCRIBBLES))
+  points, pressure, shown = (np.asarray(a, np.float64) for a in scribbles)
   wanted = np.zeros_like(cover)
   assert shown.any()
   for line, press in zip(points[shown > 0], pressure[shown > 0], strict=True):
@@ -183,7 +185,7 @@ def test_scribbles_are_the_polylines_they_claim_to_be():
 
 
 def test_no_piece_of_a_scribble_is_longer_than_its_stamp():
-  points = jax.jit(jax.vmap(lambda key: strokes._scribble(key)[0]))(jax.random.split(jax.random.key(0), 5000))
+  points = jax.jit(jax.vmap(lambda key: handwriting._scribble(key)[0]))(jax.random.split(jax.random.key(0), 5000))
   longest = np.abs(np.diff(points, axis=1)).max()
-  assert longest <= strokes.LONGEST_PX
-  assert strokes.LONGEST_PX + strokes.WIDEST_PX + 1 + 1 <= strokes.STAMP_PX
+  assert longest <= handwriting.LONGEST_PX
+  assert handwriting.LONGEST_PX + handwriting.WIDEST_PX + 1 + 1 <= handwriting.STAMP_PX

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import reference
 
-from ecgjax import losses, masks, model
+from ecgjax.extract import pixel_classes
+from ecgjax.networks import unet
+from ecgjax.training import losses
 
 ROWS, HEIGHT, WIDTH = 3, 32, 256
-NET = model.network(widths=(8, 8), cell=(4, 4), dtype='float32')
+NET = unet.network(widths=(8, 8), cell=(4, 4), dtype='float32')
 
 
 @pytest.fixture(scope='module')
@@ -28,7 +30,7 @@ def apply():
 
 @pytest.fixture(scope='module')
 def strips():
-  return jax.random.uniform(jax.random.key(1), (ROWS, HEIGHT, WIDTH, model.CHANNELS))
+  return jax.random.uniform(jax.random.key(1), (ROWS, HEIGHT, WIDTH, unet.CHANNELS))
 
 
 def assert_close(a, b, atol=1e-5):
@@ -43,14 +45,14 @@ def test_scores_stand_at_every_px(apply, params, strips):
 
 def test_finer_columns_read_at_first_what_was_read_before_each_column_twice(apply, params, strips):
   script = runpy.run_path(str(pathlib.Path(__file__).parents[1] / 'scripts' / 'finer_columns.py'))
-  finer = model.network(widths=(8, 8), cell=(4, 8), dtype='float32')
+  finer = unet.network(widths=(8, 8), cell=(4, 8), dtype='float32')
   params = jax.tree.map(lambda a: a + 0.1 * jax.random.normal(jax.random.key(a.size), a.shape), params)  # biases begin at 0
   found = jax.jit(finer.apply)(script['finer'](params, (4, 4)), strips.repeat(2, axis=2))
   assert_close(found, jax.tree.map(lambda a: a.repeat(2, axis=2 if a.ndim > 2 else 1), apply(params, strips)), atol=1e-4)
 
 
 def test_a_block_computed_anew_has_the_same_gradient_and_keeps_less(params, strips):
-  again = model.network(widths=(8, 8), cell=(4, 4), dtype='float32', remat=True)
+  again = unet.network(widths=(8, 8), cell=(4, 4), dtype='float32', remat=True)
   total = lambda net: lambda p: sum((part**2).mean() for part in jax.tree.leaves(net.apply(p, strips)))
   # what a gradient keeps is what the function that computes it holds
   kept = lambda net: sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda p: jax.vjp(total(net), p)[1], params)))
@@ -59,7 +61,7 @@ def test_a_block_computed_anew_has_the_same_gradient_and_keeps_less(params, stri
 
 
 def test_bfloat16_computes_coarsely_but_keeps_parameters_and_scores_in_float32(apply, params, strips):
-  net = model.network(widths=(8, 8), cell=(4, 4), dtype='bfloat16')
+  net = unet.network(widths=(8, 8), cell=(4, 4), dtype='bfloat16')
   found = jax.jit(net.apply)(params, strips)
   assert {leaf.dtype for leaf in jax.tree.leaves((found, jax.eval_shape(net.init, jax.random.key(0))))} == {jnp.dtype('float32')}
   exact = apply(params, strips)
@@ -75,7 +77,7 @@ def test_a_wrong_size_is_refused_with_the_multiples_needed(params, shape):
 
 @pytest.mark.parametrize(('cell', 'levels', 'stride'), [((4, 4), 2, (8, 8)), ((2, 4), 4, (16, 32)), ((1, 2), 1, (1, 2))])
 def test_the_stride_is_the_cell_doubled_at_every_level_below_the_first(cell, levels, stride):
-  assert model.network(widths=(8,) * levels, cell=cell, dtype='float32').stride == stride
+  assert unet.network(widths=(8,) * levels, cell=cell, dtype='float32').stride == stride
 
 
 def silent(params):
@@ -93,7 +95,7 @@ def test_rows_hear_of_each_other_only_through_the_exchange(apply, params, strips
 
 
 def test_the_exchange_keeps_to_its_column(params):
-  exchange = model.Exchange(8, dtype=jnp.float32, rngs=model.nnx.Rngs(0))
+  exchange = unet.Exchange(8, dtype=jnp.float32, rngs=unet.nnx.Rngs(0))
   x = jax.random.normal(jax.random.key(2), (ROWS, 4, 10, 8))
   change = exchange(x.at[1, :, 6].add(1.0)) - exchange(x)
   moved = np.flatnonzero(np.abs(change[0]).max((0, 2)) > 1e-6)
@@ -111,8 +113,8 @@ def test_exchanging_the_rows_exchanges_the_scores(apply, params, strips):
 
 def test_a_shift_by_the_stride_in_time_shifts_the_scores(apply, params):
   # a mark on plain ground, far from the ends: its shift leaves the norms' statistics as they are
-  mark = jax.random.uniform(jax.random.key(3), (ROWS, HEIGHT, 16, model.CHANNELS))
-  plain = jnp.full((ROWS, HEIGHT, WIDTH, model.CHANNELS), 0.4)
+  mark = jax.random.uniform(jax.random.key(3), (ROWS, HEIGHT, 16, unet.CHANNELS))
+  plain = jnp.full((ROWS, HEIGHT, WIDTH, unet.CHANNELS), 0.4)
   stride = NET.stride[1]
   still, moved = (apply(params, plain.at[:, :, at : at + 16].set(mark)) for at in (112, 112 + stride))
   inner = slice(64, WIDTH - 64)
@@ -125,24 +127,24 @@ def test_a_shift_by_the_stride_in_time_shifts_the_scores(apply, params):
   assert float(jnp.abs(still.rows - moved.rows)[:, :, inner].max()) > 1e-2
 
 
-Scores = model.Scores
+Scores = unet.Scores
 
 
 @pytest.mark.parametrize('cell', [(2, 2), (4, 2), (1, 4)])
 def test_space_to_depth_gathers_cells_and_pixel_shuffle_undoes_it(cell):
   x = np.random.default_rng(0).normal(size=(2, 8, 12, 3))
-  deep = np.asarray(model.to_depth(jnp.asarray(x, jnp.float32), cell))
+  deep = np.asarray(unet.to_depth(jnp.asarray(x, jnp.float32), cell))
   for h, w in np.ndindex(*deep.shape[1:3]):
     block = x[1, h * cell[0] : (h + 1) * cell[0], w * cell[1] : (w + 1) * cell[1]]
     np.testing.assert_allclose(deep[1, h, w], block.reshape(-1), rtol=1e-6)
-  np.testing.assert_allclose(model._to_space(jnp.asarray(deep), cell), x, rtol=1e-6)
+  np.testing.assert_allclose(unet._to_space(jnp.asarray(deep), cell), x, rtol=1e-6)
 
 
 def test_halving_is_the_mean_of_four_and_doubling_repeats():
   x = np.random.default_rng(1).normal(size=(1, 4, 6, 2))
-  small = model._halve(jnp.asarray(x, jnp.float32))
+  small = unet._halve(jnp.asarray(x, jnp.float32))
   np.testing.assert_allclose(small[0, 1, 2], x[0, 2:4, 4:6].mean((0, 1)), atol=1e-6)
-  np.testing.assert_allclose(model._halve(model._double(small)), small, atol=1e-6)
+  np.testing.assert_allclose(unet._halve(unet._double(small)), small, atol=1e-6)
 
 
 def parameters_by_hand(widths, cell):
@@ -160,7 +162,7 @@ def test_the_config_says_how_many_parameters_its_network_has(variant):
   path = pathlib.Path(__file__).parents[1] / 'configs/unet.py'
   config = runpy.run_path(str(path))
   c = config['get_config'](variant).model
-  shapes = jax.eval_shape(model.network(**c).init, jax.random.key(0))
+  shapes = jax.eval_shape(unet.network(**c).init, jax.random.key(0))
   count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
   assert count == parameters_by_hand(tuple(c.widths), tuple(c.cell))
   said = re.search(rf'unet.py:{variant} .* ([0-9.]+) M parameters', config['__doc__'])
@@ -169,7 +171,7 @@ def test_the_config_says_how_many_parameters_its_network_has(variant):
 
 def target_scores(target):
   logp = jnp.log(target + 1e-30)
-  return model.Scores(jnp.zeros((*target[..., :-1, :].shape, 4)), logp[..., :-1, :], logp[..., -1, :])
+  return unet.Scores(jnp.zeros((*target[..., :-1, :].shape, 4)), logp[..., :-1, :], logp[..., -1, :])
 
 
 def rows_and_printed(seed=0):
@@ -203,7 +205,7 @@ def test_column_loss_is_zero_at_the_target_and_positive_elsewhere():
   off = losses.column_target(rows + 1, printed, height_px=64, sigma_px=1.5)
   # two Gaussians of the same width, one px apart, differ by 1 / (2 sigma^2)
   assert float(loss(target_scores(off))) == pytest.approx(float(printed.mean()) / (2 * 1.5**2), rel=0.02)
-  even = model.Scores(jnp.zeros(()), jnp.zeros((2, 64, 40)), jnp.zeros((2, 40)))
+  even = unet.Scores(jnp.zeros(()), jnp.zeros((2, 64, 40)), jnp.zeros((2, 40)))
   entropy = 0.5 * np.log(2 * np.pi * np.e * 1.5**2) * float(printed.mean())
   assert float(loss(even)) == pytest.approx(np.log(65) - entropy, rel=1e-3)
 
@@ -230,7 +232,7 @@ def test_signal_loss_leaves_out_what_follows_another_trace_and_draws_the_rest_to
 
 def test_classes_are_peeled_off_from_the_top():
   inks = np.random.default_rng(0).uniform(-0.1, 1.1, size=(3, 5, 7, 3))
-  got = np.asarray(masks.class_target(jnp.asarray(inks, jnp.float32)))
+  got = np.asarray(pixel_classes.class_target(jnp.asarray(inks, jnp.float32)))
   for at in np.ndindex(3, 5, 7):
     np.testing.assert_allclose(got[at], reference.classes_of_a_px(*inks[at]), atol=1e-6)
   np.testing.assert_allclose(got.sum(-1), 1, atol=1e-6)
@@ -238,8 +240,8 @@ def test_classes_are_peeled_off_from_the_top():
 
 def test_class_loss_is_the_targets_entropy_at_the_target_and_log_four_for_no_idea():
   inks = jnp.asarray(np.random.default_rng(0).uniform(0.1, 0.9, size=(2, 4, 6, 3)), jnp.float32)
-  target = np.float64(masks.class_target(inks))
-  scores = lambda classes: model.Scores(classes, jnp.zeros(()), jnp.zeros(()))
+  target = np.float64(pixel_classes.class_target(inks))
+  scores = lambda classes: unet.Scores(classes, jnp.zeros(()), jnp.zeros(()))
   met = losses.class_xent(scores(jnp.log(jnp.asarray(target, jnp.float32)) + 3.0), inks)
   assert float(met) == pytest.approx(-(target * np.log(target)).sum(-1).mean(), rel=1e-5)
   assert float(losses.class_xent(scores(jnp.zeros((2, 4, 6, 4))), inks)) == pytest.approx(np.log(4), rel=1e-6)

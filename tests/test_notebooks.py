@@ -12,7 +12,7 @@ from typing import Any
 import commands
 import pytest
 
-from ecgjax import folder, submit
+from ecgjax.competition import data_folder, submission
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / 'notebooks').glob('*.ipynb'))
@@ -150,8 +150,8 @@ def test_the_kaggle_notebook_writes_a_submission_with_the_attached_wheel_alone(w
   done = executed(ROOT / 'notebooks' / 'kaggle.ipynb', {'INPUT': str(inputs), 'WORK': str(tmp_path), 'SHOW': 1}, tmp_path, env)
   assert 'Successfully installed ecgjax' in printed(done)
   assert (site / 'ecgjax' / 'weights' / 'base.safetensors').is_file()
-  wanted = [record.wanted for record in folder.list_test(inputs / 'competition')]
-  assert submit.check(tmp_path / 'submission.csv', wanted) > 0
+  wanted = [record.wanted for record in data_folder.list_test(inputs / 'competition')]
+  assert submission.check(tmp_path / 'submission.csv', wanted) > 0
   assert '1 of 1 records read' in printed(done)
   assert pictures(done) == 1
 

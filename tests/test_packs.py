@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from ecgjax import packs
-from ecgjax.leads import LEADS
+from ecgjax.ecg import packs
+from ecgjax.ecg.leads import LEADS
 
 NAMES = ['avr', 'i', 'II', 'v1', 'V2', 'V3', 'V4', 'V5', 'V6']
 

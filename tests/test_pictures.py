@@ -10,7 +10,7 @@ import pypdfium2
 import pytest
 from PIL import Image, ImageOps
 
-from ecgjax.io import pictures
+from ecgjax.io import images
 from ecgjax.io.dicom import write_dicom
 
 # smooth, and unlike itself in any turn: what survives JPEG and drawing at another size
@@ -87,7 +87,7 @@ FILES = {
 
 @pytest.mark.parametrize('kind', FILES)
 def test_every_kind_of_file_gives_the_colours_that_were_put_in(kind):
-  source = pictures.open_bytes(FILES[kind]())
+  source = images.open_bytes(FILES[kind]())
   seen = source.read(0)
   assert source.pages == 1 and seen.dtype == np.uint8 and seen.shape[2] == 3
   small = np.asarray(Image.fromarray(seen).resize((66, 44), Image.Resampling.BOX)).astype(int)
@@ -102,25 +102,25 @@ def test_alpha_is_laid_on_white_and_exif_turns(tmp_path):
   exif = Image.Exif()
   exif[274] = 6  # turn by 90 degrees
   picture.save(tmp_path / 'turned.png', exif=exif)
-  np.testing.assert_array_equal(pictures.read(tmp_path / 'turned.png'), np.full((4, 2, 3), 255))
+  np.testing.assert_array_equal(images.read(tmp_path / 'turned.png'), np.full((4, 2, 3), 255))
 
 
 def test_a_file_of_several_pages_gives_each_in_its_order():
   pages = [Image.fromarray(np.full((20, 30, 3), shade, np.uint8)) for shade in (10, 120, 240)]
   for kind in ('TIFF', 'PDF'):
-    source = pictures.open_bytes(saved(pages[0], kind, save_all=True, append_images=pages[1:]))
+    source = images.open_bytes(saved(pages[0], kind, save_all=True, append_images=pages[1:]))
     assert source.pages == 3
     assert [int(source.read(n).mean() / 10 + 0.5) for n in (2, 0, 1)] == [24, 1, 12]
 
 
 def test_a_fax_in_coarse_mode_is_stretched_to_square_px():
   data = saved(Image.new('1', (204, 98), 1), 'TIFF', dpi=(204, 98), compression='group4')
-  assert pictures.open_bytes(data).read(0).shape == (204, 204, 3)
-  assert pictures.open_bytes(saved(Image.new('1', (204, 98), 1), 'TIFF', dpi=(204, 196 * 204 / 200))).read(0).shape == (98, 204, 3)
+  assert images.open_bytes(data).read(0).shape == (204, 204, 3)
+  assert images.open_bytes(saved(Image.new('1', (204, 98), 1), 'TIFF', dpi=(204, 196 * 204 / 200))).read(0).shape == (98, 204, 3)
   turned = Image.Exif()
   turned[274] = 6
   data = saved(Image.new('1', (204, 98), 1), 'TIFF', dpi=(204, 98), exif=turned)
-  assert pictures.open_bytes(data).read(0).shape == (204, 204, 3)
+  assert images.open_bytes(data).read(0).shape == (204, 204, 3)
 
 
 def protected_pdf():
@@ -142,7 +142,7 @@ def protected_pdf():
 
 def long_pdf():
   document, buffer = pypdfium2.PdfDocument.new(), io.BytesIO()
-  for _ in range(pictures.MAX_PAGES + 1):
+  for _ in range(images.MAX_PAGES + 1):
     document.new_page(10, 10)
   document.save(buffer)
   return buffer.getvalue()
@@ -176,8 +176,8 @@ BAD = {
 @pytest.mark.parametrize('kind', BAD)
 def test_bad_bytes_are_refused_with_a_reason(kind):
   data, reason = BAD[kind][0](), BAD[kind][1]
-  with pytest.raises(pictures.Unreadable, match=reason):
-    pictures.open_bytes(data).read(0)
+  with pytest.raises(images.Unreadable, match=reason):
+    images.open_bytes(data).read(0)
 
 
 def test_whatever_a_decoder_raises_becomes_a_reason_that_names_the_file(tmp_path, monkeypatch):
@@ -187,11 +187,11 @@ def test_whatever_a_decoder_raises_becomes_a_reason_that_names_the_file(tmp_path
     raise struct.error('unpack requires a buffer of 4 bytes')  # as from an EXIF block that is cut short
 
   monkeypatch.setattr(ImageOps, 'exif_transpose', broken)
-  with pytest.raises(pictures.Unreadable, match='page.png cannot be read as a picture: .*unpack requires'):
-    pictures.read(tmp_path / 'page.png')
+  with pytest.raises(images.Unreadable, match='page.png cannot be read as a picture: .*unpack requires'):
+    images.read(tmp_path / 'page.png')
 
 
 def test_a_missing_library_is_named_with_the_way_to_get_it(monkeypatch):
   monkeypatch.setitem(__import__('sys').modules, 'pypdfium2', None)
-  with pytest.raises(pictures.Unreadable, match=r"pypdfium2.*pip install 'ecgjax\[files\]'"):
-    pictures.open_bytes(b'%PDF-1.4')
+  with pytest.raises(images.Unreadable, match=r"pypdfium2.*pip install 'ecgjax\[files\]'"):
+    images.open_bytes(b'%PDF-1.4')

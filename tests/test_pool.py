@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ecgjax import machine, pool, worker
+from ecgjax.jobs import hardware, page_job, process_pool
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def given(monkeypatch):
   """(JAX's plugins, devices that the system shows, environment) -> what each of four children is given."""
 
   def children(plugins, shown, **environ):
-    monkeypatch.setattr(machine.importlib.util, 'find_spec', lambda name: name in plugins)
-    monkeypatch.setattr(machine.glob, 'glob', lambda pattern: fnmatch.filter(shown, pattern))
-    return [machine.device(number, environ=environ) for number in range(4)]
+    monkeypatch.setattr(hardware.importlib.util, 'find_spec', lambda name: name in plugins)
+    monkeypatch.setattr(hardware.glob, 'glob', lambda pattern: fnmatch.filter(shown, pattern))
+    return [hardware.device(number, environ=environ) for number in range(4)]
 
   return children
 
@@ -57,23 +57,23 @@ def test_each_child_has_a_device_and_cores_of_its_own_and_one_that_is_begun_anew
   (tmp_path / 'jax_cuda13_plugin.py').touch()
   monkeypatch.syspath_prepend(tmp_path)  # as pebble's children have it
   monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5')
-  with pool.Children(2) as children:
+  with process_pool.Children(2) as children:
     both = lambda: [job.result() for job in [children.schedule(shares) for _ in range(2)]]
     found = both()
     assert {environ['CUDA_VISIBLE_DEVICES'] for _, _, environ in found} == {'4', '5'}
     assert {environ['XLA_PYTHON_CLIENT_PREALLOCATE'] for _, _, environ in found} == {'false'}
-    if machine.cores() > 1:
+    if hardware.cores() > 1:
       assert not set(found[0][1]) & set(found[1][1])
     os.kill(found[0][0], signal.SIGKILL)
     again = both()
     assert found[0][0] not in [pid for pid, *_ in again]
     assert sorted(str(rest) for _, *rest in again) == sorted(str(rest) for _, *rest in found)
-  with pool.Children(1, place='of-a-cluster', shares=2) as children:  # which has shared out its devices
+  with process_pool.Children(1, place='of-a-cluster', shares=2) as children:  # which has shared out its devices
     assert children.schedule(shares).result()[2]['CUDA_VISIBLE_DEVICES'] == '4,5'
 
 
 def test_what_was_asked_while_children_with_nothing_to_do_are_killed_is_answered():
-  with pool.Children(2) as children:
+  with process_pool.Children(2) as children:
     ask = lambda: [children.schedule(len, args=[bytes(1 << 20)]) for _ in range(8)]  # more than a pipe holds
     assert [job.result() for job in ask()] == [1 << 20] * 8
     for _ in range(2):
@@ -87,16 +87,16 @@ def test_what_was_asked_while_children_with_nothing_to_do_are_killed_is_answered
 def prepare_if_well(*share):
   if 'ILL' in os.environ:
     os._exit(3)
-  pool.prepare(*share)
+  process_pool.prepare(*share)
 
 
 def test_a_task_that_no_child_lives_to_begin_is_given_up_and_those_that_came_after_it_are_done(monkeypatch):
-  monkeypatch.setattr(pool, 'prepare', prepare_if_well)
-  monkeypatch.setattr(pool, 'PAUSE_S', 0)
+  monkeypatch.setattr(process_pool, 'prepare', prepare_if_well)
+  monkeypatch.setattr(process_pool, 'PAUSE_S', 0)
   monkeypatch.setenv('ILL', '1')
-  with pool.Children(1) as children:
+  with process_pool.Children(1) as children:
     first, second = (children.schedule(os.getpid) for _ in range(2))
-    with pytest.raises(concurrent.futures.BrokenExecutor, match=f'tried {pool.TRIES} times'):
+    with pytest.raises(concurrent.futures.BrokenExecutor, match=f'tried {process_pool.TRIES} times'):
       first.result(timeout=60)
     assert children.unable == {0}
     monkeypatch.delenv('ILL')
@@ -119,27 +119,27 @@ class Unstartable:
 
 
 def test_no_task_is_lost_where_fewer_children_can_be_started_than_were_asked_for_and_where_none_can_that_is_an_error(monkeypatch):
-  begun = pool._begun
-  monkeypatch.setattr(pool, 'PAUSE_S', 0.02)
+  begun = process_pool._begun
+  monkeypatch.setattr(process_pool, 'PAUSE_S', 0.02)
   for fit, done in ((1, 20), (0, None)):
-    monkeypatch.setattr(pool, '_begun', lambda share, fit=fit: begun(share) if share[0] < fit else Unstartable())
-    with pool.Children(2) as children:
+    monkeypatch.setattr(process_pool, '_begun', lambda share, fit=fit: begun(share) if share[0] < fit else Unstartable())
+    with process_pool.Children(2) as children:
       tasks = iter([(n, [n]) for n in range(20)])
-      found = pool.answers(children, str, lambda tasks=tasks: next(tasks, None), limit_s=60)
+      found = process_pool.answers(children, str, lambda tasks=tasks: next(tasks, None), limit_s=60)
       if done:
         assert sorted((what, result) for what, result, *_ in found) == [(n, str(n)) for n in range(20)]
       else:
-        asking = [lambda found=found: list(found), lambda children=children: worker.checked(children, worker.Options())]
-        asking.append(lambda children=children: worker.counted(children, 'a.pdf', b'', limit_s=60))
+        asking = [lambda found=found: list(found), lambda children=children: page_job.checked(children, page_job.Options())]
+        asking.append(lambda children=children: page_job.counted(children, 'a.pdf', b'', limit_s=60))
         for ask in asking:
           with pytest.raises(concurrent.futures.BrokenExecutor, match=r'tried 6 times \(\[Errno 24\] Too many open files\)'):
             ask()
 
 
 def test_a_library_that_would_end_the_process_costs_its_task_alone():
-  with pool.Children(1) as children:
+  with process_pool.Children(1) as children:
     tasks = iter([(code, [code]) for code in (3, 'words')])
-    told = {code: lost for code, _, lost, _ in pool.answers(children, sys.exit, lambda: next(tasks, None), limit_s=60)}
+    told = {code: lost for code, _, lost, _ in process_pool.answers(children, sys.exit, lambda: next(tasks, None), limit_s=60)}
     assert told == {code: f'the process that read it ended (RuntimeError: SystemExit: {code})' for code in (3, 'words')}
     assert children.schedule(abs, args=[-3]).result(timeout=60) == 3
 
@@ -150,7 +150,7 @@ def limits():
   resource.setrlimit(name, (100, 500))
   found = []
   for wanted, lower in ((50, False), (200, False), (1 << 60, False), (90, True)):
-    machine.limit('NOFILE', wanted, lower=lower)
+    hardware.limit('NOFILE', wanted, lower=lower)
     found.append(resource.getrlimit(name)[0])
   return resource.getrlimit(resource.RLIMIT_CORE)[0], resource.getrlimit(resource.RLIMIT_DATA)[0], found
 
@@ -160,9 +160,9 @@ def test_a_child_leaves_no_core_has_a_limit_of_memory_and_its_parent_may_open_mo
   resource.setrlimit(resource.RLIMIT_CORE, (core[1], core[1]))  # a system that would write them
   resource.setrlimit(resource.RLIMIT_NOFILE, (260, files[1]))
   try:
-    with pool.Children(1) as children:
-      assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 256 + pool.FILES
-      assert children.schedule(limits).result() == (0, pool.MEMORY_BYTES, [100, 200, 500, 90])
+    with process_pool.Children(1) as children:
+      assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 256 + process_pool.FILES
+      assert children.schedule(limits).result() == (0, process_pool.MEMORY_BYTES, [100, 200, 500, 90])
   finally:
     resource.setrlimit(resource.RLIMIT_CORE, core)
     resource.setrlimit(resource.RLIMIT_NOFILE, files)
@@ -179,7 +179,7 @@ def test_where_the_system_starts_no_more_threads_that_is_the_same_error(monkeypa
 
   monkeypatch.setattr(threading.Thread, 'start', start)
   with pytest.raises(concurrent.futures.BrokenExecutor, match="3 children need more threads .*can't start new thread"):
-    pool.Children(3)
+    process_pool.Children(3)
   assert len(started) == 2 and not any(thread.is_alive() for thread in started)
 
 

@@ -5,10 +5,11 @@ import csv
 import numpy as np
 import pytest
 
-from ecgjax import geometry, ink_field, layout, printers
+from ecgjax.geometry import lattices, layouts
+from ecgjax.ink import offset_field, printers
 
-ROWS, COLS = geometry.nodes_px()
-PAGE = layout.make()
+ROWS, COLS = lattices.nodes_px()
+PAGE = layouts.make()
 WANTED_PX = np.stack(np.broadcast_arrays(np.arange(120.0, 2080, 40), np.array(PAGE.zeros_px)[:, None]), axis=-1).reshape(-1, 2)
 
 
@@ -62,8 +63,8 @@ def test_what_is_no_table_is_refused_with_the_reason(table, tmp_path):
 def test_lattices_stand_apart_by_what_one_was_moved_in_the_page():
   """Ink at page point p is found at p + off: its lattice is the grid's, a camera's plane, at p + off."""
   moved = lambda at: np.stack([0.9 * at[..., 0] - 0.1 * at[..., 1] + 30, 0.2 * at[..., 0] + 0.8 * at[..., 1] - 7], axis=-1)
-  field, page = plane(0.4, 0.3, -0.2), geometry.page_lattice().astype(np.float64)
-  np.testing.assert_allclose(geometry.apart_px(moved(page), moved(page + field)), field, atol=1e-5)
+  field, page = plane(0.4, 0.3, -0.2), lattices.page_lattice().astype(np.float64)
+  np.testing.assert_allclose(lattices.apart_px(moved(page), moved(page + field)), field, atol=1e-5)
 
 
 @pytest.mark.parametrize('seen', [0, 6])
@@ -72,7 +73,7 @@ def test_a_known_printer_tells_what_few_marks_do_not(table, seen):
   at_px = WANTED_PX[rng.permutation(len(WANTED_PX))[:seen]]
   true = lambda px: np.stack([right((0.32, 0.4, 0.2), px), right((0.32, 0.4, 0.2), px) / 2], axis=-1)
   measured = at_px, true(at_px) + 0.05 * rng.normal(size=at_px.shape), np.full(at_px.shape, 0.05)
-  (alone, doubt), (told, less) = (ink_field.fit(*measured, wanted_px=WANTED_PX, printer=p) for p in (None, printer))
+  (alone, doubt), (told, less) = (offset_field.fit(*measured, wanted_px=WANTED_PX, printer=p) for p in (None, printer))
   rms = lambda values: np.sqrt(((values - true(WANTED_PX)) ** 2).mean())
   assert rms(told) < 0.7 * rms(alone) and less[:, 0].mean() < doubt[:, 0].mean()
 
@@ -80,5 +81,5 @@ def test_a_known_printer_tells_what_few_marks_do_not(table, seen):
 def test_a_page_that_is_exact_is_left_alone_though_its_printer_is_not(table):
   """The digital original of a print: its marks stand where they belong."""
   at_px = WANTED_PX[::5]
-  told, _ = ink_field.fit(at_px, np.zeros(at_px.shape), np.full(at_px.shape, 0.06), wanted_px=WANTED_PX, printer=printers.load(table))
+  told, _ = offset_field.fit(at_px, np.zeros(at_px.shape), np.full(at_px.shape, 0.06), wanted_px=WANTED_PX, printer=printers.load(table))
   assert np.abs(told).max() < 0.03

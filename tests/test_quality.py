@@ -4,11 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import decode, geometry, layout, quality
-from ecgjax.leads import LEADS
+from ecgjax.ecg.leads import LEADS
+from ecgjax.extract import path_decoder, quality
+from ecgjax.geometry import lattices, layouts
 
-PAGE = layout.make()
-FRAME = geometry.frame(PAGE, rate_hz=500, height_px=640)
+PAGE = layouts.make()
+FRAME = lattices.frame(PAGE, rate_hz=500, height_px=640)
 FS = 500.0
 WAVE = np.sqrt(2) * np.sin(2 * np.pi * 4 * np.arange(1250) / FS)  # 1 mV rms
 SURE = quality.Doubt(dict.fromkeys(LEADS, 1.0), dict.fromkeys(LEADS, 0.0), 0.0, ())
@@ -37,7 +38,7 @@ def test_errors_of_all_three_kinds_add_up():
 def test_a_page_of_another_gain_is_judged_alike(gain):
   scale = 10 / gain
   doubt = {'page_px': 3.0, 'contradiction_mv2': {'V1': 0.01 * scale**2}}
-  other = judged(mv=scale * WAVE, std_mv=0.1 * scale, page=layout.make(gain_mm_mv=gain), **doubt)
+  other = judged(mv=scale * WAVE, std_mv=0.1 * scale, page=layouts.make(gain_mm_mv=gain), **doubt)
   assert other == pytest.approx(judged(std_mv=0.1, page_px=3.0, contradiction_mv2={'V1': 0.01}), rel=1e-9)
 
 
@@ -61,7 +62,7 @@ def trace(noise_mv, seed=0):
     first, stop = (round(FRAME.columns_px(s)) for s in (segment.start_s, segment.stop_s))
     mv[segment.row, first:stop] = limbs.get(segment.lead, one)[first:stop]
   mv += rng.normal(0, 1, mv.shape) * np.reshape(noise_mv, (4, 1))
-  return decode.Trace(jnp.asarray(FRAME.rows_px(mv)), jnp.ones(mv.shape), jnp.ones(mv.shape))
+  return path_decoder.Trace(jnp.asarray(FRAME.rows_px(mv)), jnp.ones(mv.shape), jnp.ones(mv.shape))
 
 
 def test_limb_rows_that_agree_say_nothing_and_noisy_ones_say_how_noisy():

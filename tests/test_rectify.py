@@ -10,36 +10,39 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from ecgjax import flatten, geometry, landmarks, layout, lockin, looks, paper, rectify, render, settle, simval, surface
-from ecgjax import plane as homography
+from ecgjax.drawing import looks, render
+from ecgjax.geometry import homography as homography
+from ecgjax.geometry import lattices, layouts, paper
+from ecgjax.locate import displacement, find_page, grid_alignment, grid_phase, template_match, unwarp
+from ecgjax.simulate import validation_set
 
-TRUE = geometry.page_lattice()
+TRUE = lattices.page_lattice()
 
 
 @pytest.mark.parametrize('black', [True, False])
 def test_ink_in_lines_speaks_of_the_grid_only_if_the_grid_is_black(beats_mv, black):
   """The flat baselines of a coloured page lie in lines, too, where no grid line is."""
-  page = simval.draw(500)(jax.random.key(2), jnp.asarray(beats_mv), looks.competition())
+  page = validation_set.draw(500)(jax.random.key(2), jnp.asarray(beats_mv), looks.competition())
   image = jnp.where(page.mean(-1, keepdims=True) < 0.93, 0.0, 1.0).repeat(3, -1) if black else page
   flat = flat_pages.of_page(image)
-  ink_used = np.asarray((flat.use * (flat.ink > flatten.INK_LEVEL)).mean((1, 2)) / (flat.ink > flatten.INK_LEVEL).mean())
+  ink_used = np.asarray((flat.use * (flat.ink > unwarp.INK_LEVEL)).mean((1, 2)) / (flat.ink > unwarp.INK_LEVEL).mean())
   assert (ink_used > 0.15).all() if black else (ink_used == 0).all()
 
 
 def test_slopes_find_what_is_twenty_times_larger_but_for_a_constant(page):
-  ys, xs = flatten.centres_px()
+  ys, xs = unwarp.centres_px()
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([0.02 * (x - 1100) + 0.015 * (y - 850) + 30, -0.02 * (x - 1100) + 25 * np.sin(y / 600)], axis=-1)
   found = jnp.zeros(TRUE.shape)
-  found = settle._straighten(flat_pages.prepare(flat_pages.flat_of(page, moved)), found)
+  found = grid_alignment._straighten(flat_pages.prepare(flat_pages.flat_of(page, moved)), found)
   off = flat_pages.inner(np.asarray(found) + flat_pages.at_nodes(moved))
   before, after = flat_pages.inner(flat_pages.at_nodes(moved)).std((0, 1)), off.std((0, 1))
   assert (before > 8).all() and (after < paper.MINOR_PX / 4).all()  # within half a fine pitch is near enough for the angles
 
 
 def test_a_displaced_lattice_shows_what_the_surface_says():
-  shift = surface.translation(jnp.array([3.0, -2.0]))
-  np.testing.assert_allclose(surface.displace(jnp.zeros(TRUE.shape), shift), np.broadcast_to([-3.0, 2.0], TRUE.shape), atol=1e-4)
+  shift = displacement.translation(jnp.array([3.0, -2.0]))
+  np.testing.assert_allclose(displacement.displace(jnp.zeros(TRUE.shape), shift), np.broadcast_to([-3.0, 2.0], TRUE.shape), atol=1e-4)
 
 
 def test_a_surface_follows_a_parabola_and_is_not_led_astray_by_a_tenth_of_outliers():
@@ -49,8 +52,8 @@ def test_a_surface_follows_a_parabola_and_is_not_led_astray_by_a_tenth_of_outlie
   goal = np.stack([1e-6 * (x - 900) ** 2, 1e-6 * (y - 800) * (x - 1000)])
   wild = rng.random(goal.shape) < 0.1
   seen = np.where(wild, goal + rng.uniform(-4, 4, goal.shape), goal)
-  bases = surface.bases(ys, xs, step_px=300.0)
-  fitted = surface.fit([surface.Part(*bases, jnp.asarray(seen), jnp.ones(goal.shape))], step_px=300.0, stiff=1e-3)
+  bases = displacement.bases(ys, xs, step_px=300.0)
+  fitted = displacement.fit([displacement.Part(*bases, jnp.asarray(seen), jnp.ones(goal.shape))], step_px=300.0, stiff=1e-3)
   off = np.einsum('ha,cab,wb->chw', bases[0], fitted.coefficients, bases[1]) - goal
   assert np.sqrt((off**2).mean()) < 0.06
 
@@ -58,17 +61,17 @@ def test_a_surface_follows_a_parabola_and_is_not_led_astray_by_a_tenth_of_outlie
 @pytest.mark.parametrize('name', ['3x4+II', *(pytest.param(n, marks=pytest.mark.slow) for n in ('6x2', '12x1', '3x4'))])
 def test_landmarks_match_their_own_layout_best(beats_mv, name):
   """A page of one layout scores higher with its own landmarks than with any other's."""
-  drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(name), style=looks.competition(), rate_hz=500)
+  drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layouts.make(name), style=looks.competition(), rate_hz=500)
   found = flat_pages.of_page(drawn.image)
-  match = jax.jit(landmarks.match)
-  scores = {other: float(match(found.ink, landmarks.sought(other)).score) for other in landmarks.templates()}
-  assert max(scores, key=scores.__getitem__) == name and scores[name] > rectify.SURE
+  match = jax.jit(template_match.match)
+  scores = {other: float(match(found.ink, template_match.sought(other)).score) for other in template_match.templates()}
+  assert max(scores, key=scores.__getitem__) == name and scores[name] > find_page.SURE
 
 
 @pytest.mark.parametrize('shift', [(40, -26), (300, -96)])
 def test_landmarks_say_by_how_much_a_page_has_slipped(page, shift):
-  moved = np.broadcast_to(-np.array(shift, float), (*flatten.SIZE, 2))  # what is found right of its place belongs further left
-  match = landmarks.match(flat_pages.prepare(flat_pages.flat_of(page, moved)).ink, landmarks.sought('3x4+II'))
+  moved = np.broadcast_to(-np.array(shift, float), (*unwarp.SIZE, 2))  # what is found right of its place belongs further left
+  match = template_match.match(flat_pages.prepare(flat_pages.flat_of(page, moved)).ink, template_match.sought('3x4+II'))
   np.testing.assert_allclose(match.shift_px, shift, atol=2)
 
 
@@ -87,10 +90,10 @@ def photo(page):
 def test_a_picture_in_any_turn_is_found_to_a_third_of_a_px(photo, turn):
   image, true = photo
   turned = np.ascontiguousarray(np.rot90(image, -turn))
-  found = rectify.rectify(turned)
+  found = find_page.rectify(turned)
   upright = np.asarray(found.lattice)
-  off = geometry.off_px(upright, homography.turned(true, turned.shape, turn))
-  assert found.status == 'ok' and found.score > rectify.SURE and np.sqrt((off**2).mean()) < 0.33
+  off = lattices.off_px(upright, homography.turned(true, turned.shape, turn))
+  assert found.status == 'ok' and found.score > find_page.SURE and np.sqrt((off**2).mean()) < 0.33
   assert found.confidence.shape == (45, 57) and (found.confidence >= 0).all() and (found.confidence <= 1).all()
 
 
@@ -104,13 +107,13 @@ def test_turning_a_lattice_back_agrees_with_turning_the_picture():
 
 
 def test_the_digital_original_is_left_as_it_is(page):
-  found = rectify.rectify(page)
+  found = find_page.rectify(page)
   assert found.status == 'ok'
   np.testing.assert_array_equal(found.lattice, TRUE)
 
 
 def test_a_picture_too_small_to_show_a_grid_fails_with_its_size(page):
-  found = rectify.rectify(np.ascontiguousarray(page[::12, ::12]))
+  found = find_page.rectify(np.ascontiguousarray(page[::12, ::12]))
   assert found.status == 'fail' and '184 x 142 px' in found.reason
 
 
@@ -137,17 +140,17 @@ def test_what_is_not_one_whole_page_is_not_taken_for_one(page, what, reason):
     'mirrored': lambda: np.ascontiguousarray(page[:, ::-1]), 'left half': lambda: np.ascontiguousarray(page[:, :1100]),
     'two pages': lambda: desk,
   }[what]()  # fmt: skip
-  found = rectify.rectify(image)
+  found = find_page.rectify(image)
   assert found.status in ('review', 'fail') and re.search(reason, found.reason), found.reason
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('gain_mm_mv', layout.GAINS_MM_MV)
+@pytest.mark.parametrize('gain_mm_mv', layouts.GAINS_MM_MV)
 def test_the_pulses_tell_the_gain(beats_mv, gain_mm_mv):
   drawn = render.page(
-    jax.random.key(2), jnp.asarray(beats_mv), layout=layout.make(gain_mm_mv=gain_mm_mv), style=looks.competition(), rate_hz=500
+    jax.random.key(2), jnp.asarray(beats_mv), layout=layouts.make(gain_mm_mv=gain_mm_mv), style=looks.competition(), rate_hz=500
   )
-  found = rectify.rectify(np.asarray(drawn.image * 255).astype(np.uint8))
+  found = find_page.rectify(np.asarray(drawn.image * 255).astype(np.uint8))
   assert found.status == 'ok' and found.pulse_mv == pytest.approx(gain_mm_mv / 10, rel=0.02)
 
 
@@ -155,55 +158,55 @@ def test_the_pulses_tell_the_gain(beats_mv, gain_mm_mv):
 def test_a_page_is_found_within_the_corners_that_a_person_pointed_to(photo):
   image, true = photo
   rough = true[[0, 0, -1, -1], [0, -1, -1, 0]] + np.array([[9, -7], [-8, 5], [6, 9], [-5, -9]])
-  off = geometry.off_px(rectify.within(image, rough).lattice, true)
+  off = lattices.off_px(find_page.within(image, rough).lattice, true)
   assert np.sqrt((off**2).mean()) < 0.33
 
 
 def test_corners_that_show_no_page_are_refused(page):
   with pytest.raises(ValueError, match='upper left, upper right, lower right, lower left'):
-    rectify.within(page, np.array([[0, 0], [0, 1700], [2200, 1700], [2200, 0]]))
+    find_page.within(page, np.array([[0, 0], [0, 1700], [2200, 1700], [2200, 0]]))
 
 
 @pytest.mark.slow
 def test_a_picture_of_108_million_px_is_found_as_exactly(photo):
   image, true = photo
   large = np.ascontiguousarray(np.asarray(Image.fromarray(image).resize((12_000, 9_000), Image.Resampling.BICUBIC)))
-  found = rectify.rectify(large)
-  off = geometry.off_px(found.lattice, true * np.array([12_000 / image.shape[1], 9_000 / image.shape[0]]))
+  found = find_page.rectify(large)
+  off = lattices.off_px(found.lattice, true * np.array([12_000 / image.shape[1], 9_000 / image.shape[0]]))
   assert found.status == 'ok' and np.sqrt((off**2).mean()) < 0.33
 
 
 def test_pulses_are_measured_within_one_per_cent_and_a_white_page_shows_none(page):
-  flat = flat_pages.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2))))
-  heights_mv, clear = landmarks.pulses_mv(flat.ink, page=layout.make())
+  flat = flat_pages.prepare(flat_pages.flat_of(page, np.zeros((*unwarp.SIZE, 2))))
+  heights_mv, clear = template_match.pulses_mv(flat.ink, page=layouts.make())
   np.testing.assert_allclose(heights_mv, paper.PULSE_MV, atol=0.01)
-  assert (clear > rectify.PULSE_SEEN).all()
-  _, clear = landmarks.pulses_mv(jnp.zeros(flatten.SIZE), page=layout.make())
-  assert (clear < rectify.PULSE_SEEN).all()
+  assert (clear > find_page.PULSE_SEEN).all()
+  _, clear = template_match.pulses_mv(jnp.zeros(unwarp.SIZE), page=layouts.make())
+  assert (clear < find_page.PULSE_SEEN).all()
 
 
 def tones_of(off_px, pitch_px, *, sure=0.05):
   """What a grid would tell that lies off_px off everywhere, along y and x."""
   ys, xs = (jnp.arange(pitch_px / 2, size, pitch_px) for size in (paper.HEIGHT_PX, paper.WIDTH_PX))
   z = jnp.full((2, len(ys), len(xs)), jnp.exp(2j * np.pi * off_px / pitch_px))
-  return lockin.Tones(z, jnp.full(z.shape, sure), ys, xs)
+  return grid_phase.Tones(z, jnp.full(z.shape, sure), ys, xs)
 
 
 @pytest.mark.parametrize('off_px', [0.0, 2.5, -6.0, 9.5, -14.0])
 def test_the_5_mm_grid_says_which_fine_line_is_which(off_px):
   """As on a vernier: fine lines tell the rest, the coarse ones how many whole lines to add to it."""
   fine, coarse = tones_of(off_px, paper.MINOR_PX), tones_of(off_px, paper.MAJOR_PX)
-  told = lockin.offset_px(fine, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * lockin.slip(fine, coarse)
+  told = grid_phase.offset_px(fine, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * grid_phase.slip(fine, coarse)
   np.testing.assert_allclose(told, off_px, atol=1e-3)
 
 
 def test_a_5_mm_grid_of_chance_angles_says_nothing_of_slips():
   fine, coarse = tones_of(0.0, paper.MINOR_PX), tones_of(0.0, paper.MAJOR_PX)
   turned = jnp.exp(2j * np.pi * jnp.asarray(np.random.default_rng(0).random(coarse.z.shape), jnp.float32))
-  assert float(jnp.abs(lockin.slip(fine, coarse._replace(z=turned))).max()) == 0
+  assert float(jnp.abs(grid_phase.slip(fine, coarse._replace(z=turned))).max()) == 0
 
 
 @pytest.mark.parametrize('image', [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32), np.zeros((0, 5, 3), np.uint8), None])
 def test_what_is_no_picture_is_refused_by_what_it_is(image):
   with pytest.raises(ValueError, match=r'it must be uint8 \(H, W, 3\)'):
-    rectify.rectify(image)
+    find_page.rectify(image)

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ecgjax import flatten, geometry, lockin, looks, paper, refine, simval, smoothing, surface
+from ecgjax.drawing import looks
+from ecgjax.geometry import lattices, paper
+from ecgjax.locate import displacement, filters, grid_phase, subpixel, unwarp
+from ecgjax.simulate import validation_set
 
-TRUE = geometry.page_lattice()
+TRUE = lattices.page_lattice()
 
 
 def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
-  ys, xs = flatten.centres_px(step_px=1)
+  ys, xs = unwarp.centres_px(step_px=1)
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
-  found = refine.refined(flat_pages.prepare(flat_pages.flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2)
+  found = subpixel.refined(flat_pages.prepare(flat_pages.flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2)
   off = flat_pages.inner(np.asarray(found) + flat_pages.at_nodes(moved))
   assert np.sqrt((off**2).mean()) < 0.1
 
@@ -25,7 +28,7 @@ def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
 def test_what_one_neighbourhood_says_of_a_page_in_its_place_is_hardly_off_snapped_or_not(beats_mv, snapped):
   """Lines snapped to px centres jitter by up to 0.5 px; a wave of constant pitch makes that 0.16 px, aliases of thin lines another 0.1."""
   style = looks.competition()._replace(snap=jnp.float32(snapped))
-  drawn = simval.draw(500)(jax.random.key(2), jnp.asarray(beats_mv), style)
+  drawn = validation_set.draw(500)(jax.random.key(2), jnp.asarray(beats_mv), style)
   flat = flat_pages.of_page(drawn, step_px=1)
   tones = flat_pages.heard(flat)
   assert rms_off_px(tones) < 0.04
@@ -33,27 +36,27 @@ def test_what_one_neighbourhood_says_of_a_page_in_its_place_is_hardly_off_snappe
 
 def rms_off_px(tones):
   """Of what each neighbourhood says of a page that lies in its place, below its header."""
-  off_px, sure = (np.asarray(a)[:, 40:-10, 10:-10] for a in (lockin.offset_px(tones, pitch_px=paper.MINOR_PX), tones.sure))
+  off_px, sure = (np.asarray(a)[:, 40:-10, 10:-10] for a in (grid_phase.offset_px(tones, pitch_px=paper.MINOR_PX), tones.sure))
   return np.sqrt((off_px**2 * sure).sum() / sure.sum())
 
 
 def test_the_second_harmonic_takes_a_quarter_off_the_noise(page):
   noisy = np.clip(page + np.random.default_rng(0).normal(0, 60, page.shape[:2])[..., None], 0, 255)
   flat = flat_pages.prepare(flat_pages.flat_of(noisy, np.zeros((*page.shape[:2], 2))))
-  first = lockin.demodulate(flat, pitch_px=paper.MINOR_PX, window=refine.WINDOW)
+  first = grid_phase.demodulate(flat, pitch_px=paper.MINOR_PX, window=subpixel.WINDOW)
   assert rms_off_px(flat_pages.heard(flat)) < 0.75 * rms_off_px(first)
 
 
 def test_the_second_harmonic_is_not_looked_for_where_it_folds_back(page):
   with pytest.raises(ValueError, match='step_px=1'):
-    flat_pages.heard(flat_pages.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2)))))
+    flat_pages.heard(flat_pages.prepare(flat_pages.flat_of(page, np.zeros((*unwarp.SIZE, 2)))))
 
 
 @pytest.mark.parametrize('sigma_px', [1.2, 2.5, 6.0, 7.9, 8.1, 16.0, 40.0])
 def test_a_blur_is_a_gaussian_by_whatever_way_it_is_made(sigma_px):
-  noise = np.random.default_rng(0).random(flatten.SIZE).astype(np.float32)
-  judge = ndimage.gaussian_filter(noise, sigma_px / flatten.STEP_PX, mode='constant', truncate=6)
-  off = np.asarray(flatten.blur(jnp.asarray(noise), sigma_px)) - judge
+  noise = np.random.default_rng(0).random(unwarp.SIZE).astype(np.float32)
+  judge = ndimage.gaussian_filter(noise, sigma_px / unwarp.STEP_PX, mode='constant', truncate=6)
+  off = np.asarray(unwarp.blur(jnp.asarray(noise), sigma_px)) - judge
   assert np.abs(off).max() < 0.004 * judge.max()  # its tails end at 3.5 sigma
   inner = off[200:-200, 200:-200]
   assert np.abs(inner - inner.mean()).max() < 0.2 * judge[200:-200, 200:-200].std()
@@ -64,16 +67,16 @@ def test_a_blur_is_a_gaussian_by_whatever_way_it_is_made(sigma_px):
 @pytest.mark.parametrize('sigma_px', [5.9, 700.0])
 def test_a_product_that_leaves_zeros_out_is_the_whole_product(axis, lead, sigma_px):
   rng = np.random.default_rng(0)
-  weights = smoothing.gaussian(lockin.mesh_px(paper.MINOR_PX)[axis], flatten.centres_px()[axis], sigma_px)
-  weights, a = weights * rng.random((*lead, 1, 1)), rng.random(flatten.SIZE)
+  weights = filters.gaussian(grid_phase.mesh_px(paper.MINOR_PX)[axis], unwarp.centres_px()[axis], sigma_px)
+  weights, a = weights * rng.random((*lead, 1, 1)), rng.random(unwarp.SIZE)
   judge = np.einsum('...ap,pw->...aw' if axis == 0 else '...ap,hp->...ha', weights, a)
-  np.testing.assert_allclose(smoothing.product(weights, jnp.asarray(a, jnp.float32), axis=axis), judge, rtol=2e-5, atol=1e-5)
+  np.testing.assert_allclose(filters.product(weights, jnp.asarray(a, jnp.float32), axis=axis), judge, rtol=2e-5, atol=1e-5)
 
 
 def test_rows_of_zeros_anywhere_in_a_matrix_are_zeros_in_its_product():
   weights, a = np.zeros((30, 40)), np.ones((40, 5))
   weights[13, 39] = weights[2, 0] = 1
-  np.testing.assert_array_equal(smoothing.product(weights, jnp.asarray(a, jnp.float32), axis=0), weights @ a)
+  np.testing.assert_array_equal(filters.product(weights, jnp.asarray(a, jnp.float32), axis=0), weights @ a)
 
 
 @pytest.mark.parametrize('share', [0.0, 0.3, 0.5, 0.987, 1.0])
@@ -81,28 +84,28 @@ def test_a_quantile_is_what_numpy_says_of_what_is_there(share):
   rng = np.random.default_rng(0)
   a, there = rng.exponential(size=(181, 7)).astype(np.float32), rng.random((181, 7)) < 0.8
   judge = [np.quantile(a[there[:, i], i], share, method='inverted_cdf') for i in range(7)]
-  found = np.asarray(smoothing.quantile(jnp.asarray(a), jnp.asarray(there), share))
+  found = np.asarray(filters.quantile(jnp.asarray(a), jnp.asarray(there), share))
   np.testing.assert_array_equal(found, judge if share else 0)
-  assert float(smoothing.quantile(jnp.asarray(a[:, 0]), jnp.zeros(181, bool), share)) == 0
+  assert float(filters.quantile(jnp.asarray(a[:, 0]), jnp.zeros(181, bool), share)) == 0
 
 
 def test_the_shades_of_a_picture_are_the_mean_and_the_highest_of_its_colours():
   image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
   for given in (image, image / np.float32(255)):
-    np.testing.assert_allclose(jnp.stack(flatten.shades(given)), [image.mean(-1) / 255, image.max(-1) / 255], atol=1e-6)
+    np.testing.assert_allclose(jnp.stack(unwarp.shades(given)), [image.mean(-1) / 255, image.max(-1) / 255], atol=1e-6)
 
 
 @pytest.mark.parametrize('axis', [0, 1])
 def test_what_is_widened_is_the_highest_around(axis):
   noise = np.random.default_rng(0).random((30, 20)).astype(np.float32)
   judge = ndimage.maximum_filter1d(noise, 5, axis=axis, mode='constant')
-  np.testing.assert_array_equal(smoothing.widened(jnp.asarray(noise), 5, axis=axis), judge)
+  np.testing.assert_array_equal(filters.widened(jnp.asarray(noise), 5, axis=axis), judge)
 
 
 def test_the_sums_of_two_halves_are_those_of_the_page(page):
-  flat = flat_pages.prepare(flat_pages.flat_of(page, np.zeros((*flatten.SIZE, 2))))
-  board = jnp.asarray(refine._board())
-  some = lambda use: lockin.smoothed(flat._replace(use=flat.use * use), pitch_px=paper.MINOR_PX, window=2.5, harmonic=1)
+  flat = flat_pages.prepare(flat_pages.flat_of(page, np.zeros((*unwarp.SIZE, 2))))
+  board = jnp.asarray(subpixel._board())
+  some = lambda use: grid_phase.smoothed(flat._replace(use=flat.use * use), pitch_px=paper.MINOR_PX, window=2.5, harmonic=1)
   for whole, black, white in zip(some(jnp.ones_like(board)), some(board), some(1 - board), strict=True):
     np.testing.assert_allclose(black + white, whole, atol=1e-4 * float(jnp.abs(whole).max()))
     assert float(jnp.abs(black - white).max()) > 0.01 * float(jnp.abs(whole).max())
@@ -110,25 +113,25 @@ def test_the_sums_of_two_halves_are_those_of_the_page(page):
 
 def test_fine_and_coarse_px_show_the_same_ink_and_the_same_use(page):
   coarse, fine = (flat_pages.prepare(flat_pages.flat_of(page, np.zeros((1700 // n, 2200 // n, 2)))) for n in (2, 1))
-  assert fine.lines.shape == page.shape[:2] and fine.ink.shape == coarse.ink.shape == flatten.SIZE
+  assert fine.lines.shape == page.shape[:2] and fine.ink.shape == coarse.ink.shape == unwarp.SIZE
   np.testing.assert_allclose(fine.ink, coarse.ink, atol=1e-5)
   np.testing.assert_array_equal(fine.use, coarse.use)
 
 
 def test_a_displacement_beyond_half_a_square_is_told_line_by_line(page):
   """Its angle alone says nothing of whole lines: 6.5 px look like -1.4."""
-  ys, xs = flatten.centres_px(step_px=1)
+  ys, xs = unwarp.centres_px(step_px=1)
   x, y = np.meshgrid(xs, ys)
   bump = 6.5 * np.exp(-((x - 1200) ** 2 + (y - 1000) ** 2) / 2 / 160**2)
   moved = np.stack([bump, -bump], axis=-1)
   flat = flat_pages.prepare(flat_pages.flat_of(page, moved))
   tones = flat_pages.heard(flat)
-  told_px = lockin.offset_px(tones, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * flat_pages.lines(flat, tones)
+  told_px = grid_phase.offset_px(tones, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * flat_pages.lines(flat, tones)
   at = np.searchsorted(ys, tones.ys), np.searchsorted(xs, tones.xs)
   off_px = np.asarray(told_px) - np.moveaxis(moved, -1, 0)[::-1][:, at[0]][:, :, at[1]]
   near = (np.abs(tones.ys - 1000) < 250)[:, None] & (np.abs(tones.xs - 1200) < 250)
   assert np.mean(np.abs(off_px[:, near]) < 1) > 0.99
-  assert np.mean(np.abs(np.asarray(lockin.offset_px(tones, pitch_px=paper.MINOR_PX) - told_px)[:, near]) > 1) > 0.05
+  assert np.mean(np.abs(np.asarray(grid_phase.offset_px(tones, pitch_px=paper.MINOR_PX) - told_px)[:, near]) > 1) > 0.05
 
 
 def halves_of(share, *, seed=0):
@@ -137,32 +140,32 @@ def halves_of(share, *, seed=0):
   ys, xs = (jnp.arange(paper.MINOR_PX / 2, size, paper.MINOR_PX) for size in (paper.HEIGHT_PX, paper.WIDTH_PX))
   true = rng.normal(size=(2, len(ys), len(xs)))
   say = [jnp.asarray(true + rng.normal(size=true.shape) * share**0.5, jnp.float32) for _ in range(2)]
-  return lockin.Tones(jnp.ones(true.shape, complex), jnp.ones(true.shape), ys, xs), say
+  return grid_phase.Tones(jnp.ones(true.shape, complex), jnp.ones(true.shape), ys, xs), say
 
 
 @pytest.mark.parametrize('noise', [0.0, 0.5, 1.0, 3.0])
 def test_as_much_is_believed_as_a_wiener_filter_would(noise):
   """Of the mean of two halves, each with signal 1 and noise n, the share 1 / (1 + n / 2) is signal."""
   tones, say = halves_of(noise)
-  gain = np.asarray(refine.reliability(tones, say, say, step_px=80.0))
+  gain = np.asarray(subpixel.reliability(tones, say, say, step_px=80.0))
   np.testing.assert_allclose(gain.mean(), 1 / (1 + noise / 2), atol=0.02)
-  assert gain.shape == (2, *(len(k) for k in surface.knots_px(80.0)))
+  assert gain.shape == (2, *(len(k) for k in displacement.knots_px(80.0)))
 
 
 def test_what_one_half_says_and_the_other_denies_is_not_believed():
   tones, (say, _) = halves_of(0.0)
-  assert float(jnp.abs(refine.reliability(tones, [say, say], [-say, -say], step_px=80.0)).max()) == 0
+  assert float(jnp.abs(subpixel.reliability(tones, [say, say], [-say, -say], step_px=80.0)).max()) == 0
 
 
 def test_a_noisy_page_in_its_place_is_hardly_moved_and_a_clean_one_that_is_not_is(page):
   """The noise alone would bend the page by 0.2 px: what one half of the squares says, the other denies."""
   noisy = np.clip(page + np.random.default_rng(0).normal(0, 60, page.shape[:2])[..., None], 0, 255)
-  ys, xs = flatten.centres_px(step_px=1)
+  ys, xs = unwarp.centres_px(step_px=1)
   moved = np.stack(np.broadcast_arrays(0.8 * np.sin(ys[:, None] / 60), 0.8 * np.cos(xs / 60)), axis=-1)
   told = {}
   for what, image, shift in (('noisy', noisy, 0 * moved), ('wavy', page, moved)):
     flat = flat_pages.prepare(flat_pages.flat_of(image, shift))
-    told[what] = flat_pages.inner(np.asarray(refine.refined(flat, jnp.zeros(TRUE.shape), step_px=60.0, stiff=3e-3)))
+    told[what] = flat_pages.inner(np.asarray(subpixel.refined(flat, jnp.zeros(TRUE.shape), step_px=60.0, stiff=3e-3)))
   wanted = flat_pages.inner(flat_pages.at_nodes(moved))
   assert told['noisy'].std() < 0.06
   assert np.std(told['wavy'] + wanted) < 0.3 * wanted.std()
@@ -171,7 +174,7 @@ def test_a_noisy_page_in_its_place_is_hardly_moved_and_a_clean_one_that_is_not_i
 @pytest.mark.parametrize('step_px', [60.0, 150.0])
 def test_every_spline_has_its_middle_where_its_knot_is(step_px):
   ys, xs = (np.arange(-5 * step_px, size + 5 * step_px) + 0.5 for size in (paper.HEIGHT_PX, paper.WIDTH_PX))
-  for weights, at, knots in zip(surface.bases(ys, xs, step_px=step_px), (ys, xs), surface.knots_px(step_px), strict=True):
+  for weights, at, knots in zip(displacement.bases(ys, xs, step_px=step_px), (ys, xs), displacement.knots_px(step_px), strict=True):
     weights = np.asarray(weights, np.float64)
     np.testing.assert_allclose(at @ weights / weights.sum(0), knots, atol=0.05)
 
@@ -179,11 +182,11 @@ def test_every_spline_has_its_middle_where_its_knot_is(step_px):
 @pytest.mark.parametrize('step_px', [300.0, 500.0])
 def test_a_fit_by_the_splines_that_overlap_is_the_least_squares_of_all(step_px):
   rng = np.random.default_rng(3)
-  ys, xs = (np.sort(rng.uniform(0, size, n)) for size, n in zip(surface.SIZE_PX, (40, 50), strict=True))
-  down, across = surface.bases(ys, xs, step_px=step_px)
+  ys, xs = (np.sort(rng.uniform(0, size, n)) for size, n in zip(displacement.SIZE_PX, (40, 50), strict=True))
+  down, across = displacement.bases(ys, xs, step_px=step_px)
   goal, weight = rng.normal(size=(2, 40, 50)), rng.uniform(0.1, 1, (2, 40, 50))
-  part = surface.Part(down, across, *(jnp.asarray(a, jnp.float32) for a in (goal, weight)))
-  found = surface.fit([part], step_px=step_px, stiff=0.0, calm=1e-2, rounds=1).coefficients
+  part = displacement.Part(down, across, *(jnp.asarray(a, jnp.float32) for a in (goal, weight)))
+  found = displacement.fit([part], step_px=step_px, stiff=0.0, calm=1e-2, rounds=1).coefficients
   rows = np.kron(np.asarray(down, float), np.asarray(across, float))  # (h w, ny nx)
   for axis in (0, 1):
     normal = (rows.T * weight[axis].ravel()) @ rows

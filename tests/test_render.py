@@ -9,10 +9,11 @@ import pytest
 import reference
 from PIL import Image
 
-from ecgjax import geometry, layout, looks, paper, render, truth
-from ecgjax.leads import LEADS
+from ecgjax.drawing import ground_truth, looks, render
+from ecgjax.ecg.leads import LEADS
+from ecgjax.geometry import lattices, layouts, paper
 
-PAGE = layout.make()
+PAGE = layouts.make()
 FS = 250
 TRACE_PX, ZEROS_PX = 0.75 * 200 / 72, (708.33, 991.67, 1275.00, 1534.71)
 BROKEN_GRID = {'minor_mm': 2.5, 'minor_dots': 1, 'major_on': 0.4, 'dash_mm': 0.5, 'snap': 0}
@@ -46,7 +47,7 @@ def gentle():
 
 def true_rows(mv):
   """(4, 2200) page y of the trace at the centre of each px column, and whether it is printed 6 px to either side as well."""
-  wanted, printed = truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
+  wanted, printed = ground_truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
   inside = np.stack([np.convolve(p, np.ones(13), 'same') > 12.5 for p in printed])
   return np.array(PAGE.zeros_px)[:, None] - np.asarray(wanted) * PAGE.px_per_mv, inside
 
@@ -167,7 +168,7 @@ def test_a_header_can_be_left_out():
 def inked(mv):
   """(4, 2200) whether anything is drawn in a column within a hand's breadth of the row's zero line, and the truth's word on it."""
   _, inks = drawn(mv)
-  _, printed = truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
+  _, printed = ground_truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
   there = np.stack([inks[round(zero) - 60 : round(zero) + 60, :, 2].max(0) > 0.5 for zero in ZEROS_PX])
   return there, np.asarray(printed)
 
@@ -189,16 +190,16 @@ def test_a_short_record_is_printed_as_far_as_it_goes():
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -1e30])
 def test_missing_samples_are_neither_drawn_nor_said_to_be_printed(bad):
   mv = gentle()
-  whole, _ = truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
+  whole, _ = ground_truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
   mv[1, 3 * FS : 4 * FS] = bad  # of II: the rhythm strip, and the second row's column ends before
   mv[1, 3 * FS + 100] = 0.0  # one sample makes no line
   mv[3, 3 * FS :] = bad  # aVR
   there, printed = inked(mv)
   assert_drawn_where_printed(there, printed)
-  at_sample = truth.at(jnp.asarray(mv, jnp.float32), np.array([3 - 1 / FS, 3.0, 3 + 100 / FS, 4.0]), layout=PAGE, rate_hz=FS)[1]
+  at_sample = ground_truth.at(jnp.asarray(mv, jnp.float32), np.array([3 - 1 / FS, 3.0, 3 + 100 / FS, 4.0]), layout=PAGE, rate_hz=FS)[1]
   assert at_sample[3].tolist() == [True, False, False, True]
   assert at_sample[0].tolist() == [True, False, False, False]
-  values, again = truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
+  values, again = ground_truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
   assert np.isfinite(values).all() and np.array_equal(again, printed)
   np.testing.assert_array_equal(values[printed], whole[printed])
   image, _ = drawn(mv)
@@ -210,7 +211,7 @@ def test_what_leaves_the_paper_is_not_printed_and_the_rest_stays_exact():
   mv = np.zeros((12, 10 * FS))
   mv[1] = 3 * np.sin(2 * np.pi * 0.3 * t)  # II in the last row: the paper ends 2.1 mV below
   mv[0] = 9 * np.sin(2 * np.pi * 0.8 * t)  # I in the first row: drawn for 6.5 mV
-  values, printed = truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
+  values, printed = ground_truth.at(jnp.asarray(mv, jnp.float32), SECONDS, layout=PAGE, rate_hz=FS)
   inside = (SECONDS > 0) & (SECONDS < 10 - 1 / FS)
   wanted = np.interp(SECONDS, t, mv[1])
   np.testing.assert_array_equal(printed[3], inside & (1534.71 - 78.740 * wanted < 1700))
@@ -299,9 +300,9 @@ def test_our_page_is_the_real_page_but_for_its_header(real):
 
 def test_the_real_page_cut_by_our_lattice_shows_its_trace_at_our_rows(real):
   page, _, inks, mv = real
-  frame = geometry.frame(PAGE, rate_hz=250, height_px=320)
-  strips = jax.jit(lambda image: geometry.cut(image, geometry.page_lattice(), layout=PAGE, frame=frame))(jnp.asarray(page, jnp.float32))
-  wanted, printed = truth.at(jnp.asarray(mv, jnp.float32), frame.times_s(), layout=PAGE, rate_hz=FS)
+  frame = lattices.frame(PAGE, rate_hz=250, height_px=320)
+  strips = jax.jit(lambda image: lattices.cut(image, lattices.page_lattice(), layout=PAGE, frame=frame))(jnp.asarray(page, jnp.float32))
+  wanted, printed = ground_truth.at(jnp.asarray(mv, jnp.float32), frame.times_s(), layout=PAGE, rate_hz=FS)
   wanted = frame.rows_px(np.asarray(wanted))
   _, keep = quiet_parts(mv, inks[..., 1])
   errors = []

@@ -4,30 +4,32 @@ import ast
 import itertools
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
-from ecgjax import layout
+from ecgjax.geometry import layouts
 
-PACKAGE = pathlib.Path(layout.__file__).parent
-# Each module may import those to its left only.
-ORDER = [
-  'shipped', 'options', 'paper', 'layout', 'io.pictures', 'io.signals', 'io.dicom', 'glyphs', 'strokes', 'rhythm', 'waves', 'noise',
-  'signals', 'packs', 'truth', 'looks', 'sampling', 'fields', 'geometry', 'printers', 'registration', 'render', 'transport', 'bend',
-  'wear', 'folds', 'capture', 'codec', 'degrade', 'plane', 'surface', 'smoothing', 'flatten', 'lockin', 'landmarks', 'refine', 'settle',
-  'upright', 'spectrum', 'variants', 'model', 'export', 'pagenet', 'views', 'pose', 'decode', 'cutting', 'losses', 'masks', 'metrics',
-  'assemble', 'fuse', 'records', 'data', 'hosts', 'pace', 'update', 'mesh', 'checkpoint', 'engine', 'log', 'plot', 'simval', 'starts',
-  'rectify', 'marks', 'scanlines', 'retiming', 'register', 'chart', 'recording', 'quality', 'reading', 'evaluators', 'report', 'tasks',
-  'train', 'submit', 'folder', 'samples', 'evaluate', 'predict', 'cli', 'machine', 'pool', 'worker', 'progress', 'batch', 'doctor',
-  'serve.desk', 'serve.api', 'serve.app', 'archive.sources', 'archive.members', 'archive.rows', 'archive.store', 'archive.plan',
-  'archive.work', 'archive.hands', 'archive.cluster', 'archive.alone', 'archive.estimate', 'archive.command',
+PACKAGE = pathlib.Path(layouts.__file__).parents[1]
+DESIGN = pathlib.Path(__file__).resolve().parents[1] / 'docs' / 'design.md'
+# Each package may import those before it only; what stands beside them may import all (docs/design.md has the picture).
+PACKAGES = [
+  'ecg', 'geometry', 'io', 'drawing', 'damage', 'simulate', 'networks', 'locate', 'ink', 'extract', 'jobs', 'competition', 'training',
+  'serve', 'archive', 'cli',
 ]  # fmt: skip
+MODULES = sorted(
+  '.'.join(p.relative_to(PACKAGE).with_suffix('').parts) for p in PACKAGE.rglob('*.py') if p.stem not in ('__init__', '__main__')
+)
+SIMULATOR = ('drawing', 'damage', 'simulate')
 # a default that may be given without its name
-POSITIONAL_DEFAULTS = {'layout.make': {'name'}, 'reading.reader': {'weights'}, 'samples.main': {'argv'}, 'cli.main': {'argv'}}
-LINES, FUNCTION_LINES = 240, 70
-modules = pytest.mark.parametrize('name', ORDER)
+POSITIONAL_DEFAULTS = {
+  'geometry.layouts.make': {'name'}, 'extract.digitizer.reader': {'weights'}, 'cli.command_line.main': {'argv'},
+  'competition.evaluate.main': {'argv'}, 'competition.predict.main': {'argv'}, 'training.loop.main': {'argv'},
+}  # fmt: skip
+LINES, FUNCTION_LINES, IN_A_PACKAGE = 240, 70, 14
+modules = pytest.mark.parametrize('name', MODULES)
 
 
 def where(name):
@@ -38,9 +40,26 @@ def tree(name):
   return ast.parse(where(name).read_text())
 
 
-def is_command(node):
-  """Whether it is the block that `python -m` runs: it may call a command that stands above its module."""
-  return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+def imports(name):
+  """Returns the modules of the package that a module imports, at its top or within a function."""
+  found = set()
+  for node in ast.walk(tree(name)):
+    if isinstance(node, ast.ImportFrom) and (node.module or '').split('.')[0] == 'ecgjax':
+      inside = (node.module or '').removeprefix('ecgjax').lstrip('.')
+      found |= {f'{inside}.{alias.name}'.lstrip('.') for alias in node.names} | {inside}
+    elif isinstance(node, ast.Import):
+      found |= {alias.name.removeprefix('ecgjax.') for alias in node.names}
+    assert not (isinstance(node, ast.ImportFrom) and node.level), f'{name} line {node.lineno}: relative import'
+  return found & set(MODULES)
+
+
+def closure(name):
+  """Returns the modules that importing a module may need, itself among them."""
+  found, left = set(), {name}
+  while left:
+    found |= left
+    left = set().union(*map(imports, left)) - found
+  return found
 
 
 def public_functions(name):
@@ -60,26 +79,41 @@ def returns_a_value(function):
   return any(isinstance(n, ast.Return) and n.value is not None and n not in nested for n in ast.walk(function))
 
 
-def test_the_order_names_every_module_once():
-  found = ('.'.join(p.relative_to(PACKAGE).with_suffix('').parts) for p in PACKAGE.rglob('*.py'))
-  assert sorted(ORDER) == sorted(name for name in found if name.split('.')[-1] not in ('__init__', '__main__'))
+def test_the_order_names_every_package_once_and_none_is_full():
+  inside = [name.split('.')[0] for name in MODULES if '.' in name]
+  assert sorted(PACKAGES) == sorted(set(inside)) and len(set(PACKAGES)) == len(PACKAGES)
+  full = {package: inside.count(package) for package in PACKAGES if inside.count(package) > IN_A_PACKAGE}
+  assert not full, f'{full}: more than {IN_A_PACKAGE} modules'
 
 
 @modules
 def test_imports_go_downwards(name):
-  imported = set()
-  for node in itertools.chain.from_iterable(ast.walk(part) for part in tree(name).body if not is_command(part)):
-    if isinstance(node, ast.ImportFrom) and node.module == 'ecgjax':
-      imported |= {alias.name for alias in node.names}
-    elif isinstance(node, ast.ImportFrom) and node.module in ('ecgjax.io', 'ecgjax.serve', 'ecgjax.archive'):
-      imported |= {f'{node.module.removeprefix("ecgjax.")}.{alias.name}' for alias in node.names}
-    elif isinstance(node, ast.ImportFrom) and (node.module or '').startswith('ecgjax.'):
-      imported.add((node.module or '').removeprefix('ecgjax.'))
-    elif isinstance(node, ast.Import):
-      imported |= {alias.name.split('.')[1] for alias in node.names if alias.name.startswith('ecgjax.')}
-    assert not (isinstance(node, ast.ImportFrom) and node.level), f'{name} line {node.lineno}: relative import'
-  upwards = [other for other in sorted(imported) if other in ORDER and ORDER.index(other) >= ORDER.index(name)]
-  assert not upwards, f'{name} imports {upwards}, which stand after it'
+  own = name.split('.')[0]
+  if own not in PACKAGES:
+    return  # a command that `python -m` runs
+  upwards = [other for other in sorted(imports(name)) if other.split('.')[0] not in PACKAGES[: PACKAGES.index(own) + 1]]
+  assert not upwards, f'{name} imports {upwards}, which stand after {own}'
+
+
+@modules
+def test_no_module_needs_itself(name):
+  around = {other for other in imports(name) if name in closure(other)}
+  assert not around, f'{name} and {sorted(around)} import each other'
+
+
+@pytest.mark.parametrize('package', PACKAGES)
+def test_the_table_of_packages_says_what_each_holds_and_imports(package):
+  rows = [line.split(' | ') for line in DESIGN.read_text().splitlines() if line.startswith(f'| `{package}` | ')]
+  (_, holds, needs), own = rows[0], [name for name in MODULES if name.split('.')[0] == package]
+  needed = {other.split('.')[0] for name in own for other in imports(name)} - {package}
+  assert set(needs.removesuffix(' |').split(', ')) - {'none'} == needed
+  assert {name.split('.')[1] for name in own} <= set(re.findall(r'`(\w+)`', holds))
+
+
+@pytest.mark.parametrize('name', [name for name in MODULES if name.startswith(('locate.', 'ink.', 'extract.'))])
+def test_what_reads_pages_needs_nothing_of_what_draws_them(name):
+  drawing = sorted(other for other in closure(name) if other.split('.')[0] in SIMULATOR)
+  assert not drawing, f'{name} needs {drawing}'
 
 
 @modules
@@ -104,7 +138,7 @@ def test_options_are_keyword_only(name):
   for where, function in public_functions(name):
     positional = [*function.args.posonlyargs, *function.args.args]
     with_default = positional[len(positional) - len(function.args.defaults) :]
-    wrong = [a.arg for a in with_default if name != 'paper' and a.arg not in POSITIONAL_DEFAULTS.get(where, ())]
+    wrong = [a.arg for a in with_default if name != 'geometry.paper' and a.arg not in POSITIONAL_DEFAULTS.get(where, ())]
     assert not wrong, f'{where}: {wrong} have a default and must be keyword-only'
 
 
@@ -145,7 +179,7 @@ def test_no_banners_no_todo_and_no_code_behind_a_comment(name):
 TRAINING = {'jax', 'flax', 'optax', 'numpy', 'ml_collections', 'absl', 'ecgjax'}
 
 
-@pytest.mark.parametrize('name', ORDER[: ORDER.index('train') + 1])
+@pytest.mark.parametrize('name', sorted(closure('training.loop')))
 def test_the_training_path_needs_little(name):
   needed = set()
   for node in tree(name).body:  # imports inside a function are paid for by those who call it
@@ -166,8 +200,8 @@ def test_importing_the_trainer_loads_no_library_it_can_do_without():
 
 
 def test_importing_computes_nothing():
-  """Hosts join before the first computation, which chooses the devices (`hosts.join`)."""
-  names = ', '.join(f'ecgjax.{name}' for name in ORDER if not name.startswith(('archive', 'serve', 'io')))
+  """Hosts join before the first computation, which chooses the devices (`multihost.join`)."""
+  names = ', '.join(f'ecgjax.{name}' for name in MODULES if not name.startswith(('archive', 'serve', 'io')))
   code = f'import {names}; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())'
   result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=120)
   assert result.stdout.splitlines()[-1] == 'False'
@@ -178,6 +212,6 @@ def test_no_module_is_called_utils():
 
 
 def test_no_two_modules_have_a_class_of_the_same_name():
-  classes = [n.name for m in ORDER for n in tree(m).body if isinstance(n, ast.ClassDef) and not n.name.startswith('_')]
+  classes = [n.name for m in MODULES for n in tree(m).body if isinstance(n, ast.ClassDef) and not n.name.startswith('_')]
   twice = [a for a, b in itertools.pairwise(sorted(classes)) if a == b]
-  assert set(twice) <= {'Page'}  # the drawn one of `render`, the scored one of `evaluate`
+  assert set(twice) <= {'Page'}  # the drawn one of `render`, the scored one of `report`

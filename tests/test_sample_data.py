@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import reference
 
-from ecgjax import folder, samples
-from ecgjax.leads import LEADS
+from ecgjax.competition import data_folder
+from ecgjax.ecg.leads import LEADS
+from ecgjax.simulate import competition_folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -24,17 +25,17 @@ def script():
 
 
 def test_the_sample_has_the_competitions_form(sample):
-  records = folder.list_train(sample)
+  records = data_folder.list_train(sample)
   assert [r.id for r in records] == ['900000001', '900000002', '900000003']
   assert [list(r.images) for r in records] == [['0001']] * 3
-  assert [r.id for r in folder.list_test(sample)] == ['900000004']
+  assert [r.id for r in data_folder.list_test(sample)] == ['900000004']
   mv = reference.table(records[0].csv, LEADS)
   quarter = [0, None, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
   for values, q in zip(mv, quarter, strict=True):
     shown = np.arange(2500) if q is None else np.arange(625 * q, 625 * (q + 1))
     np.testing.assert_array_equal(np.flatnonzero(~np.isnan(values)), shown)
   assert np.abs(mv * 1000 - np.round(mv * 1000))[~np.isnan(mv)].max() < 1e-6
-  runs = samples._runs(np.broadcast_to(np.arange(10250.0), (12, 10250)), fs=1025)
+  runs = competition_folder._runs(np.broadcast_to(np.arange(10250.0), (12, 10250)), fs=1025)
   assert [(runs[lead][0], len(runs[lead])) for lead in ('I', 'aVR', 'V1', 'V4', 'II')] == [
     (0, 2562), (2562, 2562), (5125, 2562), (7687, 2562), (0, 10250)]  # fmt: skip
 

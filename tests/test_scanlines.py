@@ -7,17 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import decode, geometry, layout, paper, retiming, scanlines, transport
+from ecgjax.damage import scanner_feed
+from ecgjax.extract import path_decoder, retiming
+from ecgjax.geometry import lattices, layouts, paper
+from ecgjax.ink import feed_jumps
 
-PAGE = layout.make()
-FRAME = geometry.frame(PAGE, rate_hz=500, height_px=640)
+PAGE = layouts.make()
+FRAME = lattices.frame(PAGE, rate_hz=500, height_px=640)
 SIZE = (1700, 2200)
 ROW = 1
 
 
 def feed(shift_px, *, lean_px=None, down=0.0):
   shift_px = jnp.asarray(shift_px, jnp.float32)
-  return transport.Feed(shift_px, jnp.zeros_like(shift_px) if lean_px is None else jnp.asarray(lean_px, jnp.float32), jnp.float32(down))
+  return scanner_feed.Feed(shift_px, jnp.zeros_like(shift_px) if lean_px is None else jnp.asarray(lean_px, jnp.float32), jnp.float32(down))
 
 
 def leapt(image, shift_px, lean=0.0):
@@ -44,7 +47,7 @@ def test_a_line_shows_what_lies_so_far_along_its_way(down):
   axis = int(down)
   lines = np.arange(100)
   shift, lean = np.where(lines == 20, 2.0, 0.0), np.where(lines == 20, 1.0, 0.0)
-  moved = transport.seen(feed(shift, lean_px=lean, down=down), even(), frame_px=(40, 60), origin_px=jnp.zeros(2)) - even()
+  moved = scanner_feed.seen(feed(shift, lean_px=lean, down=down), even(), frame_px=(40, 60), origin_px=jnp.zeros(2)) - even()
   here, slope = (moved[20], np.array([0.98, -0.01])) if axis else (moved[:, 20], np.array([0.98, -0.01]))
   slope = np.array([0.01, 1.0]) if axis else slope
   ends = 2 * (np.arange(here.shape[0]) + 0.5) / here.shape[0] - 1
@@ -53,26 +56,26 @@ def test_a_line_shows_what_lies_so_far_along_its_way(down):
 
 
 def test_a_part_of_a_picture_shows_what_the_whole_shows():
-  drawn = transport.draw(jax.random.key(3), lines=60, leap=1.0)
-  whole = transport.seen(drawn, even(), frame_px=(40, 60), origin_px=jnp.zeros(2))
-  part = transport.seen(drawn, even()[10:30, 20:50], frame_px=(40, 60), origin_px=jnp.array([20.0, 10.0]))
+  drawn = scanner_feed.draw(jax.random.key(3), lines=60, leap=1.0)
+  whole = scanner_feed.seen(drawn, even(), frame_px=(40, 60), origin_px=jnp.zeros(2))
+  part = scanner_feed.seen(drawn, even()[10:30, 20:50], frame_px=(40, 60), origin_px=jnp.array([20.0, 10.0]))
   np.testing.assert_allclose(part[1:-1, 1:-1], whole[11:29, 21:49], atol=1e-4)
 
 
 def test_leaps_are_as_high_as_said_and_none_without_strength():
-  drawn = [transport.draw(jax.random.key(n), lines=2200, leap=1.0) for n in range(40)]
+  drawn = [scanner_feed.draw(jax.random.key(n), lines=2200, leap=1.0) for n in range(40)]
   most = np.array([np.abs(d.shift_px).max() for d in drawn])
   assert 0.4 < np.median(most[most > 0]) < 3.5 and (most == 0).sum() < 10 and 4 < sum(float(d.down) for d in drawn) < 24
-  assert np.abs(transport.draw(jax.random.key(0), lines=2200, leap=0.0).shift_px).max() == 0
+  assert np.abs(scanner_feed.draw(jax.random.key(0), lines=2200, leap=0.0).shift_px).max() == 0
 
 
 @pytest.mark.parametrize(('most_px', 'lean'), [(2.0, 0.0), (-1.5, 0.0), (2.0, 0.8)])
 def test_a_leap_is_found_where_it_is_and_as_high(page, most_px, lean):
-  found = scanlines.find(leapt(page, bump(1200, 1240, most_px), lean), geometry.page_lattice())
+  found = feed_jumps.find(leapt(page, bump(1200, 1240, most_px), lean), lattices.page_lattice())
   assert found is not None
   x = np.arange(100.0, 2080)
   for zero in PAGE.zeros_px:
-    right = scanlines.right_px(found, x, zero)
+    right = feed_jumps.right_px(found, x, zero)
     here = most_px * (1 + lean * (2 * zero / SIZE[0] - 1))
     assert np.median(np.abs(right[(x > 1205) & (x < 1235)] - here)) < 0.35
     assert np.abs(right[(x < 1190) | (x > 1250)]).max() < 0.2
@@ -80,14 +83,14 @@ def test_a_leap_is_found_where_it_is_and_as_high(page, most_px, lean):
 
 def test_an_even_page_and_one_without_a_grid_have_no_leap(page):
   for image in (page, np.full_like(page, 255), leapt(page, np.full(SIZE[1], 0.2))):
-    assert scanlines.find(image, geometry.page_lattice()) is None
+    assert feed_jumps.find(image, lattices.page_lattice()) is None
 
 
 def test_no_leap_is_seen_in_a_picture_whose_px_are_as_coarse(page):
   """A leap at full size is there; at half the size it is left alone, and the instants are doubted."""
   image = leapt(page, bump(1200, 1240, 2.0))
   half = np.round(image.reshape(850, 2, 1100, 2, 3).mean((1, 3))).astype(np.uint8)
-  whole, coarse = (retiming.standing(a, geometry.page_lattice() * s, page=PAGE, frame=FRAME) for a, s in ((image, 1.0), (half, 0.5)))
+  whole, coarse = (retiming.standing(a, lattices.page_lattice() * s, page=PAGE, frame=FRAME) for a, s in ((image, 1.0), (half, 0.5)))
   assert np.abs(whole.right_px).max() > 1 and np.abs(coarse.right_px).max() == 0 and coarse.std_px.min() > 0.2
 
 
@@ -98,7 +101,7 @@ def wave(columns):
 
 def trace(rows_px, visible=1.0):
   full = np.broadcast_to(rows_px, (len(PAGE.zeros_px), FRAME.width_px)).astype(np.float32)
-  return decode.Trace(full, np.full_like(full, 0.5), np.broadcast_to(np.float32(visible), full.shape))
+  return path_decoder.Trace(full, np.full_like(full, 0.5), np.broadcast_to(np.float32(visible), full.shape))
 
 
 COLUMNS = np.arange(FRAME.width_px)
@@ -113,7 +116,7 @@ def to(right_px, below_px=0.0):
 
 
 def test_columns_that_leapt_and_those_beside_them_are_less_sure_and_no_others(page):
-  ink = retiming.standing(leapt(page, bump(1200, 1240, 2.0)), geometry.page_lattice(), page=PAGE, frame=FRAME)
+  ink = retiming.standing(leapt(page, bump(1200, 1240, 2.0)), lattices.page_lattice(), page=PAGE, frame=FRAME)
   x = paper.START_X_PX + FRAME.times_s() * PAGE.px_per_s
   leap, far = (x > 1202) & (x < 1238), (x < 1180) | (x > 1260)
   off = np.abs(ink.right_px[:, leap] - 2.0)
@@ -132,7 +135,7 @@ def test_rows_stay_where_ink_stands_right():
 @pytest.mark.parametrize('right_px', [0.6, -1.3])
 def test_rows_move_to_their_own_instants_and_heights(right_px):
   after = move(trace(wave(COLUMNS)), to(right_px, below_px=0.5))
-  scale = geometry.STRIP_PX_PER_MV / PAGE.px_per_mv
+  scale = lattices.STRIP_PX_PER_MV / PAGE.px_per_mv
   np.testing.assert_allclose(np.asarray(after.rows_px)[ROW, INSIDE], wave(COLUMNS - right_px * PER_PX)[INSIDE] + 0.5 * scale, atol=0.02)
 
 

@@ -21,9 +21,11 @@ import pytest
 import wfdb
 from PIL import Image
 
-from ecgjax import geometry, pool, reading
-from ecgjax.leads import LEADS
-from ecgjax.serve import api, app, desk
+from ecgjax.ecg.leads import LEADS
+from ecgjax.extract import digitizer
+from ecgjax.geometry import lattices
+from ecgjax.jobs import process_pool
+from ecgjax.serve import api, app, handlers
 
 
 @pytest.fixture(scope='module')
@@ -79,7 +81,7 @@ def test_a_request_that_is_too_large_is_cut_off_and_the_next_is_served(site, cli
 
 
 def test_an_answer_is_what_the_library_reads(site, client, answer):
-  found = reading.digitize(site.image)
+  found = digitizer.digitize(site.image)
   assert answer['status'] == 'ok' and answer['warnings'] == [] and answer['quality'] == pytest.approx(found.quality, abs=6e-4)
   for lead in LEADS:
     np.testing.assert_allclose(np.array(answer['leads_mv'][lead], float), found.leads[lead], atol=6e-5)
@@ -92,7 +94,7 @@ def test_corners_and_lattice_come_to_the_reader_as_they_were_given(site, client)
   corners = [[10, 12], [2190, 9], [2185, 1690], [8, 1695]]
   client.post('/api/digitize', files={'file': site.png}, data={'corners': json.dumps(corners)}).raise_for_status()
   np.testing.assert_allclose(site.asked[-1], corners)
-  lattice = geometry.page_lattice() + np.float32([3, -2])
+  lattice = lattices.page_lattice() + np.float32([3, -2])
   found = client.post('/api/digitize', files={'file': site.png}, data={'lattice': json.dumps(lattice.tolist()), 'gain': 5}).json()
   assert (found['status'], found['gain_mm_mv']) == ('review', 5)  # a person's lattice is not measured
   np.testing.assert_allclose(found['lattice_px'], lattice, atol=0.006)
@@ -175,7 +177,7 @@ class Asking:
 
 
 def test_a_child_that_hangs_dies_or_is_no_longer_wanted_costs_its_own_request_alone(caplog):
-  with pool.Children(1) as children:
+  with process_pool.Children(1) as children:
 
     def status(function, *args, limit_s=60.0, patience_s=60.0):
       done = api._runner(children, limit_s=limit_s)
@@ -188,7 +190,7 @@ def test_a_child_that_hangs_dies_or_is_no_longer_wanted_costs_its_own_request_al
     assert status(os._exit, 7)[0] == 500
     tic = time.monotonic()
     assert status(time.sleep, 30, patience_s=0.6)[0] == 499 and time.monotonic() - tic < 10
-    assert status(desk.digitize, b'', desk.Asked()) == (422, 'the file is empty')
+    assert status(handlers.digitize, b'', handlers.Asked()) == (422, 'the file is empty')
     assert not caplog.records
     assert status(int, [])[1].startswith('an error of the program') and len(caplog.records) == 1
   gc.collect()
@@ -270,7 +272,7 @@ def test_the_command_serves_a_real_reading_until_it_is_interrupted(site):
     found = httpx.post(f'{address}/api/digitize', files={'file': site.png}, headers={'authorization': f'Bearer {token}'}, timeout=300)
     server.send_signal(signal.SIGINT)
     _, told = server.communicate(timeout=60)
-  np.testing.assert_allclose(found.json()['lattice_px'], geometry.page_lattice(), atol=0.5)
+  np.testing.assert_allclose(found.json()['lattice_px'], lattices.page_lattice(), atol=0.5)
   assert server.returncode == 0 and 'Traceback' not in told and token not in told
 
 

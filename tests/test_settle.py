@@ -4,15 +4,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import flatten, geometry, paper, plane, settle, upright
+from ecgjax.geometry import homography, lattices, paper
+from ecgjax.locate import grid_alignment, orientation, unwarp
 
-NODES = geometry.page_lattice().astype(float)
+NODES = lattices.page_lattice().astype(float)
 ASKEW = np.array([[0.93, -0.05, 110.0], [0.04, 0.95, 60.0], [1e-5, -6e-6, 1.0]])
 
 
 def test_a_homography_is_found_again_from_the_points_that_it_moved():
   points = NODES.reshape(-1, 2)
-  np.testing.assert_allclose(plane.homography(points, plane.projected(ASKEW, points)), ASKEW, atol=1e-7)
+  np.testing.assert_allclose(homography.homography(points, homography.projected(ASKEW, points)), ASKEW, atol=1e-7)
 
 
 @pytest.mark.parametrize(('change', 'fits'), [
@@ -20,7 +21,7 @@ def test_a_homography_is_found_again_from_the_points_that_it_moved():
   (np.full((3, 3), np.nan), False), (np.array([[1, 0, 0], [0, 1, 0], [-1e-3, 0, 1.0]]), False),
 ])  # fmt: skip
 def test_a_plane_map_is_sane_if_it_shows_the_page_from_the_front_large_enough_and_about_in_the_picture(change, fits):
-  assert plane.sane(ASKEW @ change, (1750, 2300)) is fits
+  assert homography.sane(ASKEW @ change, (1750, 2300)) is fits
 
 
 @pytest.mark.parametrize('turn', range(-1, 4))
@@ -28,12 +29,12 @@ def test_a_turned_and_shifted_frame_shows_every_point_where_the_old_one_did(turn
   """What lies at p of the new frame lies, turned about the middle and shifted, in the old one: at the same place of the picture."""
   moved = np.stack([3 * np.sin(NODES[..., 1] / 300), 2 * np.cos(NODES[..., 0] / 250)], axis=-1) + 0.01 * NODES
   shift = np.array([35.0, -20.0])
-  new_plane, new_moved = plane.reframed(ASKEW, jnp.asarray(moved, jnp.float32), turn=turn, shift_px=shift)
-  shown = np.asarray(flatten.lattice(new_plane, new_moved))
-  x, y = (NODES + shift - plane.MIDDLE)[..., 0], (NODES + shift - plane.MIDDLE)[..., 1]
-  old = np.stack([(x, y), (-y, x), (-x, -y), (y, -x)][turn % 4], axis=-1) + plane.MIDDLE
-  before = geometry.image_px(jnp.asarray(plane.projected(ASKEW, NODES + moved), jnp.float32), jnp.asarray(old, jnp.float32))
-  inside = ((old > 0) & (old < 2 * plane.MIDDLE)).all(-1)
+  new_plane, new_moved = homography.reframed(ASKEW, jnp.asarray(moved, jnp.float32), turn=turn, shift_px=shift)
+  shown = np.asarray(unwarp.lattice(new_plane, new_moved))
+  x, y = (NODES + shift - homography.MIDDLE)[..., 0], (NODES + shift - homography.MIDDLE)[..., 1]
+  old = np.stack([(x, y), (-y, x), (-x, -y), (y, -x)][turn % 4], axis=-1) + homography.MIDDLE
+  before = lattices.image_px(jnp.asarray(homography.projected(ASKEW, NODES + moved), jnp.float32), jnp.asarray(old, jnp.float32))
+  inside = ((old > 0) & (old < 2 * homography.MIDDLE)).all(-1)
   assert inside.mean() > 0.5
   np.testing.assert_allclose(shown[inside], np.asarray(before)[inside], atol=0.2)  # the spline between turned nodes is not the same
 
@@ -44,14 +45,14 @@ def test_the_frame_is_moved_to_where_the_grid_is(page):
   desk[100:1800, 300:2500] = page
   frame = np.eye(3)
   frame[:2, 2] = 300 - 212, 100 + 150
-  flat = settle.flattener(desk, frame, coarse=True)(frame, jnp.zeros(NODES.shape))
-  np.testing.assert_allclose(upright._grid_shift(flat), [212, -150], atol=paper.MAJOR_PX)  # as wide as what it judges by
+  flat = grid_alignment.flattener(desk, frame, coarse=True)(frame, jnp.zeros(NODES.shape))
+  np.testing.assert_allclose(orientation._grid_shift(flat), [212, -150], atol=paper.MAJOR_PX)  # as wide as what it judges by
 
 
 def test_a_part_of_the_page_without_a_grid_counts_by_its_share_of_the_trace_area():
-  confidence, area = np.ones((45, 57), np.float32), geometry.trace_area()
-  assert settle.unseen(confidence) == 0
+  confidence, area = np.ones((45, 57), np.float32), lattices.trace_area()
+  assert grid_alignment.unseen(confidence) == 0
   confidence[:, :20] = 0.4
-  np.testing.assert_allclose(settle.unseen(confidence), area[:, :20].sum() / area.sum())
+  np.testing.assert_allclose(grid_alignment.unseen(confidence), area[:, :20].sum() / area.sum())
   confidence[:] = np.where(area, 0.9, 0.0)  # what is not read may be unseen
-  assert settle.unseen(confidence) == 0
+  assert grid_alignment.unseen(confidence) == 0

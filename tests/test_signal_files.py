@@ -13,8 +13,8 @@ import pytest
 import wfdb
 from pyarrow import parquet
 
-from ecgjax.io import dicom, signals
-from ecgjax.leads import LEADS
+from ecgjax.ecg.leads import LEADS
+from ecgjax.io import dicom, waveform_files
 
 FS = 500
 RNG = np.random.default_rng(0)
@@ -71,8 +71,9 @@ def from_dicom(path):
 
 
 FORMATS = {
-  '.csv': (signals.write_csv, from_csv), '.parquet': (signals.write_parquet, from_parquet), '.hea': (signals.write_wfdb, from_wfdb),
-  '.edf': (signals.write_edf, from_edf), '.dcm': (dicom.write_dicom, from_dicom),
+  '.csv': (waveform_files.write_csv, from_csv), '.parquet': (waveform_files.write_parquet, from_parquet),
+  '.hea': (waveform_files.write_wfdb, from_wfdb),
+  '.edf': (waveform_files.write_edf, from_edf), '.dcm': (dicom.write_dicom, from_dicom),
 }  # fmt: skip
 
 
@@ -95,12 +96,12 @@ def test_what_16_bits_cannot_hold_is_refused_and_leaves_nothing(tmp_path, suffix
 
 def test_edf_refuses_what_its_records_cannot_hold(tmp_path):
   with pytest.raises(ValueError, match='whole seconds'):
-    signals.write_edf(tmp_path / 'page.edf', MV[:700], fs=FS)
+    waveform_files.write_edf(tmp_path / 'page.edf', MV[:700], fs=FS)
 
 
 def test_a_name_that_wfdb_does_not_allow_is_refused_with_one_that_it_does(tmp_path):
   with pytest.raises(ValueError, match='try a_page_1.hea'):
-    signals.write_wfdb(tmp_path / 'a page.1.hea', MV, fs=FS)
+    waveform_files.write_wfdb(tmp_path / 'a page.1.hea', MV, fs=FS)
 
 
 def test_a_rate_beyond_what_a_dicom_ecg_may_have_is_refused_and_an_odd_one_is_written_short_enough(tmp_path):
@@ -119,7 +120,7 @@ def test_a_writer_that_fails_leaves_the_old_file_whole(tmp_path):
     raise OSError('disk full')
 
   with pytest.raises(OSError, match='disk full'):
-    signals.whole(path, broken)
+    waveform_files.whole(path, broken)
   assert path.read_text() == 'old' and len(list(tmp_path.iterdir())) == 1
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from ecgjax import noise, packs, rhythm, signals, waves
-from ecgjax.leads import LEADS
+from ecgjax.ecg import noise, packs, rhythm, synthesis, waveforms
+from ecgjax.ecg.leads import LEADS
 
 RATE_HZ = 500
 KEYS = jax.random.split(jax.random.key(7), 64)
@@ -16,12 +16,12 @@ LEAD = {name: i for i, name in enumerate(LEADS)}
 
 # Compiling takes most of this file's time; without optimization it is halved.
 QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
-_records = jax.jit(jax.vmap(signals.simulate), compiler_options=QUICK)
+_records = jax.jit(jax.vmap(synthesis.simulate), compiler_options=QUICK)
 _draws = jax.jit(
-  jax.vmap(lambda key, beat, way: signals.draw(key, rhythm=beat, conduction=way, premature=False), (0, None, None)),
+  jax.vmap(lambda key, beat, way: synthesis.draw(key, rhythm=beat, conduction=way, premature=False), (0, None, None)),
   compiler_options=QUICK,
 )
-_waveforms = jax.jit(jax.vmap(signals.waveform, (0, None)))
+_waveforms = jax.jit(jax.vmap(synthesis.waveform, (0, None)))
 _rhythms = jax.jit(jax.vmap(lambda key, kind: rhythm.draw(key, kind=kind), (0, None)), compiler_options=QUICK)
 _levels = jax.jit(jax.vmap(noise.draw), compiler_options=QUICK)
 
@@ -31,10 +31,10 @@ def records():
   return np.asarray(_records(KEYS))
 
 
-def clean(kind=rhythm.SINUS, conduction=waves.NORMAL, *, rate_hz=RATE_HZ):
+def clean(kind=rhythm.SINUS, conduction=waveforms.NORMAL, *, rate_hz=RATE_HZ):
   """Returns 16 patients without premature beats and their (16, 8, T) signals without noise."""
   patients = _draws(FEW, kind, conduction)
-  return patients, np.asarray(_waveforms(patients, signals.times(rate_hz=rate_hz)))
+  return patients, np.asarray(_waveforms(patients, synthesis.times(rate_hz=rate_hz)))
 
 
 def activity(eight):
@@ -58,13 +58,13 @@ def qrs_s(eight, times_s):
 
 def test_records_are_finite_and_within_the_range(records):
   assert records.shape == (64, 12, 5000) and records.dtype == np.float32
-  assert np.isfinite(records).all() and np.abs(records).max() <= signals.MAX_MV * (1 + 1e-6)
+  assert np.isfinite(records).all() and np.abs(records).max() <= synthesis.MAX_MV * (1 + 1e-6)
   assert (records.std(axis=-1) > 0.005).all()
 
 
 def test_einthovens_triangle_is_closed_in_every_record(records):
   x = {name: records[:, i].astype(np.float64) for name, i in LEAD.items()}
-  ulp = 2 * signals.MAX_MV * 2.0**-23
+  ulp = 2 * synthesis.MAX_MV * 2.0**-23
   np.testing.assert_allclose(x['I'] + x['III'], x['II'], rtol=0, atol=ulp)
   np.testing.assert_allclose(x['aVR'] + x['aVL'] + x['aVF'], 0, rtol=0, atol=2 * ulp)
   np.testing.assert_allclose(x['aVL'], (x['I'] - x['III']) / 2, rtol=0, atol=ulp)
@@ -114,7 +114,7 @@ def test_fibrillation_is_irregular_and_has_no_p_wave():
 def test_flutter_waves_stand_at_the_drawn_rate_in_lead_ii():
   patients, _ = clean(rhythm.FLUTTER)
   silent = patients._replace(waves=patients.waves._replace(mv=0 * patients.waves.mv))
-  eight = np.asarray(_waveforms(silent, signals.times(rate_hz=RATE_HZ)))
+  eight = np.asarray(_waveforms(silent, synthesis.times(rate_hz=RATE_HZ)))
   hz, power = signal.periodogram(eight[:, 1], RATE_HZ, nfft=2**16)
   np.testing.assert_allclose(hz[power.argmax(axis=-1)], patients.rhythm.atrial_hz, atol=0.05)
   conducted = 60 * np.asarray(patients.rhythm.atrial_hz) / np.asarray(patients.rhythm.bpm)
@@ -123,32 +123,32 @@ def test_flutter_waves_stand_at_the_drawn_rate_in_lead_ii():
 
 def test_blocks_widen_the_qrs():
   width = {}
-  for way in (waves.NORMAL, waves.LBBB, waves.RBBB):
+  for way in (waveforms.NORMAL, waveforms.LBBB, waveforms.RBBB):
     patients, eight = clean(conduction=way)
     times_s = np.asarray(patients.rhythm.times_s)
     width[way] = np.median([qrs_s(e, t) for e, t in zip(eight, times_s, strict=True)])
-  assert 0.05 < width[waves.NORMAL] < 0.11
-  assert width[waves.LBBB] > width[waves.NORMAL] + 0.04
-  assert width[waves.RBBB] > width[waves.NORMAL] + 0.02
+  assert 0.05 < width[waveforms.NORMAL] < 0.11
+  assert width[waveforms.LBBB] > width[waveforms.NORMAL] + 0.04
+  assert width[waveforms.RBBB] > width[waveforms.NORMAL] + 0.02
 
 
 def test_a_left_block_is_negative_in_v1_and_a_right_block_ends_positive():
-  for way, sign, window_s in ((waves.LBBB, -1, (0.0, 0.04)), (waves.RBBB, 1, (0.04, 0.07))):
+  for way, sign, window_s in ((waveforms.LBBB, -1, (0.0, 0.04)), (waveforms.RBBB, 1, (0.04, 0.07))):
     patients, eight = clean(conduction=way)
-    after_s = signals.times()[None] - patients.rhythm.times_s[:, 3, None]
+    after_s = synthesis.times()[None] - patients.rhythm.times_s[:, 3, None]
     inside = (after_s > window_s[0]) & (after_s < window_s[1])
     v1 = np.array([record[2][np.asarray(i)].mean() for record, i in zip(eight, inside, strict=True)])
     assert (np.sign(v1) == sign).mean() > 0.8
 
 
 def test_every_paced_beat_has_one_narrow_spike_before_it():
-  patients, eight = clean(conduction=waves.PACED)
+  patients, eight = clean(conduction=waveforms.PACED)
   for times_s, record in zip(np.asarray(patients.rhythm.times_s), eight, strict=True):
     jump = np.abs(np.diff(record, 2, axis=-1)).max(axis=0)
     spikes, _ = signal.find_peaks(jump, height=0.25 * jump.max(), distance=50)
     expected_s = times_s[(times_s > 0.15) & (times_s < 9.95)] - 0.088
     assert max(np.abs(spikes / RATE_HZ - t).min() for t in expected_s) < 0.008
-  _, unpaced = clean(conduction=waves.LBBB)
+  _, unpaced = clean(conduction=waveforms.LBBB)
   assert np.median(np.abs(np.diff(unpaced, 2)).max((1, 2))) < 0.2 * np.median(np.abs(np.diff(eight, 2)).max((1, 2)))
 
 
@@ -173,9 +173,9 @@ def test_rates_cover_bradycardia_and_tachycardia():
 
 def test_the_rate_does_not_change_the_waveform():
   """Float32 times at 10 s are 1e-6 s apart, and a pacing spike climbs 2 V/s."""
-  for way in (waves.NORMAL, waves.PACED):
+  for way in (waveforms.NORMAL, waveforms.PACED):
     fine, coarse = clean(conduction=way)[1], clean(conduction=way, rate_hz=250)[1]
-    np.testing.assert_allclose(fine[..., ::2], coarse, rtol=0, atol=5e-5 if way == waves.NORMAL else 5e-3)
+    np.testing.assert_allclose(fine[..., ::2], coarse, rtol=0, atol=5e-5 if way == waveforms.NORMAL else 5e-3)
 
 
 @pytest.fixture(scope='module')
@@ -191,7 +191,7 @@ def quiet(levels):
 @pytest.mark.parametrize('hum_hz', [50.0, 60.0])
 def test_mains_hum_has_its_frequency_and_power(quiet, hum_hz):
   levels = quiet._replace(hum_hz=jnp.array(hum_hz), hum_mv=jnp.zeros(9).at[0].set(0.1))  # at the right arm
-  eight = np.asarray(noise.leads(noise.hum(levels, signals.times())))
+  eight = np.asarray(noise.leads(noise.hum(levels, synthesis.times())))
   hz, power = signal.periodogram(eight, RATE_HZ)
   assert (hz[power.argmax(axis=-1)] == hum_hz).all()
   at_hum = power[:, power[0].argmax()] * (hz[1] - hz[0])
@@ -206,7 +206,7 @@ def test_drawn_hum_is_50_or_60_hz_and_often_absent(levels):
 
 def test_muscle_noise_has_the_drawn_size_and_band(quiet):
   levels = quiet._replace(muscle_mv=jnp.full(9, 0.02), muscle_hz=jnp.array(60.0), burst_s=jnp.ones(2))
-  eight = np.asarray(noise.muscle(jax.random.key(3), levels, signals.times()))
+  eight = np.asarray(noise.muscle(jax.random.key(3), levels, synthesis.times()))
   np.testing.assert_allclose(eight.std(axis=-1), 0.02, rtol=0.1)
   hz, power = signal.welch(eight, RATE_HZ, nperseg=1000)
   band = (hz > 12) & (hz < 90)
@@ -215,7 +215,7 @@ def test_muscle_noise_has_the_drawn_size_and_band(quiet):
 
 def test_a_step_at_an_electrode_decays_and_an_arm_shows_in_all_leads(quiet):
   levels = quiet._replace(step_mv=jnp.zeros(9).at[1].set(0.9), step_s=jnp.array([2.0, 0.5]))  # the left arm
-  eight = np.asarray(noise.leads(noise.step(levels, signals.times())))
+  eight = np.asarray(noise.leads(noise.step(levels, synthesis.times())))
   assert not eight[:, :1000].any()
   np.testing.assert_allclose(eight[:, 1000], [0.9, 0.0] + 6 * [-0.3], atol=1e-6)
   np.testing.assert_allclose(eight[:, 1250], eight[:, 1000] / np.e, atol=1e-5)

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import spectrum
+from ecgjax.locate import grid_spectrum
 
-SIZE = spectrum.CANVAS_PX
+SIZE = grid_spectrum.CANVAS_PX
 WHOLE = np.zeros(2, np.float32), np.full(2, SIZE, np.float32)
-find = jax.jit(spectrum.find)
+find = jax.jit(grid_spectrum.find)
 
 
 def grid(waves, *, minor=0.25, major=0.4, inside=None):
@@ -62,6 +62,6 @@ def test_noise_is_no_grid():
 def test_the_plane_maps_put_a_5_mm_square_on_a_5_mm_square():
   true = waves(10, 20)
   found = find(grid(true), *WHOLE)
-  plane = spectrum.planes(found)[0]
+  plane = grid_spectrum.planes(found)[0]
   np.testing.assert_allclose(39.37 * true @ plane[:2, :2], np.eye(2), atol=0.012)
   np.testing.assert_allclose(plane @ [1100, 850, 1], [*np.asarray(found.middle[0]), 1], atol=1e-3)

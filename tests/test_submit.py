@@ -3,8 +3,8 @@ import os
 import numpy as np
 import pytest
 
-from ecgjax import submit
-from ecgjax.leads import LEADS
+from ecgjax.competition import submission
+from ecgjax.ecg.leads import LEADS
 
 HEADER = 'id,lead,fs,number_of_rows\n'
 
@@ -20,7 +20,7 @@ def put(folder, text, name='test.csv'):
 
 @pytest.fixture
 def wanted(tmp_path):
-  return submit.read_test_csv(put(tmp_path, wanted_csv()))
+  return submission.read_test_csv(put(tmp_path, wanted_csv()))
 
 
 def signals(wanted, seed=0):
@@ -31,7 +31,7 @@ def signals(wanted, seed=0):
 def test_records_and_leads_keep_the_order_of_test_csv_even_where_records_mix(tmp_path):
   lines = wanted_csv().splitlines()[1:]
   mixed = [lines[i] for i in (*range(0, 24, 2), *range(1, 24, 2))]
-  found = submit.read_test_csv(put(tmp_path, HEADER + '\n'.join(mixed) + '\n'))
+  found = submission.read_test_csv(put(tmp_path, HEADER + '\n'.join(mixed) + '\n'))
   assert [w.id for w in found] == ['b7', 'a1']
   assert list(found[0].leads) == [*LEADS[::2], *LEADS[1::2]]
   assert found[0].leads['II'] == (4, 40)
@@ -39,7 +39,7 @@ def test_records_and_leads_keep_the_order_of_test_csv_even_where_records_mix(tmp
 
 
 def test_the_real_test_csv_wants_ten_seconds_of_ii_and_a_quarter_of_the_rest(shared):
-  found = submit.read_test_csv(shared / 'data/kaggle_look/test.csv')
+  found = submission.read_test_csv(shared / 'data/kaggle_look/test.csv')
   assert [w.id for w in found] == ['1053922973', '2352854581']
   assert all(w.leads == {lead: (1000, 10000 if lead == 'II' else 2500) for lead in LEADS} for w in found)
 
@@ -64,15 +64,15 @@ def test_the_real_test_csv_wants_ten_seconds_of_ii_and_a_quarter_of_the_rest(sha
 )
 def test_a_faulty_test_csv_is_refused(tmp_path, text, error):
   with pytest.raises(ValueError, match=error):
-    submit.read_test_csv(put(tmp_path, text))
+    submission.read_test_csv(put(tmp_path, text))
 
 
 def test_what_is_written_is_what_is_read_back(tmp_path, wanted):
   values = signals(wanted)
   path = tmp_path / 'submission.csv'
   path.write_text('an older one')
-  submit.write(path, wanted, values)
-  assert submit.check(path, wanted) == 2 * (40 + 11 * 10)
+  submission.write(path, wanted, values)
+  assert submission.check(path, wanted) == 2 * (40 + 11 * 10)
   lines = path.read_text().splitlines()
   assert lines[0] == 'id,value'
   assert [line.split(',')[0] for line in lines[1:12]] == [*(f'b7_{i}_I' for i in range(10)), 'b7_0_II']
@@ -84,9 +84,9 @@ def test_what_is_written_is_what_is_read_back(tmp_path, wanted):
 
 
 def test_number_of_rows_is_obeyed_where_it_is_not_what_fs_suggests(tmp_path):
-  wanted = submit.read_test_csv(put(tmp_path, wanted_csv(fs=1025, short=2563)))
-  submit.write(tmp_path / 's.csv', wanted, signals(wanted))
-  assert submit.check(tmp_path / 's.csv', wanted) == 2 * (10250 + 11 * 2563)
+  wanted = submission.read_test_csv(put(tmp_path, wanted_csv(fs=1025, short=2563)))
+  submission.write(tmp_path / 's.csv', wanted, signals(wanted))
+  assert submission.check(tmp_path / 's.csv', wanted) == 2 * (10250 + 11 * 2563)
 
 
 def spoil(values, record, lead, change):
@@ -120,18 +120,18 @@ def test_faulty_signals_are_refused_before_anything_is_written(tmp_path, wanted,
   path = tmp_path / 'out' / 'submission.csv'
   path.parent.mkdir()
   with pytest.raises(ValueError, match=error):
-    submit.write(path, wanted, change(signals(wanted)))
+    submission.write(path, wanted, change(signals(wanted)))
   assert not list(path.parent.iterdir())
 
 
 def test_a_submission_needs_wanted_records_with_all_leads_and_a_folder(tmp_path, wanted):
   with pytest.raises(ValueError, match='no record is wanted; read them with read_test_csv'):
-    submit.write(tmp_path / 's.csv', [], {})
-  some = [submit.Wanted(w.id, {'I': (4, 10)}) for w in wanted]
+    submission.write(tmp_path / 's.csv', [], {})
+  some = [submission.Wanted(w.id, {'I': (4, 10)}) for w in wanted]
   with pytest.raises(ValueError, match=r"wanted leads of record b7: missing \['II', 'III', 'aVR'\]"):
-    submit.write(tmp_path / 's.csv', some, signals(wanted))
+    submission.write(tmp_path / 's.csv', some, signals(wanted))
   with pytest.raises(FileNotFoundError, match=r'no folder .*nowhere to write s.csv into; make it or change the path'):
-    submit.write(tmp_path / 'nowhere' / 's.csv', wanted, signals(wanted))
+    submission.write(tmp_path / 'nowhere' / 's.csv', wanted, signals(wanted))
 
 
 def test_a_write_that_breaks_leaves_the_older_file_and_nothing_else(tmp_path, wanted, monkeypatch):
@@ -142,7 +142,7 @@ def test_a_write_that_breaks_leaves_the_older_file_and_nothing_else(tmp_path, wa
 
   monkeypatch.setattr(os, 'replace', broken)
   with pytest.raises(OSError, match='disk full'):
-    submit.write(path, wanted, signals(wanted))
+    submission.write(path, wanted, signals(wanted))
   assert path.read_text() == 'older'
   assert sorted(p.name for p in tmp_path.iterdir()) == ['submission.csv', 'test.csv']
 
@@ -161,25 +161,25 @@ def test_a_write_that_breaks_leaves_the_older_file_and_nothing_else(tmp_path, wa
 )
 def test_a_faulty_submission_is_found_by_its_line(tmp_path, wanted, change, error):
   path = tmp_path / 's.csv'
-  submit.write(path, wanted, signals(wanted))
+  submission.write(path, wanted, signals(wanted))
   path.write_text(change(path.read_text()))
   with pytest.raises(ValueError, match=error):
-    submit.check(path, wanted)
+    submission.check(path, wanted)
 
 
 @pytest.mark.parametrize('value', ['nan', 'inf', ''])
 def test_a_value_that_is_not_finite_is_found_by_its_line(tmp_path, wanted, value):
   path = tmp_path / 's.csv'
-  submit.write(path, wanted, signals(wanted))
+  submission.write(path, wanted, signals(wanted))
   lines = path.read_text().splitlines()
   lines[5] = f'b7_4_I,{value}'
   path.write_text('\n'.join(lines))
   with pytest.raises(ValueError, match=f"line 6: value of b7_4_I is '{value}'; need a finite number"):
-    submit.check(path, wanted)
+    submission.check(path, wanted)
 
 
 def test_a_missing_file_says_which(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'no submission at .*s.csv; write one first'):
-    submit.check(tmp_path / 's.csv', [])
+    submission.check(tmp_path / 's.csv', [])
   with pytest.raises(FileNotFoundError, match=r'no file .*test.csv; need a csv with columns id, lead, fs'):
-    submit.read_test_csv(tmp_path / 'test.csv')
+    submission.read_test_csv(tmp_path / 'test.csv')

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 import pytest
 
-from ecgjax import checkpoint, data, model, pace, train, weight_files
+from ecgjax.networks import unet, weight_files
+from ecgjax.training import checkpoints, examples, loop, schedule
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 4  # of the debug config
@@ -72,7 +73,7 @@ def test_a_debug_run_leaves_a_journal_checkpoints_weights_and_pictures(finished)
   assert all(line['grad_norm'] > 0 and 0 <= line['waiting'] <= 1 for line in steps)
   assert sorted(states(workdir)) == [2, 4]
   params, meta = weight_files.load_weights(workdir / 'trace.safetensors')
-  net = model.network(**meta['model'])
+  net = unet.network(**meta['model'])
   weight_files.compare(params, jax.eval_shape(net.init, jax.random.key(0)), 'weights')
   assert meta['step'] == STEPS and meta['strip']['layout'] == '3x4+II'
   pictures = re.findall(r'^picture (.*)$', process.stdout, flags=re.M)
@@ -233,7 +234,7 @@ def test_an_unknown_variant_names_the_others(tmp_path):
 
 
 def test_a_checkpoint_of_another_model_ends_with_one_sentence(tmp_path):
-  checkpoint.save(tmp_path / 'checkpoints', {'params': {'stem': np.zeros(3)}}, step=2, meta={})
+  checkpoints.save(tmp_path / 'checkpoints', {'params': {'stem': np.zeros(3)}}, step=2, meta={})
   found = sentence(run(tmp_path))
   assert re.search(r'step_00000002 is a checkpoint of another model: .* there and .* here', found)
   assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == ['step_00000002']
@@ -249,32 +250,32 @@ SETTINGS = [(v, name) for name in ('unet', 'finetune') for v in ('', 'base', 'sm
 @pytest.mark.parametrize(('variant', 'name'), SETTINGS)
 def test_the_config_fits_together(variant, name):
   c = config(variant, name)
-  net = model.network(**c.model)
+  net = unet.network(**c.model)
   assert c.strip.height_px % net.stride[0] == 0 and c.strip.window_px % net.stride[1] == 0
   c.total_steps = 77
   assert c.optim.decay_steps == 77  # follows
 
 
 def test_something_done_every_few_steps_is_also_done_at_the_last():
-  assert [step for step in range(1, 12) if train.every(step, 4, 11)] == [4, 8, 11]
+  assert [step for step in range(1, 12) if loop.every(step, 4, 11)] == [4, 8, 11]
 
 
 def test_a_stream_is_a_function_of_the_step_and_an_epoch_shows_every_record_once():
   pack = np.arange(6, dtype=np.int16)[:, None, None] * np.ones((1, 8, 5000), np.int16)
-  stream = data.stream(pack, batch_size=2, seed=3)
+  stream = examples.stream(pack, batch_size=2, seed=3)
   shown = [stream(step)['pack'][:, 0, 0].tolist() for step in range(6)]
   assert sorted(sum(shown[:3], [])) == sorted(sum(shown[3:], [])) == list(range(6)) and shown[:3] != shown[3:]
-  assert [data.stream(pack, batch_size=2, seed=3)(step)['pack'][:, 0, 0].tolist() for step in (5, 0)] == [shown[5], shown[0]]
+  assert [examples.stream(pack, batch_size=2, seed=3)(step)['pack'][:, 0, 0].tolist() for step in (5, 0)] == [shown[5], shown[0]]
 
 
 def test_a_run_ends_when_its_minutes_are_over():
   before = signal.getsignal(signal.SIGTERM)
   try:
-    clock = lambda minutes: pace.Clock(schedule='steps', total_steps=9, max_minutes=minutes, signal_from=0.0, used_s=1.0)
-    assert not train._Stop(clock(0.0)).due(1) and not train._Stop(clock(1.0)).due(1)
-    stop = train._Stop(clock(0.01))
+    clock = lambda minutes: schedule.Clock(schedule='steps', total_steps=9, max_minutes=minutes, signal_from=0.0, used_s=1.0)
+    assert not loop._Stop(clock(0.0)).due(1) and not loop._Stop(clock(1.0)).due(1)
+    stop = loop._Stop(clock(0.01))
     assert stop.due(1) and not stop.signalled
-    stop = train._Stop(clock(0.0))
+    stop = loop._Stop(clock(0.0))
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.01)
     assert stop.due(1) and stop.signalled

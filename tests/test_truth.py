@@ -4,17 +4,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import layout, truth
-from ecgjax.leads import LEADS
+from ecgjax.drawing import ground_truth
+from ecgjax.ecg.leads import LEADS
+from ecgjax.geometry import layouts
 
-PAGE = layout.make()
+PAGE = layouts.make()
 FS = 250
 
 
 def test_nothing_is_printed_outside_the_row_or_in_a_join():
   times = np.array([-0.1, 0.0, 1.0, 2.496, 2.498, 2.5, 5.0, 9.996, 9.998, 10.1])
   mv = np.arange(12)[:, None] / 2 + np.zeros(10 * FS)
-  values, printed = truth.at(jnp.asarray(mv), times, layout=PAGE, rate_hz=FS)
+  values, printed = ground_truth.at(jnp.asarray(mv), times, layout=PAGE, rate_hz=FS)
   np.testing.assert_array_equal(printed[0], [False, True, True, True, False, True, True, True, False, False])
   np.testing.assert_array_equal(printed[3], [False, True, True, True, True, True, True, True, False, False])
   np.testing.assert_allclose(values[0][printed[0]], [LEADS.index(n) / 2 for n in ('I', 'I', 'I', 'aVR', 'V1', 'V4')])
@@ -24,7 +25,7 @@ def test_between_samples_the_truth_is_a_straight_line():
   mv = 0.4 * np.random.default_rng(0).normal(size=(12, 10 * FS))  # the rhythm strip has 2.1 mV of paper below it
   times = np.random.default_rng(1).uniform(0.0, 9.99, 300)
   times.sort()
-  values, printed = truth.at(jnp.asarray(mv, jnp.float32), times, layout=PAGE, rate_hz=FS)
+  values, printed = ground_truth.at(jnp.asarray(mv, jnp.float32), times, layout=PAGE, rate_hz=FS)
   assert printed[3].all()
   np.testing.assert_allclose(values[3], np.interp(times, np.arange(10 * FS) / FS, mv[1]), atol=1e-4)
 
@@ -34,7 +35,7 @@ def test_the_first_sample_of_a_column_is_printed_at_its_very_start(fs):
   # at 1025 Hz column 1 begins with sample 2563, 0.5 samples after second 2.5
   mv = np.random.default_rng(0).uniform(-2, 2, size=(12, 10 * fs)).astype(np.float32)
   starts = np.array([0.0, 2.5, 5.0, 7.5])
-  values, printed = truth.at(jnp.asarray(mv), starts, layout=PAGE, rate_hz=fs)
+  values, printed = ground_truth.at(jnp.asarray(mv), starts, layout=PAGE, rate_hz=fs)
   assert printed.all(1)[:3].all() and printed[3].all()
   for column, second in enumerate(starts):
     first = int(np.ceil(second * fs))
@@ -54,4 +55,4 @@ def test_the_first_sample_of_a_column_is_printed_at_its_very_start(fs):
 )
 def test_what_is_no_record_of_twelve_leads_is_refused(shape, rate_hz, text):
   with pytest.raises(ValueError, match=text):
-    truth.lay_out(np.zeros(shape), layout=PAGE, rate_hz=rate_hz)
+    ground_truth.lay_out(np.zeros(shape), layout=PAGE, rate_hz=rate_hz)

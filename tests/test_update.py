@@ -6,14 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-from ecgjax import data, losses, mesh, model, update
-from ecgjax.pace import Pace
+from ecgjax.networks import unet
+from ecgjax.training import examples, losses, sharding, train_step
+from ecgjax.training.schedule import Pace
 
 NOW = Pace(1.0, 1.0)
 
 
 def test_the_learning_rate_warms_up_and_cools_down():
-  tx = update.optimiser(peak_lr=1.0, warmup_steps=10, decay_steps=110, weight_decay=0.0, clip_norm=1e9, muon_rms=0.2)
+  tx = train_step.optimiser(peak_lr=1.0, warmup_steps=10, decay_steps=110, weight_decay=0.0, clip_norm=1e9, muon_rms=0.2)
   params = {'w': jnp.float32(0.0)}
 
   def sizes(opt, _):
@@ -35,7 +36,7 @@ def test_a_kernels_step_is_as_long_in_directions_of_which_few_examples_tell_and_
   u, _, v = np.linalg.svd(np.random.default_rng(0).normal(size=(36, 8)), full_matrices=False)
   loud_and_soft = jnp.asarray(((u * np.geomspace(1, 0.02, 8)) @ v).reshape(shape), jnp.float32)
   grads = {'stem': {'kernel': loud_and_soft, 'bias': jnp.arange(1.0, 9.0)}, 'head': {'kernel': loud_and_soft}}
-  tx = update.optimiser(peak_lr=lr, warmup_steps=0, decay_steps=1000, weight_decay=0.0, clip_norm=1e9, muon_rms=0.2)
+  tx = train_step.optimiser(peak_lr=lr, warmup_steps=0, decay_steps=1000, weight_decay=0.0, clip_norm=1e9, muon_rms=0.2)
   steps, _ = tx.update(grads, tx.init(params), params)
   step = -np.asarray(steps['stem']['kernel'])
   sizes = np.linalg.svd(step.reshape(36, 8), compute_uv=False)
@@ -47,14 +48,14 @@ def test_a_kernels_step_is_as_long_in_directions_of_which_few_examples_tell_and_
 
 def test_an_update_is_the_gradient_of_both_losses_and_the_average_follows():
   rows, height, width = 2, 16, 8
-  example = data.Example(
+  example = examples.Example(
     jnp.ones((3, rows, height, width, 5)), jnp.full((3, rows, width), 5.0), jnp.ones((3, rows, width), bool),
     jnp.zeros((3, rows, height, width, 3)),
   )  # fmt: skip
 
   def apply(params, strips):
     scores = params['w'] * strips[..., 0] * jnp.arange(height)[:, None]
-    return model.Scores(params['v'] * strips[..., :4], scores, jnp.full((rows, width), -1.0))
+    return unet.Scores(params['v'] * strips[..., :4], scores, jnp.full((rows, width), -1.0))
 
   def loss(params, example, pace):
     how = {'sigma_px': 1.5, 'class_weight': 0.5, 'signal_weight': 0.0, 'signal_path': True}
@@ -62,9 +63,9 @@ def test_an_update_is_the_gradient_of_both_losses_and_the_average_follows():
 
   seen = []
   draw = lambda key, batch, part: (seen.append(key), example)[1]
-  step = update.make_step(loss, optax.sgd(0.01), draw, ema_decay=0.9)
+  step = train_step.make_step(loss, optax.sgd(0.01), draw, ema_decay=0.9)
   params = {'w': jnp.float32(0.3), 'v': jnp.arange(4.0)}
-  state = update.State(jnp.int32(0), params, optax.sgd(0.01).init(params), params)
+  state = train_step.State(jnp.int32(0), params, optax.sgd(0.01).init(params), params)
   new, metrics = step(state, {}, jax.random.key(0), NOW)
   assert float(metrics['loss']) == pytest.approx(float(metrics['columns'] + 0.5 * metrics['classes']), rel=1e-6)
   again, later = step(new, {}, jax.random.key(0), NOW)
@@ -83,7 +84,7 @@ def test_examples_do_not_depend_on_how_many_are_drawn_at_once(together):
   batch = {'pack': jnp.arange(8.0)}
   key = jax.random.key(5)
   judge = np.stack([one(k, {'pack': v}) for k, v in zip(jax.random.split(key, 8), batch['pack'], strict=True)])
-  np.testing.assert_allclose(update.make_draw(one, together=together)(key, batch), judge, atol=1e-6)
+  np.testing.assert_allclose(train_step.make_draw(one, together=together)(key, batch), judge, atol=1e-6)
 
 
 def test_a_batch_learned_from_in_parts_gives_the_update_of_the_whole():
@@ -93,13 +94,13 @@ def test_a_batch_learned_from_in_parts_gives_the_update_of_the_whole():
 
   one = lambda key, item: jax.random.normal(key, (3,)) + item['pack']
   batch, params, tx = {'pack': jnp.arange(8.0)}, {'w': jnp.array([0.5, -0.2, 0.1])}, optax.sgd(0.1)
-  state = update.State(jnp.int32(3), params, tx.init(params), params)
+  state = train_step.State(jnp.int32(3), params, tx.init(params), params)
 
   def updated(accumulate):
-    draw = update.make_draw(one, together=1, accumulate=accumulate)
+    draw = train_step.make_draw(one, together=1, accumulate=accumulate)
     drawn = [draw(jax.random.key(0), batch, part) for part in range(accumulate)]
     assert {len(part) for part in drawn} == {8 // accumulate}
-    step = update.make_step(loss, tx, draw, ema_decay=0.9, accumulate=accumulate)
+    step = train_step.make_step(loss, tx, draw, ema_decay=0.9, accumulate=accumulate)
     return np.sort(np.concatenate(drawn), axis=0), jax.jit(step)(state, batch, jax.random.key(7), NOW)
 
   whole, judge = updated(1)
@@ -117,7 +118,7 @@ def test_damage_that_a_page_does_not_have_is_not_computed(shared):
     worn = lambda x: (jax.debug.callback(lambda: counted.append(1)), x + 1)[1]
     return jax.lax.cond(item['strength'] > 0, worn, lambda x: x, item['strength'])
 
-  draw = update.make_draw(one, together=1, mesh=mesh.data_mesh(batch_size=4) if shared else None)
+  draw = train_step.make_draw(one, together=1, mesh=sharding.data_mesh(batch_size=4) if shared else None)
   drawn = jax.jit(draw)(jax.random.key(0), {'strength': jnp.array([0.0, 1.0, 0.0, 0.0])})
   jax.effects_barrier()
   assert drawn.tolist() == [0, 2, 0, 0] and len(counted) == 1

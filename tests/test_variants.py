@@ -8,15 +8,22 @@ import numpy as np
 import pytest
 from scipy import ndimage, spatial
 
-from ecgjax import assemble, capture, decode, degrade, geometry, layout, looks, losses, metrics, model, render, truth, variants, wear
-from ecgjax.leads import LEADS
+from ecgjax.competition import scoring
+from ecgjax.damage import aging, camera, degrade
+from ecgjax.drawing import ground_truth, looks, render
+from ecgjax.ecg.leads import LEADS
+from ecgjax.extract import path_decoder, resample
+from ecgjax.geometry import lattices, layouts
+from ecgjax.networks import unet
+from ecgjax.simulate import variants
+from ecgjax.training import losses
 
-PAGE, FS = layout.make(), 500
+PAGE, FS = layouts.make(), 500
 ROWS = ('I aVR V1 V4', 'II aVL V2 V5', 'III aVF V3 V6', 'II')
 ZEROS_PX = (708.33, 991.67, 1275.00, 1534.71)
 BENDS = ('curl_px', 'wave_px', 'crumple_px', 'feed_px', 'tilt_deg', 'roll_deg', 'fill', 'zoom', 'shift_px', 'lens')  # what moves ink
 FRAME_PX, SMALL_PX, SMALL_SHRINK = (1700, 2200), (675, 900), 2.7
-STRIP = geometry.frame(PAGE, rate_hz=FS, height_px=320)
+STRIP = lattices.frame(PAGE, rate_hz=FS, height_px=320)
 QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}  # compiling takes longer than running
 READ = ('0003', '0005', '0010', '0015')
 
@@ -43,8 +50,8 @@ def darkness():
 def take(key, dark, damage, *, frame_px, shrink):
   at_shape, at_view = jax.random.split(key)
   view = degrade.see(at_view, degrade.shape(at_shape, damage), damage, frame_px=frame_px)
-  sheet = wear.lay(jnp.broadcast_to(1 - dark[..., None], (*dark.shape, 3)), paper_rgb=jnp.ones(3))
-  shot = capture.expose(sheet, view, frame_px=frame_px, size_px=frame_px, origin_px=jnp.zeros(2), shrink=shrink)
+  sheet = aging.lay(jnp.broadcast_to(1 - dark[..., None], (*dark.shape, 3)), paper_rgb=jnp.ones(3))
+  shot = camera.expose(sheet, view, frame_px=frame_px, size_px=frame_px, origin_px=jnp.zeros(2), shrink=shrink)
   return (shot.there - shot.image[..., 0]), view.page_lattice
 
 
@@ -71,7 +78,7 @@ def lonely():
   """1,000 points of the traces that have nothing beside them but a nearly straight line: (1000, 2) page x, y, and (1000, 2) directions."""
   rng = np.random.default_rng(5)
   times = np.sort(rng.uniform(0, 10, 3500))
-  values, printed = truth.at(jnp.asarray(ecg(), jnp.float32), times, layout=PAGE, rate_hz=FS)
+  values, printed = ground_truth.at(jnp.asarray(ecg(), jnp.float32), times, layout=PAGE, rate_hz=FS)
   points = np.asarray(PAGE.page_px(times, values), np.float64)[np.asarray(printed)]
   fine = np.arange(0, 10, 1e-4)
   lines = []
@@ -97,12 +104,12 @@ def test_ink_lies_where_the_lattice_takes_the_truth(seen):
   name, dark, lattice = seen
   points, headings = lonely()
   assert len(points) == 1000
-  place = lambda xy: np.asarray(geometry.image_px(lattice, jnp.asarray(xy, jnp.float32)), np.float64)
+  place = lambda xy: np.asarray(lattices.image_px(lattice, jnp.asarray(xy, jnp.float32)), np.float64)
   middle, along = place(points), place(points + headings) - place(points - headings)
   normal = along[:, ::-1] * [-1, 1] / np.linalg.norm(along, axis=-1, keepdims=True)
   inside = ((middle > 10) & (middle < np.array(dark.shape[::-1]) - 10)).all(-1)
   assert inside.mean() > 0.9
-  steps = np.linspace(-1, 1, 49) * min(6, 8 * geometry.image_scale(np.asarray(lattice)))  # of the 10 page px that are lonely
+  steps = np.linspace(-1, 1, 49) * min(6, 8 * lattices.image_scale(np.asarray(lattice)))  # of the 10 page px that are lonely
   x, y = np.moveaxis(middle[inside, None] + steps[:, None] * normal[inside, None], -1, 0)
   profile = ndimage.map_coordinates(dark.astype(np.float64), [y - 0.5, x - 0.5], order=3)
   error = profile @ steps / profile.sum(-1)
@@ -114,13 +121,13 @@ def test_ink_lies_where_the_lattice_takes_the_truth(seen):
 
 @jax.jit
 def cut(dark, lattice):
-  return geometry.cut(dark[..., None], lattice, layout=PAGE, frame=STRIP)[..., 0]
+  return lattices.cut(dark[..., None], lattice, layout=PAGE, frame=STRIP)[..., 0]
 
 
 @jax.jit
 def decoded(rows_px, printed):
   logp = jnp.log(losses.column_target(rows_px, printed, height_px=STRIP.height_px, sigma_px=1.5) + 1e-12)
-  return decode.soft_argmax(model.Scores(jnp.zeros((*logp[:, :-1].shape, 4)), logp[:, :-1], logp[:, -1]))
+  return path_decoder.soft_argmax(unet.Scores(jnp.zeros((*logp[:, :-1].shape, 4)), logp[:, :-1], logp[:, -1]))
 
 
 def as_read(strips, rows_px, printed):
@@ -141,7 +148,7 @@ def as_read(strips, rows_px, printed):
 @pictures(*READ)
 def test_a_picture_cut_by_its_true_lattice_gives_the_signal_back(seen):
   name, dark, lattice = seen
-  wanted, printed = truth.at(jnp.asarray(ecg(), jnp.float32), STRIP.times_s(), layout=PAGE, rate_hz=FS)
+  wanted, printed = ground_truth.at(jnp.asarray(ecg(), jnp.float32), STRIP.times_s(), layout=PAGE, rate_hz=FS)
   strips = np.asarray(cut(jnp.asarray(dark), lattice), np.float64)
   rows, share = as_read(strips, np.asarray(STRIP.rows_px(wanted), np.float64), np.asarray(printed))
   assert share > 0.5
@@ -150,8 +157,8 @@ def test_a_picture_cut_by_its_true_lattice_gives_the_signal_back(seen):
     segment = PAGE.scored(lead)
     first, count = int(segment.start_s * FS), int((segment.stop_s - segment.start_s) * FS)
     true[lead] = ecg()[LEADS.index(lead), first : first + count]
-    pred[lead] = np.asarray(assemble.lead(trace, segment, layout=PAGE, frame=STRIP, fs=FS, count=count)[0], np.float64)
-  db = 10 * np.log10(metrics.reference_ratio(true, pred, fs=FS, cap=metrics.CAP_OPEN))
+    pred[lead] = np.asarray(resample.lead(trace, segment, layout=PAGE, frame=STRIP, fs=FS, count=count)[0], np.float64)
+  db = 10 * np.log10(scoring.reference_ratio(true, pred, fs=FS, cap=scoring.CAP_OPEN))
   print(f'{name}: {share:.0%} of the columns read from the picture, {db:.1f} dB')
   assert db >= 35
 

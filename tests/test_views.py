@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecgjax import canvases, losses, pagenet, paper, pose, views
+from ecgjax.geometry import paper
+from ecgjax.locate import canvases, homography_fit
+from ecgjax.networks import page_net
+from ecgjax.training import canvas_views, losses
 
 SIZE = 64
 
@@ -18,7 +21,7 @@ def picture():
   return jnp.asarray(image), jnp.asarray(page_px)
 
 
-look = jax.jit(lambda key: views.view(key, *picture(), size_px=SIZE))
+look = jax.jit(lambda key: canvas_views.view(key, *picture(), size_px=SIZE))
 
 
 @pytest.mark.parametrize('seed', range(6))
@@ -27,7 +30,7 @@ def test_a_view_shows_at_every_cell_the_part_of_the_page_that_it_says(seed):
   cells = np.asarray(view.canvas).reshape(SIZE // 4, 4, SIZE // 4, 4, 3).mean((1, 3))  # what the px of a cell show on average
   inside = np.asarray(view.on) & (cells[..., 2] > 0.999)
   shown = cells[..., :2] * [paper.WIDTH_PX, paper.HEIGHT_PX]
-  off = np.abs(shown - views.to_page_px(np.asarray(view.page)))[inside]
+  off = np.abs(shown - canvas_views.to_page_px(np.asarray(view.page)))[inside]
   assert inside.sum() > 30 and off.max() < 45  # a px of this small picture is 35 page px
 
 
@@ -70,8 +73,8 @@ def test_the_fit_finds_a_plane_map_although_a_third_of_the_cells_lie(seed):
   place = moved[..., :2] / moved[..., 2:]
   lying = rng.random((n, n)) < 1 / 3
   place[lying] += rng.uniform(-0.5, 0.5, (lying.sum(), 2))
-  seen = pagenet.Whereabouts(*(jnp.asarray(a, jnp.float32) for a in (place, np.full((n, n), -4.0), np.full((n, n), 5.0), np.zeros(4))))
-  matrix, miss = pose.fit(seen)
+  seen = page_net.Whereabouts(*(jnp.asarray(a, jnp.float32) for a in (place, np.full((n, n), -4.0), np.full((n, n), 5.0), np.zeros(4))))
+  matrix, miss = homography_fit.fit(seen)
   corners = np.array([[-0.5, -0.5, 1], [0.5, -0.5, 1], [0.5, 0.5, 1], [-0.5, 0.5, 1]])
   a, b = corners @ true.T, corners @ np.asarray(matrix).T
   np.testing.assert_allclose(a[:, :2] / a[:, 2:], b[:, :2] / b[:, 2:], atol=1e-3)
@@ -80,13 +83,13 @@ def test_the_fit_finds_a_plane_map_although_a_third_of_the_cells_lie(seed):
 
 def test_the_fit_is_finite_where_nothing_is_seen():
   n = 8
-  seen = pagenet.Whereabouts(jnp.zeros((n, n, 2)), jnp.zeros((n, n)), jnp.full((n, n), -50.0), jnp.zeros(4))
-  assert all(np.isfinite(np.asarray(a)).all() for a in pose.fit(seen))
+  seen = page_net.Whereabouts(jnp.zeros((n, n, 2)), jnp.zeros((n, n)), jnp.full((n, n), -50.0), jnp.zeros(4))
+  assert all(np.isfinite(np.asarray(a)).all() for a in homography_fit.fit(seen))
 
 
 def test_the_place_loss_is_least_where_the_spread_is_the_error_itself():
   page, on = jnp.zeros((1, 1, 2)), jnp.ones((1, 1), bool)
-  seen = lambda spread: pagenet.Whereabouts(page + 0.1, jnp.full((1, 1), spread), jnp.zeros((1, 1)), jnp.zeros(4))
+  seen = lambda spread: page_net.Whereabouts(page + 0.1, jnp.full((1, 1), spread), jnp.zeros((1, 1)), jnp.zeros(4))
   at = lambda spread: float(losses.place_xent(seen(spread), page, on))
   spreads = np.linspace(-6, 0, 121)
   best = spreads[np.argmin([at(s) for s in spreads])]
@@ -96,13 +99,13 @@ def test_the_place_loss_is_least_where_the_spread_is_the_error_itself():
 def test_cells_off_the_page_do_not_count_and_give_no_bad_gradient():
   page = jnp.full((2, 2, 2), jnp.nan)
   none = jnp.zeros((2, 2), bool)
-  loss = lambda place: losses.place_xent(pagenet.Whereabouts(place, jnp.zeros((2, 2)), jnp.zeros((2, 2)), jnp.zeros(4)), page, none)
+  loss = lambda place: losses.place_xent(page_net.Whereabouts(place, jnp.zeros((2, 2)), jnp.zeros((2, 2)), jnp.zeros(4)), page, none)
   value, grad = jax.value_and_grad(loss)(jnp.ones((2, 2, 2)))
   assert float(value) == 0 and np.array_equal(grad, np.zeros_like(grad))
 
 
 def test_the_page_network_refuses_a_canvas_that_does_not_fit():
-  net = pagenet.network(widths=(8, 8), dtype='float32')
+  net = page_net.network(widths=(8, 8), dtype='float32')
   params = jax.eval_shape(net.init, jax.random.key(0))
   with pytest.raises(ValueError, match='multiple of 8'):
     jax.eval_shape(net.apply, params, jnp.zeros((20, 20, 3)))

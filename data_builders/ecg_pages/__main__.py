@@ -22,7 +22,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_builders.ecg_pages import builder
-from ecgjax import folder, geometry, printers
+from ecgjax.competition import data_folder
+from ecgjax.geometry import lattices
+from ecgjax.ink import printers
 
 
 class Summary(NamedTuple):
@@ -53,7 +55,7 @@ def build(
     say: is told of the progress, one line at a time.
 
   Raises:
-    FileNotFoundError, ValueError: as folder.list_train does, or for a wrong option, or a dataset that is finished.
+    FileNotFoundError, ValueError: as data_folder.list_train does, or for a wrong option, or a dataset that is finished.
   """
   out_dir = pathlib.Path(out_dir)
   if not 0 <= val_share <= 1:
@@ -61,7 +63,7 @@ def build(
   finished = out_dir / 'ecg_pages' / str(builder.EcgPages.VERSION)
   if finished.exists() and not overwrite:
     raise ValueError(f'{finished} is finished; give another --out, or --overwrite to build it anew')
-  records = folder.list_train(data_dir)
+  records = data_folder.list_train(data_dir)
   partial = out_dir / '.partial'
   partial.mkdir(parents=True, exist_ok=True)
   pages, bad = collections.defaultdict(list), []
@@ -81,7 +83,7 @@ def build(
   return Summary({split: len(paths) for split, paths in pages.items()}, bad)
 
 
-def _make(record: folder.TrainRecord, variant: str, path: pathlib.Path) -> str | None:
+def _make(record: data_folder.TrainRecord, variant: str, path: pathlib.Path) -> str | None:
   """Makes and saves one page; returns the reason if that is not possible."""
   if variant not in record.images:
     return f'no picture {record.id}-{variant}.png'
@@ -111,7 +113,7 @@ def _load(path: pathlib.Path) -> dict:
   return page | {name: str(page[name]) for name in ('id', 'variant')}
 
 
-def _fingerprint(record: folder.TrainRecord, variant: str) -> str:
+def _fingerprint(record: data_folder.TrainRecord, variant: str) -> str:
   """Names a page by its sources, so that a page made from a file that has changed since is not taken for finished."""
   parts = [str(builder.EcgPages.VERSION), record.id, variant, str(record.fs)]
   for path in (record.csv, record.images.get(builder.ORIGINAL), record.images.get(variant)):
@@ -137,7 +139,7 @@ def _measure_prints(path: pathlib.Path, pages: list[pathlib.Path]) -> None:
   for page in pages:
     with np.load(page, allow_pickle=False) as file:
       if str(file['variant']) not in builder.UNPRINTED:
-        fields[str(file['variant'])].append(geometry.apart_px(file['grid_lattice'], file['lattice']))
+        fields[str(file['variant'])].append(lattices.apart_px(file['grid_lattice'], file['lattice']))
   if fields:
     printers.write(path, fields)
 
@@ -149,7 +151,7 @@ def _write_csv(path: pathlib.Path, bad: Iterable[tuple[str, str, str]]) -> None:
   os.replace(part, path)
 
 
-def _progress(records: list[folder.TrainRecord], *, say: Callable[[str], None]) -> Iterator[folder.TrainRecord]:
+def _progress(records: list[data_folder.TrainRecord], *, say: Callable[[str], None]) -> Iterator[data_folder.TrainRecord]:
   begin = time.monotonic()
   for n, record in enumerate(records, start=1):
     yield record

@@ -18,11 +18,15 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from scipy import ndimage
 
-from ecgjax import folder, geometry, layout, looks, model, paper, register, render, submit, truth
-from ecgjax.leads import LEADS
+from ecgjax.competition import data_folder, submission
+from ecgjax.drawing import ground_truth, looks, render
+from ecgjax.ecg.leads import LEADS
+from ecgjax.geometry import lattices, layouts, paper
+from ecgjax.locate import register_to_original
+from ecgjax.networks import unet
 
-LAYOUT = layout.make('3x4+II')
-FRAME = geometry.frame(LAYOUT, rate_hz=500, height_px=640)
+LAYOUT = layouts.make('3x4+II')
+FRAME = lattices.frame(LAYOUT, rate_hz=500, height_px=640)
 ORIGINAL = '0001'  # the variant that is the page itself
 UNPRINTED = (ORIGINAL, '0006')  # and the screens: no printer set their black off their colours
 MAX_PX = 100_000_000  # of a picture; phones of the competition take 12 million
@@ -46,8 +50,8 @@ class EcgPages(tfds.core.GeneratorBasedBuilder):
     floats = lambda *shape: tfds.features.Tensor(shape=shape, dtype=np.float32)
     features = {
       'image': png(3), 'mask': png(1), 'rows_px': floats(len(LAYOUT.zeros_px), FRAME.width_px),
-      'mv': floats(len(LEADS), None), 'lattice': floats(*geometry.page_lattice().shape),
-      'grid_lattice': floats(*geometry.page_lattice().shape), 'fs': np.int32,
+      'mv': floats(len(LEADS), None), 'lattice': floats(*lattices.page_lattice().shape),
+      'grid_lattice': floats(*lattices.page_lattice().shape), 'fs': np.int32,
       'id': tfds.features.Text(), 'variant': tfds.features.Text(),
     }  # fmt: skip
     return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
@@ -65,15 +69,15 @@ def split_of(record: str, *, val_share: float) -> str:
   return 'val' if place < val_share else 'train'
 
 
-def example(record: folder.TrainRecord, *, variant: str) -> dict:
+def example(record: data_folder.TrainRecord, *, variant: str) -> dict:
   """Makes the example of one page.
 
   Args:
-    record: as `folder.list_train` gives it.
+    record: as `data_folder.list_train` gives it.
     variant: '0001' is the page itself; any other picture is registered to it.
 
   Returns:
-    What EcgPages stores: 'image' (H, W, 3) as PNG bytes; 'mask' (1700, 2200), numbers of model.CLASSES of the page's px, as PNG bytes;
+    What EcgPages stores: 'image' (H, W, 3) as PNG bytes; 'mask' (1700, 2200), numbers of unet.CLASSES of the page's px, as PNG bytes;
     'rows_px' (R, W) float32, row of each strip's trace in FRAME, NaN where nothing is printed; 'mv' (12, 10 * fs) float32, NaN outside
     the printed part; 'lattice' (45, 57, 2) float32 image px, by the ink, and 'grid_lattice' by the grid; 'fs' in Hz; 'id'; 'variant'.
 
@@ -88,20 +92,20 @@ def example(record: folder.TrainRecord, *, variant: str) -> dict:
   printed, rate_hz = as_printed(mv, fs=record.fs)
   rows_px = truth_rows(printed, rate_hz=rate_hz)
   check_ink(page, rows_px)
-  image, ink_lattice, lattice = page, geometry.page_lattice(), geometry.page_lattice()
+  image, ink_lattice, lattice = page, lattices.page_lattice(), lattices.page_lattice()
   if variant != ORIGINAL:
     image = read_picture(record.images[variant])
-    lattice, ink_lattice, _ = register.register(image, page)
+    lattice, ink_lattice, _ = register_to_original.register(image, page)
   return {
     'image': _png(image), 'mask': _png(class_mask(page, printed, rate_hz=rate_hz)), 'rows_px': rows_px, 'mv': mv,
     'lattice': ink_lattice, 'grid_lattice': lattice, 'fs': np.int32(record.fs), 'id': record.id, 'variant': variant,
   }  # fmt: skip
 
 
-def read_mv(record: folder.TrainRecord) -> np.ndarray:
-  """Returns (12, 10 * fs) float32 mV in layout.LEADS order, NaN where not printed; ValueError for any other layout."""
-  runs = folder.read_record_csv(record.csv, fs=record.fs)
-  rows = submit.read_rows(record.csv, columns=LEADS)
+def read_mv(record: data_folder.TrainRecord) -> np.ndarray:
+  """Returns (12, 10 * fs) float32 mV in leads.LEADS order, NaN where not printed; ValueError for any other layout."""
+  runs = data_folder.read_record_csv(record.csv, fs=record.fs)
+  rows = submission.read_rows(record.csv, columns=LEADS)
   mv = np.full((len(LEADS), len(rows)), np.nan, np.float32)
   for lead, run in runs.items():
     first = next(i for i, row in enumerate(rows) if row[lead].strip().lower() not in ('', 'nan'))
@@ -172,7 +176,7 @@ def as_printed(mv: np.ndarray, *, fs: int) -> tuple[np.ndarray, int]:
 
 def truth_rows(printed: np.ndarray, *, rate_hz: int) -> np.ndarray:
   """Returns (R, W) float32 strip rows in px of FRAME, NaN where nothing is printed, of mV as from `as_printed`."""
-  mv, shown = truth.at(jnp.asarray(printed), FRAME.times_s(), layout=LAYOUT, rate_hz=rate_hz)
+  mv, shown = ground_truth.at(jnp.asarray(printed), FRAME.times_s(), layout=LAYOUT, rate_hz=rate_hz)
   return np.where(shown, FRAME.rows_px(np.asarray(mv)), np.nan).astype(np.float32)
 
 
@@ -196,16 +200,16 @@ def check_ink(image: np.ndarray, rows_px: np.ndarray) -> None:
 
 
 def class_mask(image: np.ndarray, printed: np.ndarray, *, rate_hz: int) -> np.ndarray:
-  """Returns (1700, 2200) uint8 numbers of model.CLASSES for `image` (1700, 2200, 3) and mV as from `as_printed`."""
+  """Returns (1700, 2200) uint8 numbers of unet.CLASSES for `image` (1700, 2200, 3) and mV as from `as_printed`."""
   held = np.maximum.accumulate(np.where(np.isnan(printed), 0, np.arange(printed.shape[-1])), axis=-1)
   drawn = np.nan_to_num(np.take_along_axis(printed, held, axis=-1))  # a lead that ends early must not drop to zero
   trace = np.asarray(_trace(rate_hz)(drawn))
   dark = (image < DARK).all(-1)
   near = np.asarray(ndimage.maximum_filter(trace, size=2 * GUARD_PX + 1), bool)
-  mask = np.full(trace.shape, model.CLASSES.index('background'), np.uint8)
+  mask = np.full(trace.shape, unet.CLASSES.index('background'), np.uint8)
   # later ones lie on top
   for name, px in (('grid', (image < WHITE).any(-1)), ('text', dark), ('trace', trace | (dark & near))):
-    mask[px] = model.CLASSES.index(name)
+    mask[px] = unet.CLASSES.index(name)
   return mask
 
 

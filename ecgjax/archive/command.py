@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from ecgjax import machine, options, pool, shipped, worker
-from ecgjax.archive import alone, cluster, estimate, sources, store
-from ecgjax.archive.plan import How, Unit, parted
+from ecgjax.archive import estimate, listing, local_runner, parquet_store, ray_pipeline
+from ecgjax.archive.partition import How, Unit, parted
+from ecgjax.jobs import hardware, options, page_job, process_pool
+from ecgjax.networks import shipped
 
 TOLD_S = 10.0  # between two lines that say how far it is
 
@@ -36,41 +37,41 @@ def run(args: argparse.Namespace) -> int:
   if args.retry and n > 1:
     raise ValueError('--retry takes away rows of all parts: give it once without --shard, or with --shard 0/1, while nothing else runs')
   path = args.weights if args.weights in shipped.NAMES else os.path.abspath(args.weights)  # a worker of Ray may be elsewhere
-  wanted = worker.Options(
+  wanted = page_job.Options(
     fs=args.fs, speed_mm_s=args.speed, gain_mm_mv=args.gain, weights=path, engine=args.engine, precision=args.precision
   )
   how = How(wanted, args.timeout, args.column)
-  with pool.Children(1) as children:  # before anything is listed: that may take long
-    if wrong := worker.checked(children, wanted):
+  with process_pool.Children(1) as children:  # before anything is listed: that may take long
+    if wrong := page_job.checked(children, wanted):
       raise ValueError(wrong)
-    weights = children.schedule(worker.checksum, args=[wanted.weights]).result()
-  found = list(sources.listed(args.inputs, but=args.output))
+    weights = children.schedule(page_job.checksum, args=[wanted.weights]).result()
+  found = list(listing.listed(args.inputs, but=args.output))
   if not found:
     raise ValueError(f'nothing to read in {", ".join(args.inputs)}: no pictures, tars or Parquet files')
   if args.estimate:
-    return estimate.told(found, how, jobs=args.jobs or machine.readers(), price=args.price)
+    return estimate.told(found, how, jobs=args.jobs or hardware.readers(), price=args.price)
   facts = {'fs_hz': args.fs, 'speed_mm_s': args.speed, 'gain_mm_mv': args.gain, 'weights_sha256': weights}
-  with store.Store(args.output, facts, owner=f'{i}-of-{n}') as kept:
+  with parquet_store.Store(args.output, facts, owner=f'{i}-of-{n}') as kept:
     if args.retry:
       print(f'{kept.forget(args.retry)} pages that were {args.retry} are read again', file=sys.stderr)
     stop = lambda: signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job that must go writes what it has read
     if args.shard:
       stop()
       units = [Unit(source, i, n) for source in found]
-      _kept(lambda done: alone.read(units, done(), how, jobs=args.jobs or machine.readers()), kept, found, parts=n)
+      _kept(lambda done: local_runner.read(units, done(), how, jobs=args.jobs or hardware.readers()), kept, found, parts=n)
     else:
-      with cluster.connected():
+      with ray_pipeline.connected():
         stop()  # Ray has put its own in place
-        _kept(lambda done: cluster.read(parted(found), done, how, jobs=args.jobs), kept, found, parts=1)
+        _kept(lambda done: ray_pipeline.read(parted(found), done, how, jobs=args.jobs), kept, found, parts=1)
   print(f'{_counted(kept.counts)}: rows in {args.output}')
   return 0
 
 
-def _kept(read: Callable, kept: store.Store, found: list[sources.Origin], *, parts: int) -> None:
+def _kept(read: Callable, kept: parquet_store.Store, found: list[listing.Origin], *, parts: int) -> None:
   """Keeps the rows that `read(done)` yields, and says on stderr how far it is with its share of `parts`."""
   start, size, before = time.monotonic(), sum(source.size_bytes for source in found), 0
 
-  def done() -> store.Done:
+  def done() -> parquet_store.Done:
     nonlocal before
     kept.flush()
     there, before = kept.done()

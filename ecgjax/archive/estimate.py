@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pyarrow
 
-from ecgjax import machine
-from ecgjax.archive import alone, members, rows, sources
-from ecgjax.archive.plan import How, Unit
+from ecgjax.archive import containers, listing, local_runner, schema
+from ecgjax.archive.partition import How, Unit
+from ecgjax.jobs import hardware
 
 SAMPLE = 100  # files
 CONTAINERS = 20  # tars and Parquet files that are looked into
@@ -31,7 +31,7 @@ def spread(count: int, *, most: int) -> list[int]:
   return sorted({int(at) for at in np.linspace(0, count - 1, min(count, most)).round()}) if count else []
 
 
-def chosen(found: list[sources.Origin], *, column: str) -> tuple[list[tuple[sources.Origin, str]], int]:
+def chosen(found: list[listing.Origin], *, column: str) -> tuple[list[tuple[listing.Origin, str]], int]:
   """Chooses a sample.
 
   Args:
@@ -45,7 +45,7 @@ def chosen(found: list[sources.Origin], *, column: str) -> tuple[list[tuple[sour
   single = [(source, '') for source in found if source.kind == 'picture']
   held = [source for source in found if source.kind != 'picture']
   looked = [held[i] for i in spread(len(held), most=CONTAINERS)]
-  inside = [(source, name) for source in looked for name in members.names(source, column=column)]
+  inside = [(source, name) for source in looked for name in containers.names(source, column=column)]
   weight = lambda many: sum(s.size_bytes for s in many) or len(many)  # not every store tells sizes
   inner = math.ceil(len(inside) * weight(held) / max(1, weight(looked)))
   total = len(single) + inner
@@ -53,7 +53,7 @@ def chosen(found: list[sources.Origin], *, column: str) -> tuple[list[tuple[sour
   return [many[i] for many, most in ((single, singles), (inside, SAMPLE - singles)) for i in spread(len(many), most=most)], total
 
 
-def told(found: list[sources.Origin], how: How, *, jobs: int, price: float | None) -> int:
+def told(found: list[listing.Origin], how: How, *, jobs: int, price: float | None) -> int:
   """Reads a sample and prints what the whole would take; writes nothing.
 
   Args:
@@ -69,16 +69,16 @@ def told(found: list[sources.Origin], how: How, *, jobs: int, price: float | Non
   if not sample:
     raise ValueError('no picture was found in the tars and Parquet files that were looked into')
   units = [Unit(source, 0, 1) for source in dict.fromkeys(source for source, _ in sample)]
-  read = pyarrow.concat_tables(alone.read(units, Chosen({(source.url, name) for source, name in sample}), how, jobs=jobs))
+  read = pyarrow.concat_tables(local_runner.read(units, Chosen({(source.url, name) for source, name in sample}), how, jobs=jobs))
   pages = files * len(read) / len(sample)
   status = {name: read['status'].to_pylist().count(name) for name in ('ok', 'review', 'fail')}
   print(f'{files:,} files, about {pages:,.0f} pages; read for this: {len(read)} pages of {len(sample)} files, {status}')
   seconds = np.array([s or 0.0 for s in read['read_s'].to_pylist()])
   seconds = seconds[2 * jobs :] if len(seconds) > 4 * jobs else seconds  # a process compiles at its first pages
-  each = seconds * max(1.0, machine.cores() / jobs)
+  each = seconds * max(1.0, hardware.cores() / jobs)
   core_s, off_s = float(each.mean()), 2 * float(each.std()) / math.sqrt(len(each))
-  hours, size = pages * core_s / 3600, len(rows.packed(read)) / len(read)
-  here = f'{hours / machine.cores():,.1f} h on {machine.cores()} cores as these'
+  hours, size = pages * core_s / 3600, len(schema.packed(read)) / len(read)
+  here = f'{hours / hardware.cores():,.1f} h on {hardware.cores()} cores as these'
   print(f'time: {core_s:.2f} +- {off_s:.2f} core-seconds a page, {hours:,.1f} core-hours, {here}')
   print(f'rows: {size / 1000:.1f} kB a page, {pages * size / 1e9:,.2f} GB')
   if price is not None:

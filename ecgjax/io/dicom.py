@@ -4,8 +4,8 @@ import datetime
 
 import numpy as np
 
-from ecgjax.io.signals import ABSENT, microvolts, whole
-from ecgjax.leads import LEADS
+from ecgjax.ecg.leads import LEADS
+from ecgjax.io.waveform_files import ABSENT, microvolts, whole
 
 TWELVE_LEAD = '1.2.840.10008.5.1.4.1.1.9.1.1'
 RATES_HZ, SAMPLES = (200, 1000), 16384  # what A.34.3.4 lets it hold
@@ -22,11 +22,11 @@ def write_dicom(path, mv: np.ndarray, *, fs: float) -> None:
 
   Args:
     path: to write.
-    mv: (T, 12) mV in the order of layout.LEADS, nan where nothing was printed.
+    mv: (T, 12) mV in the order of leads.LEADS, nan where nothing was printed.
     fs: Hz.
 
   Raises:
-    ValueError: if a value is beyond signals.MAX_MV, or rate or length are not what the object may have.
+    ValueError: if a value is beyond waveform_files.MAX_MV, or rate or length are not what the object may have.
   """
   import pydicom  # whole: `from pydicom.dataset` would not wait where another thread is importing the rest, which save_as needs
   from pydicom.uid import ExplicitVRLittleEndian, generate_uid

@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.formparsers import MultiPartParser
 
-from ecgjax.serve import desk
+from ecgjax.serve import handlers
 
 STATIC = pathlib.Path(__file__).with_name('static')
 WAITING = 8  # requests at work or in line, for each process
@@ -31,7 +31,7 @@ def max_bytes(path: str) -> int:
   return SIGNALS_BYTES if path == '/api/save' else MAX_BYTES
 
 
-def make(children, *, limit_s: float, asked: desk.Asked, scratch: str | None = None) -> fastapi.FastAPI:
+def make(children, *, limit_s: float, asked: handlers.Asked, scratch: str | None = None) -> fastapi.FastAPI:
   """Makes the application.
 
   Args:
@@ -53,7 +53,7 @@ def make(children, *, limit_s: float, asked: desk.Asked, scratch: str | None = N
   @app.post('/api/picture', responses={200: {'content': {'image/jpeg': {}}}}, response_class=Response)
   async def picture(request: Request, file: Annotated[UploadFile, File()], page: Annotated[int, Form(ge=1)] = 1):
     """Answers a page of a file as a JPEG to look at; x-pages, x-width and x-height tell of the file and the original picture."""
-    shown = await done(request, desk.picture, await file.read(), page - 1)
+    shown = await done(request, handlers.picture, await file.read(), page - 1)
     headers = {'x-pages': str(shown.pages), 'x-width': str(shown.width_px), 'x-height': str(shown.height_px)}
     return Response(shown.jpeg, media_type='image/jpeg', headers=headers)
 
@@ -72,12 +72,12 @@ def make(children, *, limit_s: float, asked: desk.Asked, scratch: str | None = N
       number=page - 1, fs=fs, layout=layout, speed_mm_s=speed, gain_mm_mv=gain, corners=_parsed('corners', corners),
       lattice=_parsed('lattice', lattice),
     )  # fmt: skip
-    return await done(request, desk.digitize, await file.read(), how)
+    return await done(request, handlers.digitize, await file.read(), how)
 
   @app.get('/api/layouts')
   async def layouts(request: Request) -> list[str]:
     """Lists the layouts that the weights read."""
-    return await done(request, desk.layouts, asked)
+    return await done(request, handlers.layouts, asked)
 
   @app.post('/api/save', response_class=Response, responses={200: {'content': {'application/octet-stream': {}}}})
   async def save(
@@ -88,7 +88,7 @@ def make(children, *, limit_s: float, asked: desk.Asked, scratch: str | None = N
     """Writes leads as an answer of /api/digitize has them, perhaps corrected, as csv, wfdb (a zip), edf, parquet or dicom."""
     # of this process: a child may be killed and leave it, or just be ending and write in it; then `app.run` takes away what is left
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
-      name, data = await done(request, desk.save, leads_mv, start_s, name, format, folder, seconds=seconds, fs=fs_hz)
+      name, data = await done(request, handlers.save, leads_mv, start_s, name, format, folder, seconds=seconds, fs=fs_hz)
     return Response(data, media_type='application/octet-stream', headers={'content-disposition': f'attachment; filename="{name}"'})
 
   @app.get('/', include_in_schema=False)

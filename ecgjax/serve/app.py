@@ -14,9 +14,9 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
-from ecgjax import pool, worker
-from ecgjax.notice import NOTICE
-from ecgjax.serve import desk
+from ecgjax.jobs import page_job, process_pool
+from ecgjax.jobs.notice import NOTICE
+from ecgjax.serve import handlers
 
 SHARED_MEMORY = '/dev/shm'
 STALLED_S = 60.0  # without a byte of a body that is not at its end: it would hold a place for ever
@@ -135,16 +135,16 @@ def run(args: argparse.Namespace) -> int:
   except ImportError as error:
     raise ImportError(f"serve needs {error.name}: pip install 'ecgjax[serve]'") from error
   token = args.token or secrets.token_urlsafe(24)
-  asked = desk.Asked(weights=args.weights, engine=args.engine, precision=args.precision)
+  asked = handlers.Asked(weights=args.weights, engine=args.engine, precision=args.precision)
   memory = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None  # on Linux a signal on its way to be downloaded does not go to the disk
-  with tempfile.TemporaryDirectory(dir=memory) as scratch, pool.Children(args.jobs) as children:
+  with tempfile.TemporaryDirectory(dir=memory) as scratch, process_pool.Children(args.jobs) as children:
     listener = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ':' in args.host else socket.AF_INET)
     app = api.make(children, limit_s=args.timeout, asked=asked, scratch=scratch)
     hosts = (args.host, *LOOPBACK) if args.host in LOOPBACK else ()
     app = guarded(limited(app, max_bytes=api.max_bytes, most=api.WAITING * args.jobs), token=token, hosts=hosts)
     server = uvicorn.Server(uvicorn.Config(app, log_level='warning', ws='none', timeout_graceful_shutdown=1))
-    options = worker.Options(weights=args.weights, engine=args.engine, precision=args.precision)
-    checked = children.schedule(worker.check, args=[options])
+    options = page_job.Options(weights=args.weights, engine=args.engine, precision=args.precision)
+    checked = children.schedule(page_job.check, args=[options])
     told = lambda: '' if not checked.done() or checked.cancelled() else str(checked.exception() or checked.result())
     checked.add_done_callback(lambda _: setattr(server, 'should_exit', server.should_exit or bool(told())))
     shown = f'[{args.host}]' if ':' in args.host else args.host

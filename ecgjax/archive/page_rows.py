@@ -1,0 +1,67 @@
+"""What child processes do with a page of an archive: bytes to px, px to what its row holds. Nothing is raised: a reason is an answer."""
+
+import time
+from typing import Any, NamedTuple
+
+from ecgjax.jobs import page_job
+
+
+class Opened(NamedTuple):
+  """A page decoded: (H, W, 3) uint8, or None and the reason; of how many pages its file has."""
+
+  pages: int
+  image: Any
+  reason: str = ''
+
+
+def opened(data: bytes, number: int) -> Opened:
+  """Decodes page `number`, from 0, of a file's bytes."""
+  pages = 1
+  try:
+    from ecgjax.io import images
+
+    source = images.open_bytes(data)
+    pages = source.pages
+    return Opened(pages, source.read(number))
+  except Exception as error:  # a page must not end the archive
+    return Opened(pages, None, page_job.told(error))
+
+
+def read(image, wanted: page_job.Options) -> dict[str, Any]:
+  """Reads a decoded page.
+
+  Args:
+    image: (H, W, 3) uint8.
+    wanted: how.
+
+  Returns:
+    Columns of `rows.SCHEMA`: all but where the page is.
+  """
+  start, made = time.perf_counter(), {}
+  from ecgjax.archive import schema
+
+  try:
+    from ecgjax.extract import digitizer
+
+    made = page_job.made_by(wanted)
+    how = {'fs': wanted.fs, 'speed_mm_s': wanted.speed_mm_s, 'gain_mm_mv': wanted.gain_mm_mv}
+    found = digitizer.digitize(image, reader=page_job.reader(wanted), **how)
+    capped = {lead: std.clip(max=schema.MAX_STD_MV) for lead, std in found.std.items()}
+    return made | {
+      'status': found.status, 'reasons': list(found.warnings), 'quality': found.quality,
+      'leads_uv': schema.samples(found.leads), 'std_uv': schema.samples(capped),
+      'fs_hz': found.fs, 'seconds': found.seconds, 'start_s': found.start_s,
+      'layout': found.layout, 'speed_mm_s': found.speed_mm_s, 'gain_mm_mv': found.gain_mm_mv, 'read_s': time.perf_counter() - start,
+    }  # fmt: skip
+  except Exception as error:
+    return made | {'status': 'fail', 'reasons': [schema.shown(page_job.told(error))], 'read_s': time.perf_counter() - start}
+
+
+def page(data: bytes, number: int, wanted: page_job.Options) -> tuple[int, dict[str, Any]]:
+  """Returns how many pages a file's bytes hold, and of page `number`, from 0, what `read` says."""
+  decoded = opened(data, number)
+  if decoded.image is None:
+    from ecgjax.archive import schema
+
+    return decoded.pages, schema.failed(decoded.reason)
+  return decoded.pages, read(decoded.image, wanted)

@@ -1,0 +1,208 @@
+"""The Parquet files that hold an archive's rows: what is in them is done, and nothing else says so."""
+
+import collections
+import datetime
+import errno
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow
+from fsspec.implementations.local import LocalFileSystem
+from pyarrow import compute, parquet
+
+from ecgjax.archive.containers import OURS
+from ecgjax.archive.listing import place
+from ecgjax.archive.schema import packed, shown
+from ecgjax.io import waveform_files
+
+ALONE = '0-of-1'  # owner of all rows
+ROWS, BYTES, FLUSH_S = 1000, 64 << 20, 60.0  # a file is written when one of them is reached
+
+
+def _name(source: str, member: str) -> bytes:
+  digest = hashlib.blake2b(shown(f'{source}\0{member}').encode(), digest_size=16).digest()
+  return digest.rstrip(b'\0')  # as NumPy has it
+
+
+class Known(Protocol):
+  """Says which files and pages are not to be read: `Done`, or those that a sample leaves out."""
+
+  def file(self, source: str, member: str) -> bool: ...
+  def page(self, source: str, member: str, page: int) -> bool: ...
+
+
+class Done:
+  """Which pages have their row already: 16 bytes a file, so that an archive of millions is known in little memory."""
+
+  def __init__(self, files: np.ndarray, begun: Mapping[bytes, frozenset[int]]):
+    self.files, self.begun = files, begun  # (N,) S16, sorted: files with all of their pages; pages of the others
+
+  def file(self, source: str, member: str) -> bool:
+    """Returns whether all pages of a file have their rows."""
+    name = _name(source, member)
+    at = int(np.searchsorted(self.files, name))
+    return at < len(self.files) and self.files[at] == name
+
+  def page(self, source: str, member: str, page: int) -> bool:
+    """Returns whether a page, from 1, has its row."""
+    return self.file(source, member) or page in self.begun.get(_name(source, member), ())
+
+
+class Store:
+  """The folder of an archive's rows; a context that writes what waits when it is left, and lets others write.
+
+  Args:
+    out: path or URL; made where there is none.
+    facts: how pages are read; rows of a folder are all read in one way.
+    owner: whose rows this process writes: ALONE, or a part of many; on a local disk one that is alone and any other refuse each other,
+      and so do two of the same part.
+
+  Raises:
+    ValueError: if there are rows that were read in another way, or another process of the same owner is at work.
+  """
+
+  def __init__(self, out: str, facts: Mapping[str, Any], *, owner: str = ALONE):
+    self.files, self.root = place(out)
+    self.local = isinstance(self.files, LocalFileSystem)
+    self.facts = {OURS: json.dumps(facts, sort_keys=True).encode()}
+    self.waiting: list[pyarrow.Table] = []
+    self.size = 0  # bytes of those that wait
+    self.flushed, self.counts, self.next = time.monotonic(), collections.Counter(), _new_name()
+    self.files.makedirs(self.root, exist_ok=True)
+    self.locks = []
+    try:
+      for name, shared in ((owner, False), ('', owner != ALONE)) if self.local else ():
+        self.locks.append(_locked(self.root, name, shared=shared))
+      self._same_facts()
+    except BaseException:
+      self.__exit__()
+      raise
+
+  def _same_facts(self) -> None:
+    for part in self.parts()[:1]:  # of the others `done` sees it, which reads them all
+      with self.files.open(part, 'rb') as file:
+        self._check(parquet.read_schema(file))
+
+  def _check(self, schema: pyarrow.Schema) -> None:
+    there, now = (schema.metadata or {}).get(OURS, b'{}'), self.facts[OURS]
+    if there != now:
+      raise ValueError(f'{self.root} holds pages read with {there.decode()}, now {now.decode()} was asked for: give another OUTPUT')
+
+  def __enter__(self) -> 'Store':
+    return self
+
+  def __exit__(self, *_) -> None:
+    try:
+      self.flush()
+    finally:
+      for lock in self.locks:
+        lock.close()
+
+  def parts(self) -> list[str]:
+    """Returns the paths of the files of rows."""
+    self.files.invalidate_cache()  # others may write here, too
+    try:
+      paths = [str(path) for path in self.files.ls(self.root, detail=False)]
+    except FileNotFoundError:  # an object store has no empty folders
+      paths = []
+    return sorted(path for path in paths if re.fullmatch(r'pages-.*\.parquet', path.rpartition('/')[2]))
+
+  def read(self, part: str, columns: list[str] | None) -> pyarrow.Table:
+    """Returns columns of a file of rows, all of them where `columns` is None."""
+    with self.files.open(part, 'rb') as file:
+      return parquet.ParquetFile(file).read(columns)
+
+  def done(self) -> tuple[Done, int]:
+    """Reads what is done, counting statuses anew; returns it and the bytes of its files.
+
+    A file is done when the pages up to the least number that a row gives as its `pages` are: a later row may know less, of a file that
+    could not be had any more.
+    """
+    whole, begun, last, size = [np.zeros(0, 'S16')], collections.defaultdict(set), {}, 0
+    self.counts.clear()
+    for part in self.parts():
+      table = self.read(part, ['source', 'member', 'page', 'pages', 'bytes', 'status'])
+      self._check(table.schema)
+      rows = table.to_pydict()
+      self.counts.update(rows['status'])
+      names = []
+      for source, member, page, pages, count in zip(*(rows[c] for c in ('source', 'member', 'page', 'pages', 'bytes')), strict=True):
+        size += (count or 0) if page == 1 else 0
+        name = _name(source, member)
+        begun[name].add(page)
+        last[name] = min(pages, last.get(name, pages))
+        if len(begun[name]) >= last[name] and begun[name].issuperset(range(1, last[name] + 1)):
+          names.append(name)
+          del begun[name], last[name]
+      whole.append(np.array(names, 'S16'))
+    return Done(np.sort(np.concatenate(whole)), {name: frozenset(pages) for name, pages in begun.items()}), size
+
+  def forget(self, status: str) -> int:
+    """Takes away all rows of a status, so that those pages are read again; returns how many. Only while no other process writes here."""
+    gone = 0
+    for part in self.parts():
+      rows = self.read(part, None)
+      kept = rows.filter(compute.field('status') != status)
+      gone += len(rows) - len(kept)
+      if not len(kept):
+        self.files.rm_file(part)
+      elif len(kept) < len(rows):
+        self._put(part, kept)
+    return gone
+
+  def add(self, rows: pyarrow.Table) -> None:
+    """Takes rows, and writes them when there are ROWS or BYTES of them or FLUSH_S have passed."""
+    self.waiting.append(rows)
+    self.counts.update(rows['status'].to_pylist())
+    self.size += rows.nbytes
+    if sum(map(len, self.waiting)) >= ROWS or self.size >= BYTES or time.monotonic() - self.flushed > FLUSH_S:
+      self.flush()
+
+  def flush(self) -> None:
+    """Writes what waits to a new file, whole or not at all."""
+    if any(map(len, self.waiting)):
+      self._put(f'{self.root}/{self.next}', pyarrow.concat_tables(self.waiting))
+    # not before: cut off here, the same file is written again
+    self.waiting, self.size, self.flushed, self.next = [], 0, time.monotonic(), _new_name()
+
+  def _put(self, path: str, rows: pyarrow.Table) -> None:
+    data = packed(rows.replace_schema_metadata(self.facts))
+    if self.local:
+      waveform_files.whole(path, lambda part: _to_disk(part, data))
+    else:
+      self.files.pipe_file(path, data)  # object stores show it when it is complete
+
+
+def _new_name() -> str:
+  return f'pages-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}.parquet'
+
+
+def _to_disk(path, data: bytes) -> None:
+  with open(path, 'wb') as file:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _locked(root: str, owner: str, *, shared: bool):
+  """Takes a lock of a folder until the file that is returned is closed or the process ends, however that happens."""
+  import fcntl
+
+  path = os.path.join(root, f'.{owner}.lock')
+  file = open(path, 'w')  # noqa: SIM115  # held as long as this process writes
+  try:
+    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+  except OSError as error:
+    if error.errno in (errno.EAGAIN, errno.EACCES):
+      file.close()
+      raise ValueError(f'{root}: another process is writing the same pages here ({path})') from error
+    print(f'{path}: this file system knows no locks ({error}); start no two runs of the same pages', file=sys.stderr)
+  return file

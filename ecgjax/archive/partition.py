@@ -1,0 +1,44 @@
+"""What is to be read of an archive, and how: the parts of its sources, and their members that have no row yet."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ecgjax.archive import containers, listing, parquet_store
+from ecgjax.jobs import page_job
+
+PARTS = 16  # that an archive has at least where its sources can be parted, so that a cluster opens them side by side
+
+
+class Unit(NamedTuple):
+  """What one task opens: part `part` of `parts` of a source."""
+
+  source: listing.Origin
+  part: int
+  parts: int
+
+
+class How(NamedTuple):
+  """How an archive is read: `limit_s` for a page, `column` as in `members.members`."""
+
+  wanted: page_job.Options
+  limit_s: float
+  column: str
+
+
+def parted(found: list[listing.Origin]) -> list[Unit]:
+  """Returns the parts of an archive's sources that a cluster opens side by side: a few large tars are more than a few parts."""
+  parts = max(1, math.ceil(PARTS / len(found)))
+  return [Unit(source, i, n) for source in found for n in [1 if source.kind == 'picture' else parts] for i in range(n)]
+
+
+def first_undone(done: parquet_store.Known, url: str, name: str) -> int:
+  """Returns the first page, from 1, of a file that has no row yet."""
+  return next(page for page in itertools.count(1) if not done.page(url, name, page))
+
+
+def undone(unit: Unit, done: parquet_store.Known, column: str) -> Iterator[containers.Member]:
+  """Yields the members of a part of a source of which not every page has its row; `column` as in `members.members`."""
+  wanted = lambda name: not done.file(unit.source.url, name)
+  return containers.members(unit.source, wanted=wanted, part=unit.part, parts=unit.parts, column=column)

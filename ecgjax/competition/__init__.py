@@ -1,0 +1,1 @@
+"""The competition's folders, score and submission."""

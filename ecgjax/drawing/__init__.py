@@ -1,0 +1,1 @@
+"""Clean pages, drawn on the device with their exact truth."""

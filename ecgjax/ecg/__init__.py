@@ -1,0 +1,1 @@
+"""Twelve-lead signals: names, recordings, synthesis."""

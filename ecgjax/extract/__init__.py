@@ -1,0 +1,1 @@
+"""From a picture and its lattice to calibrated leads."""

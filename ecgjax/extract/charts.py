@@ -1,0 +1,99 @@
+"""Recordings as pictures for people: a standard ECG chart, and the traces drawn back on the picture they were read from."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ecgjax.ecg.leads import LEADS
+from ecgjax.geometry import lattices, paper
+from ecgjax.geometry.layouts import Layout
+from ecgjax.io.waveform_files import stretches
+
+SURE_RGB, UNSURE_RGB = (0, 80, 230), (225, 70, 0)
+UNSURE_MV = 0.1  # samples of a larger standard deviation are drawn in UNSURE_RGB
+HEADROOM_MV = 1.5  # of a chart above its first and below its last zero line, at least: a tall wave is not cut off
+LONG_PX = 2200  # of an overlay: larger pictures are made smaller
+Leads = Mapping[str, np.ndarray]
+
+
+def figure(leads: Leads, std: Leads, *, fs: float, page: Layout):
+  """Draws a standard ECG chart in the arrangement of its layout, over pale bands of two standard deviations.
+
+  Args:
+    leads: lead name -> (n,) mV, nan where absent.
+    std: lead name -> (n,) mV.
+    fs: Hz.
+    page: layout, speed and gain.
+
+  Returns:
+    A matplotlib Figure at the paper's own size.
+  """
+  from matplotlib.figure import Figure
+
+  reach_mv = [(s, s.sign * np.array([-HEADROOM_MV, HEADROOM_MV, *(leads[s.lead] - 0.3), *(leads[s.lead] + 0.3)])) for s in page.segments]
+  top = min(page.zeros_px[s.row] - np.nanmax(mv) * page.px_per_mv for s, mv in reach_mv)
+  bottom = max(page.zeros_px[s.row] - np.nanmin(mv) * page.px_per_mv for s, mv in reach_mv)
+  made = Figure(figsize=(paper.WIDTH_PX / paper.DPI, (bottom - top) / paper.DPI), dpi=100)
+  axes = made.add_axes((0, 0, 1, 1), xlim=(0, paper.WIDTH_PX), ylim=(bottom, top))
+  rows, cols = lattices.nodes_px()
+  for lines, draw in ((rows, axes.axhline), (cols, axes.axvline)):
+    for at in lines:
+      draw(at, color='#e8a8a8', linewidth=0.5)
+  for segment in page.segments:
+    source = page.scored(segment.lead)
+    first, stop = (round((s - source.start_s) * fs) for s in (segment.start_s, segment.stop_s))
+    mv, off = (segment.sign * values[segment.lead][max(first, 0) : max(stop, 0)] for values in (leads, std))
+    x = paper.START_X_PX + (segment.start_s + np.arange(len(mv)) / fs) * page.px_per_s
+    zero = page.zeros_px[segment.row]
+    low, high = (zero - (mv + k * off) * page.px_per_mv for k in (-2, 2))
+    axes.fill_between(x, low, high, color='#0050e6', alpha=0.2, linewidth=0)
+    axes.plot(x, zero - mv * page.px_per_mv, color='black', linewidth=0.8)
+    axes.text(paper.START_X_PX + segment.start_s * page.px_per_s + 8, zero - 70, segment.label, fontsize=9)
+  axes.text(paper.START_X_PX, bottom - 12, f'{page.speed_mm_s:g} mm/s  {page.gain_mm_mv:g} mm/mV', fontsize=8)
+  axes.set_axis_off()
+  return made
+
+
+def on_picture(image: np.ndarray, leads: Leads, std: Leads, *, fs: float, page: Layout, lattice: np.ndarray) -> np.ndarray:
+  """Draws the leads back on their picture, in blue, orange where unsure, over bands of two standard deviations.
+
+  Args:
+    image: (H, W, 3) uint8.
+    leads: lead name -> (n,) mV, nan where absent.
+    std: lead name -> (n,) mV.
+    fs: Hz.
+    page: layout, speed and gain.
+    lattice: (45, 57, 2) image px of the page's nodes.
+
+  Returns:
+    (h, w, 3) uint8, the picture, made smaller where its longer side is over LONG_PX, in pale colours with the leads on it.
+  """
+  from PIL import Image, ImageDraw
+
+  shrink = min(1.0, LONG_PX / max(image.shape[:2]))
+  size = round(image.shape[1] * shrink), round(image.shape[0] * shrink)
+  picture = Image.fromarray(image).resize(size, Image.Resampling.BOX if shrink <= 0.5 else Image.Resampling.BILINEAR)
+  picture = Image.blend(picture, Image.new('RGB', size, 'white'), 0.35)
+  bands = Image.new('RGBA', size)
+  lines, shade = ImageDraw.Draw(picture), ImageDraw.Draw(bands)
+  paths = {lead: _paths(lead, leads, std, fs=fs, page=page, lattice=np.asarray(lattice) * shrink) for lead in LEADS}
+  for low, _, high, _ in paths.values():
+    for start, stop in stretches(np.isfinite(low).all(-1)):
+      shade.polygon([*map(tuple, high[start:stop]), *map(tuple, low[start:stop][::-1])], fill=(*SURE_RGB, 60))
+  picture.paste(bands, mask=bands)
+  for _, path, _, unsure in paths.values():
+    for start, stop in stretches(np.isfinite(path).all(-1)):
+      for i in range(start, stop - 1):
+        lines.line([tuple(path[i]), tuple(path[i + 1])], fill=UNSURE_RGB if unsure[i] else SURE_RGB, width=1)
+  return np.asarray(picture)
+
+
+def _paths(lead: str, leads: Leads, std: Leads, *, fs: float, page: Layout, lattice: np.ndarray):
+  """Returns (n, 2) picture px of a lead two deviations below, itself, two above, and (n,) whether it is unsure."""
+  segment, mv, off = page.scored(lead), np.asarray(leads[lead]), np.asarray(std[lead])
+  x = paper.START_X_PX + (segment.start_s + np.arange(len(mv)) / fs) * page.px_per_s
+  paths = []
+  for values in (mv - 2 * off, mv, mv + 2 * off):
+    y = np.clip(page.zeros_px[segment.row] - values * page.px_per_mv, 0, paper.HEIGHT_PX)
+    paths.append(np.asarray(lattices.image_px(lattice, np.stack([x, y], -1))))
+  return *paths, off > UNSURE_MV

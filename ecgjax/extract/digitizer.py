@@ -1,0 +1,236 @@
+"""One picture to calibrated leads: the single way that evaluate, predict, digitize and serve read a page."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ecgjax.ecg.leads import LEADS
+from ecgjax.extract import einthoven, path_decoder, pixel_classes, quality, resample, retiming, strip_cutting
+from ecgjax.extract.path_decoder import Trace
+from ecgjax.extract.recording import Recording
+from ecgjax.geometry import lattices, layouts, paper
+from ecgjax.ink import printers
+from ecgjax.io import images
+from ecgjax.locate import find_page
+from ecgjax.networks import inference as engines
+from ecgjax.networks import shipped
+
+EDGE_MV = 0.3  # nearer than that to a strip's edge a trace may go on beyond it, and the gap is bridged as if nothing had been there
+CUT_OFF = 'may be cut off'
+PULSE_OFF = 0.05  # share by which a pulse may be off its gain's height: by a flat page's grid it is 0.01
+REVIEW, FAIL = 0.9, 0.5  # quality of the worst lead, below it a page needs a person's eye; of the median lead seen, below it none is read
+
+
+class Reader(NamedTuple):
+  """Trained weights, ready to read: `trace` goes from (image, lattice) to rows, `classes` to the scores (R, H, W, 4) of each px's class.
+
+  `printer` is what printed the pages, where that is known.
+  """
+
+  trace: Callable[[np.ndarray, np.ndarray], Trace]
+  page: layouts.Layout
+  frame: lattices.Frame
+  meta: dict
+  engine: str = 'jax'
+  precision: str = 'float32'
+  classes: Callable[[np.ndarray, np.ndarray], jax.Array] | None = None
+  printer: printers.Printer | None = None
+
+
+def reader(weights=shipped.DEFAULT, *, engine: str = 'auto', precision: str = 'auto', registration: str = '') -> Reader:
+  """Loads weights and compiles nothing yet.
+
+  Args:
+    weights: a name of `shipped.NAMES`, or the path of a `.safetensors` file.
+    engine: of the network: 'jax', 'openvino' or 'auto', see `inference.chosen`.
+    precision: of its convolutions: 'bfloat16', 'float32' or 'auto', see `inference.chosen`.
+    registration: path of a table of what printed the pages, see `printers.load`; '' where that is not known.
+
+  Returns:
+    A Reader.
+
+  Raises:
+    ValueError: as `weight_files.load_network` and `printers.load`, or for an engine or a precision that is not to be had.
+    ImportError: if the engine is not installed.
+  """
+  printer = printers.load(registration) if registration else None
+  network, meta = engines.load(weights, engine=engine, precision=precision)
+  page, frame = layouts.make(meta['strip']['layout']), engines.frame(meta)
+  cut, decoded = strip_cutting.make_cut(page=page, frame=frame, cell=network.cell), jax.jit(path_decoder.soft_argmax)
+  begins = lattices.begins(page, frame)
+  trace = lambda image, lattice: decoded(network.scores(cut(image, lattice)), begins=begins)
+  classes = lambda image, lattice: network.classes(cut(image, lattice))
+  return Reader(trace, page, frame, meta, network.name, network.precision, classes, printer)
+
+
+cached = functools.cache(reader)  # the command line's and `digitize`'s own: loading and compiling once is enough
+
+
+def digitize(
+  image, *, reader: Reader | None = None, fs: float = 500.0, counts: Mapping[str, int] | None = None, lattice: np.ndarray | None = None,
+  corners: np.ndarray | None = None, ink: retiming.Standing | None = None, speed_mm_s: float = paper.SPEED_MM_S,
+  gain_mm_mv: float | None = None, masked: bool = False,
+) -> Recording:  # fmt: skip
+  """Reads one page.
+
+  Args:
+    image: (H, W, 3) uint8, or the path of a file, whose first page is read.
+    reader: loaded weights; the default of those that install with the package where it is None.
+    fs: samples per second wanted.
+    counts: samples wanted of each lead; as many as are printed where it is None.
+    lattice: (45, 57, 2) image px of the page's nodes, where they are known; found where it is None.
+    corners: (4, 2) image x, y of the page's upper left, upper right, lower right and lower left corner, roughly, where the page is to be
+      looked for; the whole picture is searched where it is None.
+    ink: where its ink stands by the lattice; found where it is None.
+    speed_mm_s: paper speed, which a picture does not tell.
+    gain_mm_mv: of the print; where it is None the calibration pulses tell it, and it is 10 where they cannot.
+    masked: whether `Recording.mask` is wanted, too: the network runs a second time for it.
+
+  Returns:
+    The recording.
+
+  Raises:
+    ValueError: for an unknown speed or gain; if the page cannot be found in the picture (see `find_page.Found.reason`), no trace is seen
+      on it, or more is wanted than it shows.
+  """
+  reader = cached() if reader is None else reader
+  image = image if isinstance(image, np.ndarray) else images.read(image)
+  layouts.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=paper.GAIN_MM_MV if gain_mm_mv is None else gain_mm_mv)  # or refuse
+  notes, pulse_mv, off_px = [], float('nan'), 0.0
+  if lattice is None:
+    found = find_page.rectify(image) if corners is None else find_page.within(image, corners)
+    lattice, pulse_mv, off_px = found.lattice, found.pulse_mv, quality.page_px(found.confidence)
+    if found.status == 'fail':
+      raise ValueError(found.reason)
+    notes += [found.reason] if found.reason else []
+  gain, note = _gain(pulse_mv, gain_mm_mv)
+  notes += [note] if note else []
+  shown = jax.device_get(reader.trace(image, lattice))
+  doubt = _doubt(shown, reader, off_px, scale=reader.page.gain_mm_mv / gain)
+  if not any(doubt.seen.values()):
+    raise ValueError('no trace was seen on the page')
+  printed = layouts.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain)
+  counts = counts or {lead: printed.scored(lead).count(fs) for lead in LEADS}
+  ink = retiming.standing(image, lattice, page=reader.page, frame=reader.frame, printer=reader.printer) if ink is None else ink
+  leads, std = _leads(shown, ink, reader, fs=float(fs * reader.page.speed_mm_s / speed_mm_s), counts=counts)
+  for lead in LEADS:  # what was not seen is absent, not 0 mV
+    scale = reader.page.gain_mm_mv / gain if doubt.seen[lead] else np.nan
+    leads[lead], std[lead] = scale * leads[lead], scale * std[lead]
+  believed = {lead: quality.lead(leads[lead], std[lead], lead, doubt, fs=float(fs), page=printed) for lead in LEADS}
+  if np.median([value for lead, value in believed.items() if doubt.seen[lead]]) < FAIL:
+    raise ValueError(f'the page was found, but too little of it can be read: the quality of its leads is {_told(believed)}')
+  poor = {lead: value for lead, value in believed.items() if value < REVIEW and lead not in doubt.cut_off}
+  notes += [f'uncertain: quality {_told(poor)}'] if poor else []
+  tall = doubt.cut_off
+  top_mv = reader.frame.millivolts(0) * reader.page.gain_mm_mv / gain
+  notes += [f'{", ".join(tall)} {CUT_OFF}: beyond {top_mv:.1f} mV nothing is read'] if tall else []
+  starts_s = {lead: printed.scored(lead).start_s for lead in LEADS}
+  return Recording(
+    leads, std, float(fs), starts_s, printed.seconds, believed, printed.name, speed_mm_s, gain, 'review' if notes else 'ok', tuple(notes),
+    lattice, shown, mask(image, lattice, reader=reader) if masked else None,
+  )  # fmt: skip
+
+
+def mask(image: np.ndarray, lattice: np.ndarray, *, reader: Reader) -> np.ndarray:
+  """Tells what every px of a page is taken for.
+
+  Args:
+    image: (H, W, 3) uint8.
+    lattice: (45, 57, 2) image px of the page's nodes.
+    reader: loaded weights.
+
+  Returns:
+    (1700, 2200) uint8 in the page frame, see `pixel_classes.on_page`.
+
+  Raises:
+    ValueError: if the reader tells no classes.
+  """
+  if reader.classes is None:
+    raise ValueError('this reader tells no classes of px; take one of reading.reader')
+  return pixel_classes.on_page(np.asarray(reader.classes(image, lattice)), page=reader.page, frame=reader.frame)
+
+
+def _leads(
+  trace: Trace, ink: retiming.Standing, reader: Reader, *, fs: float, counts: Mapping[str, int]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """Returns lead -> mV and lead -> standard deviation, in the weights' own speed and gain."""
+  segments = tuple(reader.page.scored(lead) for lead in LEADS)
+  better = _fused(retiming.moved(trace, ink, page=reader.page, frame=reader.frame), reader.page, reader.frame)
+  read = _assemble(better, segments, reader.page, reader.frame, fs, tuple(counts[lead] for lead in LEADS))
+  table = reader.meta.get('calibration')
+  mv, std_mv = ({lead: np.asarray(pair[i], np.float64) for lead, pair in zip(LEADS, read, strict=True)} for i in (0, 1))
+  std = {}
+  for lead, segment in zip(LEADS, segments, strict=True):
+    late_mv = retiming.std_mv(mv[lead], ink, row=segment.row, start_s=segment.start_s, fs=fs, page=reader.page, frame=reader.frame)
+    std[lead] = np.hypot(calibrated(std_mv[lead], table), late_mv)
+  return mv, std
+
+
+def _gain(pulse_mv: float, given: float | None) -> tuple[float, str]:
+  """Returns the gain in mm/mV and what is to be said of it: `pulse_mv` is the pulses' height if it were 10."""
+  told = next((g for g in layouts.GAINS_MM_MV if abs(pulse_mv * paper.GAIN_MM_MV / g - paper.PULSE_MV) <= PULSE_OFF), None)
+  height = f'the calibration pulses are {pulse_mv * paper.GAIN_MM_MV:.1f} mm high by the grid'
+  if given is not None:
+    return given, '' if np.isnan(pulse_mv) or told == given else f'{height}: the gain is not {given:g} mm/mV'
+  if told in (None, paper.GAIN_MM_MV):
+    return paper.GAIN_MM_MV, '' if np.isnan(pulse_mv) or told else f'{height}: the gain is not {paper.GAIN_MM_MV:g} mm/mV'
+  return told, f'{height}: read with a gain of {told:g} mm/mV'
+
+
+def calibrated(std_mv: np.ndarray, table: Mapping[str, list[float]] | None) -> np.ndarray:
+  """Replaces standard deviations, which hold the width of the network's target too, by the errors that were measured.
+
+  Args:
+    std_mv: (n,) as the decoder, `fuse` and `resample` have it.
+    table: 'std_mv' and 'off_mv', the rms error of samples of such deviations, as `scripts/calibrate.py` puts them in the header of
+      weights; constant beyond its ends. None leaves all as it is.
+
+  Returns:
+    (n,) rms error to be expected, mV.
+  """
+  return std_mv if table is None else np.exp(np.interp(np.log(std_mv), np.log(table['std_mv']), np.log(table['off_mv'])))
+
+
+def seen_rows(trace: Trace) -> np.ndarray:
+  """Returns (R, W) rows px as read, nan where no trace was seen: what a picture may show."""
+  return np.where(np.asarray(trace.visible) >= resample.SEEN, np.asarray(trace.rows_px), np.nan)
+
+
+def finite(leads: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns the leads with 0 mV for absent samples: what the competition's format and score demand."""
+  return {lead: np.nan_to_num(mv, nan=0.0) for lead, mv in leads.items()}
+
+
+_fused = jax.jit(lambda trace, page, frame: einthoven.fuse(trace, layout=page, frame=frame), static_argnums=(1, 2))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
+def _assemble(trace: Trace, segments, page, frame, fs: float, counts):
+  return [
+    resample.lead(trace, segment, layout=page, frame=frame, fs=fs, count=count)
+    for segment, count in zip(segments, counts, strict=True)
+  ]
+
+
+def _columns(trace: Trace, segment: layouts.Segment, frame: lattices.Frame) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (n,) rows px of a lead's own columns and whether each was seen."""
+  first, stop = (round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s))
+  rows_px, visible = (np.asarray(a)[segment.row, first:stop] for a in (trace.rows_px, trace.visible))
+  return rows_px, visible >= resample.SEEN
+
+
+def _doubt(trace: Trace, reader: Reader, page_px: float, *, scale: float) -> quality.Doubt:
+  page, frame = reader.page, reader.frame
+  columns = {lead: _columns(trace, page.scored(lead), frame) for lead in LEADS}
+  reach_mv = frame.millivolts(0) - EDGE_MV
+  cut_off = tuple(lead for lead, (rows_px, seen) in columns.items() if (seen & (np.abs(frame.millivolts(rows_px)) > reach_mv)).any())
+  shares = {lead: float(seen.mean()) for lead, (_, seen) in columns.items()}
+  contradictions_mv2 = {lead: scale**2 * x for lead, x in quality.contradictions_mv2(trace, page, frame).items()}
+  return quality.Doubt(shares, contradictions_mv2, page_px, cut_off)
+
+
+def _told(values: Mapping[str, float]) -> str:
+  return ', '.join(f'{value:.2f} of {lead}' for lead, value in values.items())

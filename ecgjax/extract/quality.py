@@ -1,0 +1,98 @@
+"""How far each lead of a page can be believed: the share of what was read of it that is expected to be signal.
+
+Three things say how large the errors may be: the network's own standard deviations, how surely the page was found, and how much the limb
+leads contradict one another (Einthoven). How well that tells good pages from bad ones is in docs/quality.md, measured.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ecgjax.ecg.leads import LEADS
+from ecgjax.extract import einthoven, resample
+from ecgjax.extract.path_decoder import Trace
+from ecgjax.geometry.lattices import Frame, trace_area
+from ecgjax.geometry.layouts import Layout
+
+# Chosen on 9 recordings x 13 variants of sim:even, as the shares that tell the errors best: 0, 0.1, 0.3, 1 and 0, 0.25, 0.5, 1 were tried.
+MISPLACED = 0.1  # of the page's expected error: most of it moves a whole lead, which neither its shape nor the score minds
+CONTRADICTED = 0.5  # of the limb rows' contradiction: agreeing on two leads out of four rows halves their noise
+LEAST_MV = 0.05  # rms of a lead's waves; a flatter lead, a pause or an asystole, is judged as if it were so tall
+CUT_OFF = 0.5  # the best that is said of a lead whose waves reach its strip's edge: what lies beyond is not known
+
+
+class Doubt(NamedTuple):
+  """What is known of a page's errors beside the leads' own standard deviations.
+
+  Attributes:
+    seen: lead name -> share of its columns in which a trace was seen.
+    contradiction_mv2: limb lead name -> variance of its rows, in mV^2, by what the limb rows say of one another; 0 where nothing does.
+    page_px: rms error in page px to be expected of the place of the page.
+    cut_off: leads that reach their strip's edge.
+  """
+
+  seen: Mapping[str, float]
+  contradiction_mv2: Mapping[str, float]
+  page_px: float
+  cut_off: tuple[str, ...]
+
+
+def lead(mv: np.ndarray, std_mv: np.ndarray, name: str, doubt: Doubt, *, fs: float, page: Layout) -> float:
+  """Judges one lead.
+
+  Args:
+    mv: (n,) as read.
+    std_mv: (n,) calibrated standard deviation.
+    name: of the lead.
+    doubt: of its page.
+    fs: Hz.
+    page: its layout, speed and gain.
+
+  Returns:
+    0..1: the share seen times signal variance over signal and expected error variance, 0.91 is 10 dB; 0 where nothing was seen.
+  """
+  seen = doubt.seen[name]
+  if not seen:
+    return 0.0
+  slope = np.gradient(mv) * fs if len(mv) > 1 else np.zeros(1)
+  misplaced = MISPLACED * doubt.page_px**2 * (page.px_per_mv**-2 + np.mean(slope**2) * page.px_per_s**-2)
+  error = np.mean(std_mv**2) + misplaced + CONTRADICTED * doubt.contradiction_mv2[name]
+  signal = max(np.var(mv), LEAST_MV**2)
+  share = seen * signal / (signal + error)
+  return float(min(share, CUT_OFF) if name in doubt.cut_off else share)
+
+
+def contradictions_mv2(trace: Trace, page: Layout, frame: Frame) -> dict[str, float]:
+  """Measures what the limb rows that share a time say of one another's errors.
+
+  Args:
+    trace: the rows as read, each for itself: `fuse` would have them agree.
+    page: says which row shows which lead when.
+    frame: of the strips.
+
+  Returns:
+    Lead name -> mV^2 as the weights' own page has it, the mean over the columns of its segment in which all limb rows were seen; 0 where
+    there are none.
+  """
+  rows_px, visible = (np.asarray(a) for a in (trace.rows_px, trace.visible))
+  squares = np.full(rows_px.shape, np.nan)
+  for first, stop, of in einthoven.stretches(page, frame):
+    limb = of.any(1)
+    if limb.sum() > 2:
+      mv = frame.millivolts(rows_px[limb, first:stop])
+      off = mv - of[limb] @ np.linalg.pinv(of[limb]) @ mv
+      seen = (visible[limb, first:stop] >= resample.SEEN).all(0)
+      squares[limb, first:stop] = np.where(seen, (off**2).sum(0) / (limb.sum() - 2), np.nan)
+  found = {}
+  for name in LEADS:
+    segment = page.scored(name)
+    own = squares[segment.row, slice(*(round(frame.columns_px(s)) for s in (segment.start_s, segment.stop_s)))]
+    found[name] = float(np.nanmean(own)) if np.isfinite(own).any() else 0.0
+  return found
+
+
+def page_px(confidence: np.ndarray) -> float:
+  """Returns the rms error, in page px, to be expected in the trace area by a lattice's (45, 57) confidence (see `find_page.Found`)."""
+  sure = np.maximum(np.asarray(confidence, np.float64)[trace_area()], 1e-3)
+  return float(np.sqrt(np.mean(1 / sure - 1)))

@@ -1,0 +1,1 @@
+"""Paper, layouts, and the frames in which places are counted."""

@@ -1,0 +1,101 @@
+"""What a printer does on the mean: how far its black stands off its colours, measured on many of its prints, as a table that a file holds.
+
+On the competition's print that is known (46930936) the field of its scan and that of its photograph correlate by 0.80: much of it is the
+printer's own. The dataset builder measures it in a competition folder, where every page's clean original is at hand, and whoever reads
+pages of the same printer may give the table (`--registration`).
+"""
+
+import csv
+import itertools
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ecgjax.geometry import lattices
+
+ALL = 'all'  # the variant's name that stands for every print
+STEP = 2  # nodes of the lattice between two points of a table
+ROWS_PX = (300.0, 1660.0)  # where traces are
+LEAST_RMS_PX = 0.05  # by which prints of one printer differ at least
+COLUMNS = ('variant', 'x_px', 'y_px', 'right_px', 'below_px', 'right_rms_px', 'below_rms_px', 'pages')
+
+
+class Printer(NamedTuple):
+  """How far black stands off the colours on the mean.
+
+  Attributes:
+    x_px, y_px: (N,) and (M,) page x and y of the points.
+    off_px: (M, N, 2) how far right and below of its place it stands there.
+    rms_px: (2,) by how much a print differs from that.
+  """
+
+  x_px: np.ndarray
+  y_px: np.ndarray
+  off_px: np.ndarray
+  rms_px: np.ndarray
+
+
+def at(printer: Printer, page_px: np.ndarray) -> np.ndarray:
+  """Returns (K, 2) how far right and below of its place black stands at page points (K, 2); beyond the table as at its edge."""
+  from scipy import interpolate
+
+  axes = printer.y_px, printer.x_px
+  inside = [np.clip(page_px[:, 1 - i], axis[0], axis[-1]) for i, axis in enumerate(axes)]
+  return interpolate.RegularGridInterpolator(axes, printer.off_px)(np.stack(inside, axis=-1))
+
+
+def write(path: str | os.PathLike, fields: Mapping[str, Sequence[np.ndarray]]) -> None:
+  """Writes the mean and the spread of what was measured, by variant and of all, a line a point.
+
+  Args:
+    path: of the CSV.
+    fields: variant -> (45, 57, 2) each: how far right and below of its place black stands at the nodes, in page px.
+  """
+  ys, xs = lattices.nodes_px()
+  rows, cols = np.flatnonzero((ys >= ROWS_PX[0]) & (ys <= ROWS_PX[1]))[::STEP], np.arange(0, len(xs), STEP)
+  path, known = pathlib.Path(path), {ALL: [field for some in fields.values() for field in some], **fields}
+  part = path.with_suffix('.part')
+  with part.open('w', newline='', encoding='utf-8') as file:
+    table = csv.writer(file, lineterminator='\n')
+    table.writerow(COLUMNS)
+    for variant, some in known.items():
+      if some:
+        mean, rms = np.mean(some, axis=0), np.std(some, axis=0)
+        for i, j in itertools.product(rows, cols):
+          table.writerow([variant, f'{xs[j]:.1f}', f'{ys[i]:.1f}', *(f'{value:.3f}' for value in (*mean[i, j], *rms[i, j])), len(some)])
+  os.replace(part, path)
+
+
+def load(path: str | os.PathLike, *, variant: str = ALL) -> Printer:
+  """Reads such a table.
+
+  Args:
+    path: of the CSV.
+    variant: whose.
+
+  Returns:
+    The printer. Of a single print the spread is not known, and left as wide as if there were no table.
+
+  Raises:
+    OSError: if it cannot be read.
+    ValueError: if it is no such table, or has no such variant.
+  """
+  with open(path, newline='', encoding='utf-8') as file:
+    lines = list(csv.DictReader(file))
+  if not lines or not set(COLUMNS) <= set(lines[0]):
+    raise ValueError(f'{path} is no table of registration: it needs the columns {", ".join(COLUMNS)}')
+  lines = [line for line in lines if line['variant'] == variant]
+  try:
+    numbers = np.array([[float(line[name]) for name in COLUMNS[1:]] for line in lines])
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'{path} is no table of registration: {error}') from error
+  numbers = numbers.reshape(-1, len(COLUMNS) - 1)
+  xs, ys = np.unique(numbers[:, 0]), np.unique(numbers[:, 1])
+  if not lines or len(numbers) != len(xs) * len(ys) or not np.isfinite(numbers).all():
+    raise ValueError(f'{path} has no whole table of registration for {variant}: {len(lines)} points, {len(xs)} x {len(ys)} places')
+  ordered = numbers[np.lexsort((numbers[:, 0], numbers[:, 1]))].reshape(len(ys), len(xs), -1)
+  rms = np.sqrt((ordered[..., 4:6] ** 2).mean((0, 1))) if numbers[:, 6].min() > 1 else np.full(2, np.inf)
+  return Printer(xs, ys, ordered[..., 2:4], np.maximum(rms, LEAST_RMS_PX))

@@ -1,0 +1,37 @@
+"""Options that several commands have: which weights read, and what runs them. Imports nothing heavy, as `cli`."""
+
+import argparse
+
+from ecgjax.networks import shipped
+from ecgjax.networks.shipped import ENGINES, PRECISIONS
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+  """Adds --weights."""
+  names = ' or '.join(shipped.NAMES)
+  parser.add_argument('--weights', metavar='NAME|FILE', default=shipped.DEFAULT, help=(
+    f'trace weights: {names}, which install with the package, or a .safetensors file (default: {shipped.DEFAULT})'))  # fmt: skip
+
+
+def add_registration(parser: argparse.ArgumentParser) -> None:
+  """Adds --registration."""
+  parser.add_argument('--registration', metavar='FILE', default='', help=(
+    'how far the printer of these pages sets black off its colours: registration.csv of a dataset built from its prints'))  # fmt: skip
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+  """Adds --engine and --precision."""
+  parser.add_argument('--engine', choices=ENGINES, default='auto', help=(
+    'of the network (default: openvino where installed)'))  # fmt: skip
+  parser.add_argument('--precision', choices=PRECISIONS, default='auto', help=(
+    'of its convolutions (default: bfloat16 in openvino where the CPU has it, else float32)'))  # fmt: skip
+
+
+def check_how(args: argparse.Namespace) -> None:
+  """Refuses limits and rates that no command reads pages with.
+
+  Raises:
+    ValueError: for --timeout or --fs.
+  """
+  if not (args.timeout > 0 and 50 <= args.fs <= 10_000):
+    raise ValueError('--timeout must be above 0, --fs 50 to 10000')

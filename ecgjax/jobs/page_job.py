@@ -1,0 +1,237 @@
+"""What a child process does with one page: decode, read, write. It returns a `Outcome`, whatever befalls it."""
+
+import functools
+import hashlib
+import importlib.util
+import os
+import pathlib
+import tempfile
+import time
+from concurrent.futures import BrokenExecutor
+from typing import NamedTuple
+
+from ecgjax.io import record_name
+from ecgjax.networks import shipped
+
+
+class Options(NamedTuple):
+  """How pages are read and what is written; see `ecgjax digitize --help`."""
+
+  formats: tuple[str, ...] = ('csv',)
+  overlay: bool = False
+  masks: bool = False
+  fs: float = 500.0
+  layout: str = 'auto'
+  speed_mm_s: float = 25.0
+  gain_mm_mv: float | None = None
+  corners: tuple[float, ...] | None = None
+  skip_existing: bool = False
+  overwrite: bool = False
+  strict: bool = False
+  weights: str = shipped.DEFAULT
+  engine: str = 'auto'
+  precision: str = 'auto'
+  registration: str = ''
+
+
+class Outcome(NamedTuple):
+  """What became of one page.
+
+  Attributes:
+    file: as it was given.
+    page: its number in the file, from 1.
+    pages: of the file, as far as is known.
+    status: ok, review, fail or skipped.
+    reasons: why it is not ok.
+    quality: lead name -> 0..1.
+    written: paths.
+    seconds: that it took.
+  """
+
+  file: str
+  page: int
+  pages: int
+  status: str
+  reasons: tuple[str, ...]
+  quality: dict[str, float]
+  written: tuple[str, ...]
+  seconds: float
+
+
+def failed(file: str, number: int, reason: str, *, seconds: float, pages: int = 1) -> Outcome:
+  """Returns the Outcome of a page, `number` from 0, that could not be read."""
+  return Outcome(file, number + 1, pages, 'fail', (reason,), {}, (), round(seconds, 3))
+
+
+def told(error: Exception) -> str:
+  """Returns why a page could not be read, in words for people."""
+  return str(error) if isinstance(error, ValueError | OSError) and str(error) else f'{type(error).__name__}: {error}'
+
+
+def check(wanted: Options) -> str:
+  """Returns what is wrong with the options for every page, '' if nothing is; in a child, because it needs what a page needs."""
+  try:
+    from ecgjax.geometry import layouts
+    from ecgjax.io import dicom
+
+    read = reader(wanted).page.name
+    if wanted.layout not in ('auto', read):
+      return f'--layout {wanted.layout}: these weights read {read}; give --weights of others, trained for it'
+    gain_mm_mv = layouts.paper.GAIN_MM_MV if wanted.gain_mm_mv is None else wanted.gain_mm_mv
+    layouts.make(read, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=gain_mm_mv)
+  except (ValueError, OSError, ImportError) as error:
+    return str(error)
+  needs = {'wfdb': 'wfdb', 'edf': 'edfio', 'parquet': 'pyarrow', 'dicom': 'pydicom'}
+  missing = [name for name in wanted.formats if name in needs and importlib.util.find_spec(needs[name]) is None]
+  if missing:
+    return f"--format {missing[0]} needs {needs[missing[0]]}: pip install 'ecgjax[files]'"
+  if 'edf' in wanted.formats and wanted.fs != round(wanted.fs):
+    return f'--fs {wanted.fs:g}: EDF holds whole seconds, so its rate must be a whole number'
+  if 'dicom' in wanted.formats and not dicom.RATES_HZ[0] <= wanted.fs <= dicom.RATES_HZ[1]:
+    return f'--fs {wanted.fs:g}: a DICOM ECG has {dicom.RATES_HZ[0]} to {dicom.RATES_HZ[1]} samples a second'
+  return ''
+
+
+def count(path: str, data: bytes | None) -> int:
+  """Returns how many pages a file has, 1 if it cannot be opened."""
+  from ecgjax.io import images
+
+  try:
+    return images.open_bytes(pathlib.Path(path).read_bytes() if data is None else data).pages
+  except (images.Unreadable, OSError):
+    return 1
+
+
+def checked(children, wanted: Options) -> str:
+  """Returns what is wrong with the options for every page, '' if nothing is; asked of a child, see `check`.
+
+  Raises:
+    BrokenExecutor: if no child lives to look at them: memory, or a system that starts no process more.
+  """
+  try:
+    return children.schedule(check, args=[wanted]).result()
+  except Exception as error:
+    raise BrokenExecutor(f'the options could not be looked at ({type(error).__name__}: {error})') from error
+
+
+def counted(children, path: str, data: bytes | None, *, limit_s: float) -> int:
+  """Returns how many pages a file has by a child, 1 if that cannot be told.
+
+  Raises:
+    BrokenExecutor: if no child could be started; what is taken for the only page would hide the others.
+  """
+  try:
+    return children.schedule(count, args=[path, data], timeout=limit_s).result()
+  except BrokenExecutor:
+    raise
+  except Exception:  # nor can it be counted: what is known of it is that it failed
+    return 1
+
+
+def page(path: str, stem: str, number: int, wanted: Options, data: bytes | None) -> Outcome:
+  """Reads one page of a file and writes its signals.
+
+  Args:
+    path: of the file, for messages where `data` is given.
+    stem: path, without suffix, of what is written; a file of several pages adds -p001, -p002 ...
+    number: of the page, from 0.
+    wanted: how.
+    data: the file's bytes; read from `path` where it is None.
+
+  Returns:
+    What became of it; nothing is raised.
+  """
+  start, pages = time.perf_counter(), 1
+  try:
+    from ecgjax.io import images
+
+    data = pathlib.Path(path).read_bytes() if data is None else data
+    source = images.open_bytes(data)
+    pages = source.pages
+    target = f'{stem}-p{number + 1:03d}' if pages > 1 else stem
+    outputs = paths(target, wanted)
+    there = [p for p in outputs.values() if p.exists()]
+    if any(os.path.exists(path) and p.samefile(path) for p in there):
+      raise ValueError(f'{path} itself would be replaced; choose another --out')
+    if wanted.skip_existing and outputs['json'] in there:
+      return Outcome(path, number + 1, pages, 'skipped', (f'{outputs["json"]} is there',), {}, (), 0.0)
+    if there and not wanted.overwrite:
+      raise ValueError(f'{there[0]} is there; --overwrite replaces it, --skip-existing passes over it')
+    return _read(source.read(number), path, data, number, pages, outputs, wanted, start)
+  except Exception as error:  # a page must not end the batch
+    return failed(path, number, told(error), seconds=time.perf_counter() - start, pages=pages)
+
+
+def record(stem: pathlib.Path) -> pathlib.Path:
+  """Returns the path, without suffix, of the WFDB record of a stem: WFDB allows fewer characters in a name than a file system."""
+  return stem.with_name(record_name(stem.name))
+
+
+def paths(target: str, wanted: Options) -> dict[str, pathlib.Path]:
+  """Returns what is written for a page: format -> path, 'json' and, if wanted, 'overlay' and 'mask' among them."""
+  from ecgjax.extract.recording import FORMATS
+
+  made = {name: pathlib.Path(target + FORMATS[name][0]) for name in wanted.formats}
+  if 'wfdb' in made:
+    made |= {'wfdb': record(pathlib.Path(target)).with_suffix('.hea'), 'wfdb samples': record(pathlib.Path(target)).with_suffix('.dat')}
+  made |= {'overlay': pathlib.Path(target + '.overlay.jpg')} if wanted.overlay else {}
+  made |= {'mask': pathlib.Path(target + '.mask.png')} if wanted.masks else {}
+  return made | {'json': pathlib.Path(target + '.json')}  # last: where it is, all is
+
+
+def reader(wanted: Options):
+  """Returns the `digitizer.Reader` that is wanted; loaded once."""
+  from ecgjax.extract import digitizer
+
+  return digitizer.cached(wanted.weights, engine=wanted.engine, precision=wanted.precision, registration=wanted.registration)
+
+
+@functools.cache
+def checksum(weights: str) -> str:
+  """Returns the sha256 of weights, a name or a path; once, as `digitizer.cached` loads them."""
+  from ecgjax.networks import weight_files
+
+  return weight_files.sha256(shipped.located(weights))
+
+
+def made_by(wanted: Options) -> dict[str, str]:
+  """Returns what a page is read by, for its results."""
+  from ecgjax import __version__
+
+  by = reader(wanted)
+  return {
+    'ecgjax': __version__, 'weights': shipped.label(wanted.weights), 'weights_sha256': checksum(wanted.weights),
+    'engine': by.engine, 'precision': by.precision, **({'registration': wanted.registration} if wanted.registration else {}),
+  }  # fmt: skip
+
+
+def _read(image, path, data, number, pages, outputs, wanted: Options, start: float) -> Outcome:
+  import numpy as np
+  from PIL import Image
+
+  from ecgjax.extract import digitizer, pixel_classes, recording
+
+  corners = None if wanted.corners is None else np.reshape(wanted.corners, (4, 2))
+  found = digitizer.digitize(
+    image, reader=reader(wanted), fs=wanted.fs, corners=corners, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=wanted.gain_mm_mv,
+    masked=wanted.masks,
+  )
+  quality = {lead: round(value, 3) for lead, value in found.quality.items()}
+  if wanted.strict and found.status != 'ok':
+    reasons = ('not written (--strict)', *found.warnings)
+    return Outcome(path, number + 1, pages, 'fail', reasons, quality, (), round(time.perf_counter() - start, 3))
+  source = {'file': os.path.basename(path), 'sha256': hashlib.sha256(data).hexdigest(), 'page': number + 1, 'pages': pages}
+  with tempfile.TemporaryDirectory(dir=outputs['json'].parent, prefix='.') as part:  # all of it is made before any is put in place
+    beside = {name: pathlib.Path(part) / final.name for name, final in outputs.items()}
+    for name in wanted.formats:
+      found.save(beside[name], format=name)
+    if wanted.overlay:
+      Image.fromarray(found.overlay(image)).save(beside['overlay'], quality=88)
+    if found.mask is not None:
+      beside['mask'].write_bytes(pixel_classes.png(found.mask))
+    recording.write_json(beside['json'], {'source': source, **found.facts(), 'made_by': made_by(wanted)})
+    outputs['json'].unlink(missing_ok=True)  # it says that what lies beside it is whole
+    for name, final in outputs.items():
+      os.replace(beside[name], final)
+  seconds = round(time.perf_counter() - start, 3)
+  return Outcome(path, number + 1, pages, found.status, found.warnings, quality, tuple(str(p) for p in outputs.values()), seconds)

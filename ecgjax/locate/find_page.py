@@ -1,0 +1,165 @@
+"""Any picture to a lattice: where the page lies, how sure that is, and which layout it shows.
+
+The grid's spectrum says its pitch and direction; the grid, locked in, says exactly where its lines lie but not which they are; the
+landmarks say which, which way up, and whether it is a page at all. What they do not confirm is tried from other starts before it is
+given up.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ecgjax.geometry import lattices, layouts, paper
+from ecgjax.geometry.homography import FINEST, Lost, homography, projected, sane
+from ecgjax.locate import grid_alignment, initial_guesses, orientation, template_match, unwarp
+
+READ = '3x4+II'  # the layout whose landmarks are looked for
+SURE, POSSIBLE = 0.62, 0.5  # landmark scores: above the first a page is found, below the second it is not
+PULSE_SEEN = 0.5  # how clear a pulse's top must be to be measured
+LACKING = 0.03  # share of the trace area that may lie outside the picture: a corner cut off holds no traces
+SECOND_PAGE = 'a page was found, but the picture bears a grid beside it, too: perhaps a second page'
+EXACT_PX = 0.5  # a picture of the page's own size that lies so well is the digital original: no need to sample it anew
+
+
+class Found(NamedTuple):
+  """Where the page lies.
+
+  Attributes:
+    lattice: (45, 57, 2) float32 image px of the page's nodes.
+    confidence: (45, 57) 0..1; 1 / (1 + d^2), d the rms error in page px that is to be expected of the node (calibrated on sim:even).
+    layout: key of `layouts.ROWS`.
+    score: how well the layout's landmarks agree with the page's ink, at most 1.
+    pulse_mv: median height of the calibration pulses by the grid, at the layout's gain; nan where fewer than two are seen.
+    status: ok, review or fail.
+    reason: why it is not ok, or ''.
+  """
+
+  lattice: np.ndarray
+  confidence: np.ndarray
+  layout: str
+  score: float
+  pulse_mv: float
+  status: str
+  reason: str
+
+
+def rectify(image: np.ndarray) -> Found:
+  """Finds the page in a picture.
+
+  Args:
+    image: (H, W, 3) uint8, any turn.
+
+  Returns:
+    Where it lies; with status 'fail' the lattice is the best guess, and should not be read.
+
+  Raises:
+    ValueError: if it is no such array.
+  """
+  if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+    raise ValueError(f'the picture is {getattr(image, "dtype", type(image))} {np.shape(image)}; it must be uint8 (H, W, 3)')
+  if max(image.shape[:2]) < FINEST * paper.WIDTH_PX or min(image.shape[:2]) < FINEST * paper.HEIGHT_PX / 2:
+    size = f'{image.shape[1]} x {image.shape[0]} px'
+    return _nothing(image, f'the picture is {size}; a page in it has too few to be read (need about {FINEST * paper.WIDTH_PX:.0f})')
+  best, seen = None, initial_guesses.small(image)
+  for start in initial_guesses.planes(image, seen):
+    try:
+      found = lock(image, start, seen=seen)
+    except Lost:
+      continue
+    best = found if best is None or found.score > best.score else best
+    if best.score >= SURE and np.median(best.confidence) >= grid_alignment.SEEN:  # what may still be wrong with it, no other start can mend
+      break
+  return best or _nothing(image, 'no page was found: nothing in the picture bears a grid')
+
+
+def within(image: np.ndarray, corners: np.ndarray) -> Found:
+  """Finds the page where a person has pointed to it.
+
+  Args:
+    image: (H, W, 3) uint8.
+    corners: (4, 2) image x, y of the page's upper left, upper right, lower right and lower left corner, right within some per cent.
+
+  Returns:
+    Where it lies.
+
+  Raises:
+    ValueError: if the corners do not show a page from the front.
+  """
+  page = np.array([[0, 0], [paper.WIDTH_PX, 0], [paper.WIDTH_PX, paper.HEIGHT_PX], [0, paper.HEIGHT_PX]], float)
+  plane = homography(page, np.asarray(corners, float))
+  if not sane(plane, image.shape):
+    given = np.asarray(corners).tolist()
+    raise ValueError(f'the corners {given} show no page from the front: give upper left, upper right, lower right, lower left')
+  try:
+    return lock(image, plane, seen=initial_guesses.small(image))
+  except Lost:
+    return _nothing(image, 'no page was found within the corners')
+
+
+def _nothing(image: np.ndarray, reason: str) -> Found:
+  filled = projected(initial_guesses.whole(image.shape), lattices.page_lattice()).astype(np.float32)
+  return Found(filled, np.zeros(filled.shape[:2]), READ, 0.0, np.nan, 'fail', reason)
+
+
+def lock(image: np.ndarray, plane: np.ndarray, *, seen: initial_guesses.Small) -> Found:
+  """Finds a page exactly.
+
+  Args:
+    image: (H, W, 3) uint8.
+    plane: (3, 3) page px -> image px, right in scale and direction within some per cent, but for quarter turns and the place.
+    seen: the picture made small.
+
+  Returns:
+    Where it lies.
+
+  Raises:
+    homography.Lost: if it is nowhere near.
+  """
+  what, rough = template_match.sought(READ), grid_alignment.flattener(image, plane, coarse=True)
+  plane, moved, score = orientation.righted(rough, plane, what, enough=SURE)
+  if score < POSSIBLE:
+    lattice = np.asarray(unwarp.lattice(plane, moved), np.float32)
+    return Found(lattice, np.zeros(lattice.shape[:2]), READ, score, np.nan, 'fail', _no_page(score))
+  plane, moved, shown, judged = grid_alignment.settled(image, rough, plane, moved, what)
+  lattice = np.asarray(unwarp.lattice(plane, moved), np.float32)
+  if image.shape[:2] == (paper.HEIGHT_PX, paper.WIDTH_PX) and np.sqrt(((lattice - lattices.page_lattice()) ** 2).mean()) < EXACT_PX:
+    lattice = lattices.page_lattice()
+  verdict = _verdict(seen, judged, lattice)
+  return Found(lattice, np.asarray(judged.confidence), READ, float(judged.score), _pulse_mv(shown), *verdict)
+
+
+def _pulse_mv(shown: unwarp.Flat) -> float:
+  heights_mv, clear = (np.asarray(x) for x in _pulses_mv(shown.ink))
+  return float(np.median(heights_mv[clear > PULSE_SEEN])) if (clear > PULSE_SEEN).sum() > 1 else float('nan')
+
+
+_pulses_mv = jax.jit(functools.partial(template_match.pulses_mv, page=layouts.make(READ)))
+
+
+def _no_page(score: float) -> str:
+  return f'no page of layout {READ} was found: pulses, separators and lead names are not where they belong (score {score:.2f})'
+
+
+def _verdict(seen: initial_guesses.Small, judged: grid_alignment.Judgement, lattice: np.ndarray) -> tuple[str, str]:
+  steps = [np.diff(lattice, axis=axis) for axis in (0, 1)]
+  turns = steps[1][:-1, :, 0] * steps[0][:, :-1, 1] - steps[1][:-1, :, 1] * steps[0][:, :-1, 0]
+  traces = lattice[lattices.trace_area()]
+  lacking = 1 - ((traces > -1) & (traces < np.array(seen.shape[1::-1]) + 1)).all(-1).mean()
+  if judged.score < POSSIBLE:
+    return 'fail', _no_page(float(judged.score))
+  if (turns <= 0).any() or np.abs(judged.shift_px).max() > paper.MINOR_PX:
+    torn = 'the page was found, but its lattice is folded or its grid does not fit its print'
+    return 'review', SECOND_PAGE if initial_guesses.another(seen, lattice) else torn
+  if lacking > LACKING:
+    return 'review', f"{100 * lacking:.0f} % of the page's traces lie outside the picture"
+  if np.median(judged.confidence) < grid_alignment.SEEN:
+    return 'review', 'the page was found by its print alone: its grid is hardly seen, so time and height may be off by 1 per cent'
+  if (lost := grid_alignment.unseen(judged.confidence)) > grid_alignment.TORN:
+    return 'review', f'the page was found, but {100 * lost:.0f} % of it bears no grid that fits: there it may lie whole squares off'
+  if judged.score < SURE:
+    return 'review', f'the page was found, but its landmarks are hard to see (score {judged.score:.2f})'
+  if initial_guesses.another(seen, lattice):
+    return 'review', SECOND_PAGE
+  return 'ok', ''

@@ -1,0 +1,177 @@
+"""What a child process does for the page: bytes of a file to a picture that a browser shows, to leads, and leads to bytes of a file."""
+
+import io
+import pathlib
+import zipfile
+from typing import NamedTuple
+
+from ecgjax.io import record_name
+from ecgjax.networks import shipped
+
+SHOWN_PX = 4000  # longer side of a picture that is sent to be looked at
+NAME = 60  # letters of a file's name that are kept
+
+
+class Asked(NamedTuple):
+  """How a page is read; see `digitizer.digitize`. `corners` and `lattice` are nested lists of x, y."""
+
+  number: int = 0
+  fs: float = 500.0
+  layout: str = 'auto'
+  speed_mm_s: float = 25.0
+  gain_mm_mv: float | None = None
+  corners: list | None = None
+  lattice: list | None = None
+  weights: str = shipped.DEFAULT
+  engine: str = 'auto'
+  precision: str = 'auto'
+
+
+class Picture(NamedTuple):
+  """A page to be looked at: a JPEG, the size of the original in px, and how many pages its file has."""
+
+  jpeg: bytes
+  width_px: int
+  height_px: int
+  pages: int
+
+
+def picture(data: bytes, number: int) -> Picture:
+  """Makes a page of a file ready to be shown.
+
+  Args:
+    data: of the file.
+    number: of the page, from 0.
+
+  Returns:
+    The picture, made smaller where its longer side is over SHOWN_PX.
+
+  Raises:
+    pictures.Unreadable: if there is no such page, or it cannot be decoded.
+  """
+  from PIL import Image
+
+  image, pages = _page(data, number)
+  height, width = image.shape[:2]
+  shown, out = Image.fromarray(image), io.BytesIO()
+  shown.thumbnail((SHOWN_PX, SHOWN_PX))
+  shown.save(out, 'JPEG', quality=90)
+  return Picture(out.getvalue(), width, height, pages)
+
+
+def digitize(data: bytes, asked: Asked) -> dict:
+  """Reads a page.
+
+  Args:
+    data: of the file.
+    asked: how.
+
+  Returns:
+    What `serve.app` answers: `Recording.facts` and, with them, the leads in mV (None where absent), the size of the picture and the
+    geometry of the page.
+
+  Raises:
+    ValueError: as `digitizer.digitize`; pictures.Unreadable, which is one, as `picture`.
+  """
+  from ecgjax.extract import digitizer, recording
+  from ecgjax.geometry import lattices, paper
+
+  image, pages = _page(data, asked.number)
+  if asked.lattice is not None and asked.gain_mm_mv is None:
+    raise ValueError('along a given lattice the calibration pulses are not measured: say the gain, too')
+  reader = _reader(asked)
+  if asked.layout not in ('auto', reader.page.name):
+    raise ValueError(f'layout {asked.layout} is not read by these weights; they read {reader.page.name}')
+  points = lambda values, shape: None if values is None else _points(values, shape)
+  found = digitizer.digitize(
+    image, reader=reader, fs=asked.fs, speed_mm_s=asked.speed_mm_s, gain_mm_mv=asked.gain_mm_mv,
+    corners=points(asked.corners, (4, 2)), lattice=points(asked.lattice, lattices.page_lattice().shape),
+  )  # fmt: skip
+  if asked.lattice is not None:
+    found = found._replace(status='review', warnings=(*found.warnings, 'read along a lattice that was given, not found'))
+  page = found.page
+  rows, cols = lattices.nodes_px()
+  return found.facts() | {
+    'leads_mv': {lead: recording.plain(mv) for lead, mv in found.leads.items()},
+    'picture': {'width_px': image.shape[1], 'height_px': image.shape[0], 'page': asked.number + 1, 'pages': pages},
+    'page': {
+      'width_px': paper.WIDTH_PX, 'height_px': paper.HEIGHT_PX, 'start_x_px': paper.START_X_PX, 'mm_px': paper.PX_PER_MM,
+      'px_per_s': page.px_per_s, 'px_per_mv': page.px_per_mv, 'zeros_px': list(page.zeros_px),
+      'segments': [segment._asdict() for segment in page.segments],
+      'read': {lead: page.segments.index(page.scored(lead)) for lead in found.leads},
+      'node_rows_px': rows.tolist(), 'node_columns_px': cols.tolist(),
+    },
+  }  # fmt: skip
+
+
+def layouts(asked: Asked) -> list[str]:
+  """Lists the layouts that the weights read."""
+  return [_reader(asked).page.name]
+
+
+def _reader(asked: Asked):
+  from ecgjax.extract import digitizer
+
+  return digitizer.cached(asked.weights, engine=asked.engine, precision=asked.precision)
+
+
+def save(
+  leads_mv: dict[str, list], start_s: dict[str, float], name: str, format: str, folder: str, *, seconds: float, fs: float
+) -> tuple[str, bytes]:
+  """Writes leads, perhaps corrected, in a format of `recording.FORMATS`.
+
+  Args:
+    leads_mv: lead name -> mV, None where absent; a lead that is not named is absent.
+    start_s: lead name -> second of its first sample.
+    name: of the file, without suffix; what a WFDB name cannot hold becomes _.
+    format: key of FORMATS.
+    folder: an empty one, to write in; whoever made it takes it away.
+    seconds: of the page's time.
+    fs: Hz.
+
+  Returns:
+    The file's name and bytes; of WFDB, whose records are two files, a zip of both.
+
+  Raises:
+    ValueError: for an unknown format or values that it cannot hold.
+    ImportError: if its library is not installed.
+  """
+  import numpy as np
+
+  from ecgjax.extract import recording
+
+  if format not in recording.FORMATS:
+    raise ValueError(f'format {format} is not one of {", ".join(recording.FORMATS)}')
+  leads = {lead: np.array([np.nan if x is None else x for x in mv], float) for lead, mv in leads_mv.items()}
+  table = recording.table(leads, start_s, seconds=seconds, fs=fs)
+  name = record_name(name)[-NAME:] or 'ecg'  # its end tells pages of a file apart
+  path = recording.write(pathlib.Path(folder) / (name + recording.FORMATS[format][0]), table, fs=fs)
+  files = sorted(path.parent.iterdir())
+  if len(files) == 1:
+    return path.name, path.read_bytes()
+  packed = io.BytesIO()
+  with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as bundle:
+    for file in files:
+      bundle.write(file, file.name)
+  return f'{name}.zip', packed.getvalue()
+
+
+def _page(data: bytes, number: int):
+  from ecgjax.io import images
+
+  source = images.open_bytes(data)
+  if not 0 <= number < source.pages:
+    raise images.Unreadable(f'page {number + 1} was asked for; the file has {source.pages}')
+  return source.read(number), source.pages
+
+
+def _points(values, shape: tuple[int, ...]):
+  import numpy as np
+
+  try:
+    points = np.asarray(values, np.float32)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'points must be numbers of shape {shape}: {error}') from error
+  if points.shape != shape or not np.isfinite(points).all():
+    raise ValueError(f'points of shape {points.shape} were given; {shape}, all finite, are needed')
+  return points

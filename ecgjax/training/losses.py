@@ -1,0 +1,134 @@
+"""Targets and losses of both networks. Every loss returns one number per page; the caller reduces."""
+
+import jax
+import jax.numpy as jnp
+
+from ecgjax.extract import path_decoder
+from ecgjax.extract.pixel_classes import class_target
+from ecgjax.networks.page_net import Whereabouts
+from ecgjax.networks.unet import Scores
+
+NOISE_FLOOR = 1e-4  # share of the signal's power, 40 dB: less noise than that is no gain
+
+
+def column_target(rows_px: jax.Array, printed: jax.Array, *, height_px: int, sigma_px: float) -> jax.Array:
+  """Where the trace passes, as a distribution over the px rows of each column and "hidden".
+
+  Args:
+    rows_px: (..., W) fractional row of the trace, px h covering [h, h + 1).
+    printed: (..., W) bool, whether there is one.
+    height_px: H.
+    sigma_px: > 0, width of the Gaussian; its mean is the row itself, so decoding by expectation gives it back.
+
+  Returns:
+    (..., H + 1, W) float32, summing to 1 over H + 1; the last entry is "hidden", which also holds where the trace leaves
+    the strip.
+  """
+  centres = jnp.arange(height_px, dtype=jnp.float32)[:, None] + 0.5
+  seen = printed & (rows_px >= 0) & (rows_px <= height_px)
+  where = jnp.where(seen, rows_px, height_px / 2)[..., None, :]
+  p = jax.nn.softmax(-0.5 * ((centres - where) / sigma_px) ** 2, axis=-2) * seen[..., None, :]
+  return jnp.concatenate([p, (~seen)[..., None, :].astype(p.dtype)], axis=-2)
+
+
+def column_xent(scores: Scores, rows_px: jax.Array, printed: jax.Array, *, sigma_px: float) -> jax.Array:
+  """Kullback-Leibler divergence of the predicted from the target distribution, mean over columns.
+
+  Args:
+    scores: of one page.
+    rows_px: (R, W) fractional row.
+    printed: (R, W) bool.
+    sigma_px: of the target.
+
+  Returns:
+    () float32, 0 when the target is met exactly.
+  """
+  target = column_target(rows_px, printed, height_px=scores.rows.shape[-2], sigma_px=sigma_px)
+  logp = jax.nn.log_softmax(jnp.concatenate([scores.rows, scores.hidden[..., None, :]], axis=-2), axis=-2)
+  entropy = jnp.where(target > 0, target * jnp.log(jnp.maximum(target, 1e-30)), 0.0)
+  return (entropy - target * logp).sum(-2).mean()
+
+
+
+
+def class_xent(scores: Scores, inks: jax.Array) -> jax.Array:
+  """Cross entropy of the classes, mean over px.
+
+  Args:
+    scores: of one page.
+    inks: (R, H, W, 3) as in `class_target`.
+
+  Returns:
+    () float32.
+  """
+  return -(class_target(inks) * jax.nn.log_softmax(scores.classes, axis=-1)).sum(-1).mean()
+
+
+def signal_noise(scores: Scores, rows_px: jax.Array, printed: jax.Array, *, path: bool = True) -> jax.Array:
+  """Noise of what the decoder reads over the signal it should read, pooled over the page: the score's ratio, upside down, as a logarithm.
+
+  Columns in which it follows another trace do not count: no gradient leads from one mode to another, that is for `column_xent` to teach.
+
+  Args:
+    scores: of one page.
+    rows_px: (R, W) fractional row.
+    printed: (R, W) bool.
+    path: False to read around each column's plain mode instead of the best path: a path is a loop over all columns, which an accelerator
+      does in as many small kernels.
+
+  Returns:
+    () float32, ln(noise / signal + NOISE_FLOOR); -4.6 is 20 dB. 0 where nothing is printed.
+  """
+  off_px = path_decoder.soft_argmax(scores, path=path).rows_px - rows_px
+  counted = printed & (jnp.abs(off_px) < path_decoder.WINDOW_PX)
+  noise = jnp.where(counted, off_px, 0.0) ** 2
+  signal = jnp.where(counted, rows_px - scores.rows.shape[-2] / 2, 0.0) ** 2
+  return jnp.where(counted.any(), jnp.log((noise.sum() + 1e-3) / (signal.sum() + 1e-3) + NOISE_FLOOR), 0.0)
+
+
+def trace_loss(
+  scores: Scores, rows_px: jax.Array, printed: jax.Array, inks: jax.Array, *,
+  sigma_px: float, class_weight: float, signal_weight: float, signal_path: bool, now: jax.Array | float,
+):  # fmt: skip
+  """Returns what training the trace network minimises, and its parts: 'columns' (`column_xent`), if weighted 'classes' and 'signal'.
+
+  `now` is 0 or 1, whether the signal counts yet; `signal_path` is the `path` of `signal_noise`.
+  """
+  parts = {'columns': column_xent(scores, rows_px, printed, sigma_px=sigma_px)}
+  total = parts['columns']
+  if class_weight:  # else the inks need not even be cut
+    parts['classes'] = class_xent(scores, inks)
+    total += class_weight * parts['classes']
+  if signal_weight:
+    parts['signal'] = signal_noise(scores, rows_px, printed, path=signal_path)
+    total += now * signal_weight * parts['signal']
+  return total, parts
+
+
+FINEST = 0.002  # page widths: no cell need claim to know its place better than this
+
+
+def place_xent(seen: Whereabouts, page: jax.Array, on: jax.Array) -> jax.Array:
+  """Negative log-likelihood of the cells' places: off / spread + 2 log spread, an error's length being exponential in the plane.
+
+  Args:
+    seen: of one canvas.
+    page: (h, w, 2) true place in page units.
+    on: (h, w) bool, whether the cell shows the page; the others do not count.
+
+  Returns:
+    () float32, mean over cells; 0 if none counts.
+  """
+  off = jnp.sqrt(((seen.page - jnp.where(on[..., None], page, 0.0)) ** 2).sum(-1) + 1e-10)
+  spread = FINEST + jnp.exp(jnp.minimum(seen.spread, 2.0))
+  return jnp.where(on, off / spread + 2 * jnp.log(spread), 0.0).sum() / jnp.maximum(on.sum(), 1)
+
+
+def on_xent(seen: Whereabouts, on: jax.Array) -> jax.Array:
+  """Cross entropy of "shows the page", mean over cells."""
+  return (jax.nn.softplus(seen.on) - on * seen.on).mean()
+
+
+def turn_xent(seen: Whereabouts, turn: jax.Array) -> jax.Array:
+  """Cross entropy of the quarter turns."""
+  return -jax.nn.log_softmax(seen.turn)[turn]

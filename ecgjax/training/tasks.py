@@ -1,0 +1,177 @@
+"""What a run can learn, each taken apart from its config here and nowhere else: network, examples, loss, judges."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from ecgjax.ecg import packs
+from ecgjax.geometry import lattices, layouts
+from ecgjax.jobs import console
+from ecgjax.networks import page_net, unet
+from ecgjax.simulate import variants
+from ecgjax.training import canvas_views, evaluators, examples, losses, records
+from ecgjax.training.schedule import Pace
+
+MANY = 10**9
+LIMITS = {  # of what a config says, by its name, the evals' by theirs; of lists, each of their numbers
+  'seed': (0, 2**31 - 1), 'total_steps': (1, MANY), 'max_minutes': (0, MANY), 'log_every': (1, MANY), 'eval_every': (1, MANY),
+  'ckpt_every': (1, MANY),
+  'batch_size': (1, 2**16), 'accumulate': (1, 2**16), 'width_shards': (1, 2**16), 'ema_decay': (0, 1),
+  'strip.rate_hz': (50, 2000), 'strip.height_px': (64, 2048), 'strip.window_px': (16, 2**16),
+  'canvas.size_px': (64, 4096), 'canvas.views': (1, 64), 'model.widths': (1, 2**14), 'model.cell': (1, 64),
+  'data.simulated_share': (0, 1), 'data.tall_share': (0, 1), 'data.slow_share': (0, 1),
+  'data.rows_share': (0, 1), 'data.strength': (0, 10), 'data.together': (1, 2**16),
+  'weights_at': (0, 1), 'loss.signal_from': (0, 1),
+  'loss.sigma_px': (0.1, 100), 'loss.class_weight': (0, 1e3), 'loss.signal_weight': (0, 1e3), 'loss.on_weight': (0, 1e3),
+  'loss.turn_weight': (0, 1e3),
+  'optim.peak_lr': (0, 10), 'optim.warmup_steps': (0, MANY), 'optim.decay_steps': (0, MANY), 'optim.weight_decay': (0, 10),
+  'optim.clip_norm': (1e-6, 1e9), 'optim.muon_rms': (1e-6, 1e3), 'pages': (1, 1000),
+}  # fmt: skip
+DTYPES = ('float32', 'bfloat16')
+SCHEDULES = ('steps', 'time')  # what the learning rate goes by
+OPTIONAL = ('weights_at',)  # lists that may be empty
+
+
+class Task(NamedTuple):
+  """All that `train` needs to know of what is learned.
+
+  Attributes:
+    net: the network.
+    stream: step -> host batch.
+    one: (key, item of a batch) -> example, on the device.
+    loss: (params, example, pace) -> (what to minimise, name -> number to report).
+    evals: name -> (params -> evaluators.Result).
+    shape: config that the weights' header must hold, beside config.model, for the network to be of use.
+    columns: for each array of an example the axis of its columns, by which devices may share it; None if they cannot.
+  """
+
+  net: unet.Network
+  stream: Callable[[int], Any]
+  one: Callable
+  loss: Callable
+  evals: dict[str, Callable]
+  shape: dict[str, Any]
+  columns: Any = None
+
+
+def make(c) -> Task:
+  """Returns the task that `c.task` names.
+
+  Raises:
+    ValueError: for a config that does not say what to do.
+  """
+  check(c)
+  tasks = {'trace': trace, 'page': page}
+  if c.task not in tasks:
+    raise ValueError(f'config.task={c.task!r} must be one of {", ".join(tasks)}')
+  return tasks[c.task](c)
+
+
+def check(c) -> None:
+  """Refuses a config that says what cannot be, before anything is compiled.
+
+  Raises:
+    ValueError: with the option and its limits, see LIMITS.
+  """
+  for name, value in _flat(c).items():
+    limits = LIMITS.get(name.split('.')[-1] if name.startswith('evals.') else name)
+    values = value if isinstance(value, tuple | list) else (value,)
+    if limits and not (name in OPTIONAL or values) or limits and not all(limits[0] <= x <= limits[1] for x in values):
+      raise ValueError(f'config.{name}={value} must be {limits[0]:g} to {limits[1]:g}')
+  if c.schedule not in SCHEDULES:
+    raise ValueError(f'config.schedule={c.schedule!r} must be one of {", ".join(SCHEDULES)}')
+  if c.schedule == 'time' and not c.max_minutes:
+    raise ValueError('config.schedule=time goes by the share of config.max_minutes that is over: give it some, or take steps')
+  if list(c.weights_at) != sorted({*c.weights_at} - {0.0, 1.0}):
+    raise ValueError(f'config.weights_at={c.weights_at} must be shares of the run above 0 and below 1, each larger than the one before')
+  if c.model.dtype not in DTYPES:
+    raise ValueError(f'config.model.dtype={c.model.dtype!r} must be one of {", ".join(DTYPES)}')
+  if len(c.model.get('cell', (1, 1))) != 2:
+    raise ValueError(f'config.model.cell={c.model.cell} must be two numbers, rows and columns')
+
+
+def _flat(c) -> dict[str, Any]:
+  inside = {name: _flat(value) for name, value in c.items() if hasattr(value, 'items')}
+  below = {f'{name}.{key}': value for name, part in inside.items() for key, value in part.items()}
+  return {name: value for name, value in c.items() if name not in inside} | below
+
+
+def trace(c) -> Task:
+  """Reading rows from strips, of simulated or of built pages."""
+  on = layouts.make(c.strip.layout)
+  frame = lattices.frame(on, rate_hz=c.strip.rate_hz, height_px=c.strip.height_px)
+  net = unet.network(**c.model, remat=c.remat)
+  look = {'layout': on, 'frame': frame, 'window_px': c.strip.window_px}
+  if c.data.source == 'records':
+    built = records.read(c.data.dir, split='train')
+    console.say(f'{len(built)} built pages from {c.data.dir}')
+    stream = examples.recorded(built, batch_size=c.batch_size, seed=c.seed)
+    one = lambda key, item: examples.recorded_example(key, item, strength=c.data.strength, **look)
+  elif c.data.source == 'simulated':
+    names = variants.parse(c.data.variants)
+    stream, one = _simulated(c, lambda key, mv: examples.example(key, mv, names=names, rows_share=c.data.rows_share, **look))
+  else:
+    raise ValueError(f'config.data.source={c.data.source!r} must be simulated or records')
+
+  options = {name: value for name, value in c.loss.items() if name != 'signal_from'}
+
+  def loss(params, example: examples.Example, pace: Pace):
+    return losses.trace_loss(
+      net.apply(params, example.strips), example.rows_px, example.printed, example.inks, now=pace.signal, **options
+    )
+
+  judges = {'trace_snr': lambda **options: evaluators.trace_snr(**options, apply=net.apply, page=on, frame=frame)}
+  return Task(net, stream, one, loss, _evals(c, judges), {'strip': c.strip.to_dict()}, examples.COLUMNS)
+
+
+def page(c) -> Task:
+  """Finding the page in a picture, of simulated pages; its columns cannot be shared out."""
+  if c.width_shards != 1:
+    raise ValueError(f'config.width_shards={c.width_shards}: only strips (config.task=trace) can be shared out by their columns')
+  on, names, net = layouts.make(c.data.layout), variants.parse(c.data.variants), page_net.network(**c.model)
+  size_px = c.canvas.size_px
+  stream, one = _simulated(
+    c, lambda key, mv: canvas_views.example(key, mv, layout=on, names=names, size_px=size_px, count=c.canvas.views)
+  )
+
+  def of_view(params, view: canvas_views.Views):
+    seen = net.apply(params, view.canvas)
+    place = losses.place_xent(seen, view.page, view.on & (view.turn == 0))
+    return {'place': place, 'on': losses.on_xent(seen, view.on), 'turn': losses.turn_xent(seen, view.turn)}
+
+  def loss(params, example: canvas_views.Views, pace: Pace):
+    del pace  # its rate is the update's
+    parts = jax.tree.map(lambda x: x.mean(), jax.vmap(of_view, (None, 0))(params, example))
+    return parts['place'] + c.loss.on_weight * parts['on'] + c.loss.turn_weight * parts['turn'], parts
+
+  judges = {'page_px': lambda **options: evaluators.page_px(**options, apply=net.apply, size_px=size_px)}
+  return Task(net, stream, one, loss, _evals(c, judges), {'canvas': c.canvas.to_dict()})
+
+
+def _simulated(c, draw: Callable):
+  """Returns (stream, one) of pages drawn by `draw(key, mv)` from config.data.signals or simulated ones."""
+  pack, share = None, 1.0
+  if c.data.signals:
+    pack, skipped = packs.load(c.data.signals)
+    share = c.data.simulated_share
+    console.say(f'{len(pack)} recordings from {c.data.signals}, {len(skipped)} left out')
+
+  def one(key, item):
+    at_source, at_page = jax.random.split(key)
+    shares = {'simulated_share': share, 'tall_share': c.data.tall_share, 'slow_share': c.data.get('slow_share', 0.0)}
+    mv = examples.record(at_source, item['pack'], **shares)
+    return draw(at_page, mv)
+
+  return examples.stream(pack, batch_size=c.batch_size, seed=c.seed), one
+
+
+def _evals(c, judges: dict[str, Callable]) -> dict[str, Callable]:
+  evals = {}
+  for name, spec in c.evals.items():
+    options = dict(spec)
+    judge = options.pop('name')
+    if judge not in judges:
+      raise ValueError(f'config.evals.{name}.name={judge!r} must be one of {", ".join(judges)} where config.task={c.task!r}')
+    evals[name] = judges[judge](**options)
+  return evals
