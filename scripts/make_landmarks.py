@@ -1,4 +1,4 @@
-"""Draws what every page of a layout has, whoever's ECG it is: pulses, separators, lead names. Writes ecgjax/locate/landmarks.npz and marks.npz.
+"""Draws what every page of a layout has, whoever's ECG it is: pulses, separators, lead names. Writes locate/landmarks.npz, ink/marks.npz.
 
 python scripts/make_landmarks.py
 """

@@ -190,7 +190,8 @@ def test_a_reader_with_a_calibration_reads_the_same_leads_and_states_its_errors(
 def test_the_package_offers_its_verb_and_nothing_that_it_has_not():
   import ecgjax
 
-  assert ecgjax.digitize is digitizer.digitize and ecgjax.reader is digitizer.reader and ecgjax.Recording.__module__ == 'ecgjax.extract.recording'
+  assert ecgjax.digitize is digitizer.digitize and ecgjax.reader is digitizer.reader
+  assert ecgjax.Recording.__module__ == 'ecgjax.extract.recording'
   with pytest.raises(AttributeError, match='digitise'):
     ecgjax.digitise  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -67,7 +67,7 @@ def folder_jobs(data_dir: str, *, wanted: list[str] | None) -> list[Job]:
 
 
 def simulated_jobs(signals: str, *, wanted: list[str] | None, count: int, even: bool = False) -> list[Job]:
-  """Lists the first `count` pages of each variant of the simulated validation set, `even` as in `validation_set.case`, with their true lattices."""
+  """Lists the first `count` pages a variant of the simulated set, with their true lattices; `even` as in `validation_set.case`."""
   records = validation_set.recordings(signals, count=count)
 
   drawn = functools.lru_cache(1)(lambda name, number: validation_set.case(records[number], name, number, even=even))

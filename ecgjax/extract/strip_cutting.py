@@ -31,8 +31,8 @@ def make_cut(
 ) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
   """Returns the way (image, lattice) -> strips as a network wants them, smoothed as the image's size demands.
 
-  They are (R, H, W, 5) with coordinates, or by cells of (a, b) px (R, H / a, W / b, a b 3) colours (see `inference.Engine`). One for each page
-  and frame, so that reading and its pictures share what is compiled.
+  They are (R, H, W, 5) with coordinates, or by cells of (a, b) px (R, H / a, W / b, a b 3) colours (see `inference.Engine`). One for
+  each page and frame, so that reading and its pictures share what is compiled.
   """
 
   step = cell[0] if cell else 1  # whole cells
