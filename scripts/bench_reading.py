@@ -72,7 +72,7 @@ def digitize_pages(
 
     data = jpeg(case.image)
     image = stage('opening', lambda data=data: images.open_bytes(data).read(0))
-    found = stage('finding', lambda image=image: find_page.rectify(image))
+    found = stage('finding', lambda image=image: find_page.find_page(image))
     strips = stage('cutting', lambda image=image, found=found: cut(image, found.lattice))
     said = stage('network', lambda strips=strips: network.scores(strips))
     stage('decoding', lambda said=said: decoded(said, begins=begins))

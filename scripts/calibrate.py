@@ -4,7 +4,7 @@ On every third variant of every recording of sim:even, by turns, read along thei
 which rms error samples had, by the deviation of the decoder. Many recordings with few pages each, since errors differ more between
 recordings (by their own noise) than between pages of one. Prints for each range of deviations, as they are then stated, what the rms error
 was, each recording stated by what the others (nine tenths of them) tell. --write enters the table of all in the weights' header, where
-`digitizer.reader` finds it.
+`digitizer.load_reader` finds it.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def main() -> None:
     parser.error('--records: at least 2, each is stated by what others tell')
   params, meta = weight_files.load_weights(args.weights)
   plain = {name: value for name, value in meta.items() if name != 'calibration'}
-  parts = samples(digitizer.reader(args.weights)._replace(meta=plain), validation_set.recordings(args.signals, count=args.records))
+  parts = samples(digitizer.load_reader(args.weights)._replace(meta=plain), validation_set.recordings(args.signals, count=args.records))
   rows = reliability(*checked(parts))
   print(f'{"stated uV":>10}{"error uV":>10}{"ratio":>7}{"samples":>10}')
   for stated, error, count in rows:

@@ -57,7 +57,7 @@ def readings(reader: digitizer.Reader, network: inference.Engine) -> Callable[[v
   def read(case: validation_set.Case, original: np.ndarray) -> dict[str, Trace]:
     mv, printed = ground_truth.at(jnp.asarray(case.mv), reader.frame.times_s(), layout=reader.page, rate_hz=validation_set.RATE_HZ)
     rows_px, seen = reader.frame.rows_px(mv), jnp.asarray(printed, jnp.float32)
-    found = find_page.rectify(case.image)
+    found = find_page.find_page(case.image)
     scores, clean = (network.scores(cut(image, at)) for image, at in ((case.image, case.lattice), (original, lattices.page_lattice())))
     near = around(scores, rows_px)
     return {
@@ -101,7 +101,7 @@ def main() -> None:
   parser.add_argument('--effects', action='store_true', help='what each effect of the damage costs')
   parser.add_argument('--weights', default=shipped.DEFAULT, help='base, small or a .safetensors file')
   args = parser.parse_args()
-  reader = digitizer.reader(args.weights)
+  reader = digitizer.load_reader(args.weights)
   read = readings(reader, inference.load(args.weights, engine=reader.engine, precision=reader.precision)[0])
   segments = [reader.page.scored(lead) for lead in LEADS]
 

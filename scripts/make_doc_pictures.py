@@ -110,7 +110,7 @@ def main() -> None:
   args.out.mkdir(parents=True, exist_ok=True)
   mv = validation_set.recordings('', count=args.number + 1)[args.number]
   image = validation_set.case(mv, args.variant, args.number).image
-  reader = digitizer.reader(engine='jax')
+  reader = digitizer.load_reader(engine='jax')
   found = digitizer.digitize(image, reader=reader)
   print(f'{args.variant}-{args.number:03d}: {found.status} {"; ".join(found.warnings)}')
   save(args.out / 'step_1_picture.jpg', image)

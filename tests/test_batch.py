@@ -162,7 +162,7 @@ def test_each_page_of_a_file_has_a_name_and_a_number(tmp_path, found):
 
 
 def test_strict_writes_nothing_that_needs_a_review(tmp_path, found, monkeypatch):
-  doubtful = find_page.rectify(WHITE)._replace(status='review', reason='hard to see')
+  doubtful = find_page.find_page(WHITE)._replace(status='review', reason='hard to see')
   monkeypatch.setattr(find_page, 'rectify', lambda image: doubtful)
   file = put(tmp_path / 'a.png')
   done = page_job.page(file, str(tmp_path / 'a'), 0, page_job.Options(strict=True), None)

@@ -174,7 +174,7 @@ def test_pages_are_read_alike_by_both_engines_within_a_fiftieth_of_a_db(variant)
   case = validation_set.case(validation_set.recordings('', count=1)[0], variant, 0)
 
   def db(name):
-    reader = digitizer.reader('small', engine=name, precision='float32')
+    reader = digitizer.load_reader('small', engine=name, precision='float32')
     found = digitizer.digitize(case.image, reader=reader, fs=validation_set.RATE_HZ, lattice=case.lattice)
     return scoring.image_report(case.leads, digitizer.finite(found.leads), fs=validation_set.RATE_HZ).db_open
 

@@ -69,7 +69,7 @@ def test_a_trace_that_nears_the_edge_of_what_is_read_asks_for_a_review(peak_mv, 
 
 
 def page_of_pulses(monkeypatch, pulse_mv):
-  found = find_page.rectify(WHITE)._replace(pulse_mv=pulse_mv)  # of the fixture above
+  found = find_page.find_page(WHITE)._replace(pulse_mv=pulse_mv)  # of the fixture above
   monkeypatch.setattr(find_page, 'rectify', lambda image: found)
 
 
@@ -174,7 +174,7 @@ def test_calibration_states_the_error_that_was_measured_between_its_deviations_b
 
 
 def test_the_shipped_reader_states_measured_errors():
-  table = digitizer.reader().meta['calibration']
+  table = digitizer.load_reader().meta['calibration']
   assert len(table['std_mv']) == len(table['off_mv']) > 5 and (np.diff(table['std_mv']) > 0).all() and (np.diff(table['off_mv']) >= 0).all()
 
 
@@ -190,7 +190,7 @@ def test_a_reader_with_a_calibration_reads_the_same_leads_and_states_its_errors(
 def test_the_package_offers_its_verb_and_nothing_that_it_has_not():
   import ecgjax
 
-  assert ecgjax.digitize is digitizer.digitize and ecgjax.reader is digitizer.reader
+  assert ecgjax.digitize is digitizer.digitize and ecgjax.load_reader is digitizer.load_reader
   assert ecgjax.Recording.__module__ == 'ecgjax.extract.recording'
   with pytest.raises(AttributeError, match='digitise'):
     ecgjax.digitise  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]

@@ -90,7 +90,7 @@ def photo(page):
 def test_a_picture_in_any_turn_is_found_to_a_third_of_a_px(photo, turn):
   image, true = photo
   turned = np.ascontiguousarray(np.rot90(image, -turn))
-  found = find_page.rectify(turned)
+  found = find_page.find_page(turned)
   upright = np.asarray(found.lattice)
   off = lattices.off_px(upright, homography.turned(true, turned.shape, turn))
   assert found.status == 'ok' and found.score > find_page.SURE and np.sqrt((off**2).mean()) < 0.33
@@ -107,13 +107,13 @@ def test_turning_a_lattice_back_agrees_with_turning_the_picture():
 
 
 def test_the_digital_original_is_left_as_it_is(page):
-  found = find_page.rectify(page)
+  found = find_page.find_page(page)
   assert found.status == 'ok'
   np.testing.assert_array_equal(found.lattice, TRUE)
 
 
 def test_a_picture_too_small_to_show_a_grid_fails_with_its_size(page):
-  found = find_page.rectify(np.ascontiguousarray(page[::12, ::12]))
+  found = find_page.find_page(np.ascontiguousarray(page[::12, ::12]))
   assert found.status == 'fail' and '184 x 142 px' in found.reason
 
 
@@ -140,7 +140,7 @@ def test_what_is_not_one_whole_page_is_not_taken_for_one(page, what, reason):
     'mirrored': lambda: np.ascontiguousarray(page[:, ::-1]), 'left half': lambda: np.ascontiguousarray(page[:, :1100]),
     'two pages': lambda: desk,
   }[what]()  # fmt: skip
-  found = find_page.rectify(image)
+  found = find_page.find_page(image)
   assert found.status in ('review', 'fail') and re.search(reason, found.reason), found.reason
 
 
@@ -150,7 +150,7 @@ def test_the_pulses_tell_the_gain(beats_mv, gain_mm_mv):
   drawn = render.page(
     jax.random.key(2), jnp.asarray(beats_mv), layout=layouts.make(gain_mm_mv=gain_mm_mv), style=looks.competition(), rate_hz=500
   )
-  found = find_page.rectify(np.asarray(drawn.image * 255).astype(np.uint8))
+  found = find_page.find_page(np.asarray(drawn.image * 255).astype(np.uint8))
   assert found.status == 'ok' and found.pulse_mv == pytest.approx(gain_mm_mv / 10, rel=0.02)
 
 
@@ -171,7 +171,7 @@ def test_corners_that_show_no_page_are_refused(page):
 def test_a_picture_of_108_million_px_is_found_as_exactly(photo):
   image, true = photo
   large = np.ascontiguousarray(np.asarray(Image.fromarray(image).resize((12_000, 9_000), Image.Resampling.BICUBIC)))
-  found = find_page.rectify(large)
+  found = find_page.find_page(large)
   off = lattices.off_px(found.lattice, true * np.array([12_000 / image.shape[1], 9_000 / image.shape[0]]))
   assert found.status == 'ok' and np.sqrt((off**2).mean()) < 0.33
 
@@ -209,4 +209,4 @@ def test_a_5_mm_grid_of_chance_angles_says_nothing_of_slips():
 @pytest.mark.parametrize('image', [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32), np.zeros((0, 5, 3), np.uint8), None])
 def test_what_is_no_picture_is_refused_by_what_it_is(image):
   with pytest.raises(ValueError, match=r'it must be uint8 \(H, W, 3\)'):
-    find_page.rectify(image)
+    find_page.find_page(image)

@@ -25,7 +25,7 @@ MODULES = sorted(
 SIMULATOR = ('drawing', 'damage', 'simulate')
 # a default that may be given without its name
 POSITIONAL_DEFAULTS = {
-  'geometry.layouts.make': {'name'}, 'extract.digitizer.reader': {'weights'}, 'cli.command_line.main': {'argv'},
+  'geometry.layouts.make': {'name'}, 'extract.digitizer.load_reader': {'weights'}, 'cli.command_line.main': {'argv'},
   'competition.evaluate.main': {'argv'}, 'competition.predict.main': {'argv'}, 'training.loop.main': {'argv'},
 }  # fmt: skip
 LINES, FUNCTION_LINES, IN_A_PACKAGE = 240, 70, 14

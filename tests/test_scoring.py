@@ -117,7 +117,7 @@ def test_a_page_whose_lattice_is_known_is_read_along_it_too_and_the_table_shows_
   """A page that is not found scores 10 log10 of next to nothing; along its true lattice it reaches the cap."""
   known = lattices.page_lattice()
   job = evaluate.folder_jobs(str(data_dir), wanted=['0001'])[0]._replace(picture=lambda: (WHITE, known))
-  found = find_page.rectify(WHITE)
+  found = find_page.find_page(WHITE)
   monkeypatch.setattr(find_page, 'rectify', lambda image: found._replace(status='fail', reason='not found'))
   page = evaluate.evaluate_page(job, reader=reader())
   assert page.status == 'fail' and page.true_lattice is not None and page.true_lattice.ratio_open > 1e4

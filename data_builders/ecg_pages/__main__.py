@@ -23,6 +23,7 @@ import tensorflow_datasets as tfds
 
 from data_builders.ecg_pages import builder
 from ecgjax.competition import data_folder
+from ecgjax.ecg.errors import ECGError
 from ecgjax.geometry import lattices
 from ecgjax.ink import printers
 
@@ -55,14 +56,14 @@ def build(
     say: is told of the progress, one line at a time.
 
   Raises:
-    FileNotFoundError, ValueError: as data_folder.list_train does, or for a wrong option, or a dataset that is finished.
+    FileNotFoundError, ECGError: as data_folder.list_train does, or for a wrong option, or a dataset that is finished.
   """
   out_dir = pathlib.Path(out_dir)
   if not 0 <= val_share <= 1:
-    raise ValueError(f'val_share={val_share} is not in 0..1; change --val_share')
+    raise ECGError(f'val_share={val_share} is not in 0..1; change --val_share')
   finished = out_dir / 'ecg_pages' / str(builder.EcgPages.VERSION)
   if finished.exists() and not overwrite:
-    raise ValueError(f'{finished} is finished; give another --out, or --overwrite to build it anew')
+    raise ECGError(f'{finished} is finished; give another --out, or --overwrite to build it anew')
   records = data_folder.list_train(data_dir)
   partial = out_dir / '.partial'
   partial.mkdir(parents=True, exist_ok=True)
@@ -186,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
   args = parser.parse_args(argv)
   try:
     done = build(args.data, args.out, variants=args.variants, val_share=args.val_share, overwrite=args.overwrite, say=_printer())
-  except (ValueError, OSError) as error:
+  except (ECGError, OSError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   except KeyboardInterrupt:

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from ecgjax.competition import data_folder, submission
 from ecgjax.drawing import ground_truth, looks, render
+from ecgjax.ecg.errors import ECGError
 from ecgjax.ecg.leads import LEADS
 from ecgjax.geometry import lattices, layouts, paper
 from ecgjax.locate import register_to_original
@@ -82,11 +83,11 @@ def example(record: data_folder.TrainRecord, *, variant: str) -> dict:
     the printed part; 'lattice' (45, 57, 2) float32 image px, by the ink, and 'grid_lattice' by the grid; 'fs' in Hz; 'id'; 'variant'.
 
   Raises:
-    ValueError: for a faulty csv, a picture that cannot be read, an original that is missing, has another size or shows another
+    ECGError: for a faulty csv, a picture that cannot be read, an original that is missing, has another size or shows another
       signal than the csv, or a picture that does not fit its original.
   """
   if ORIGINAL not in record.images:
-    raise ValueError(f'no picture {record.id}-{ORIGINAL}.png, the original')
+    raise ECGError(f'no picture {record.id}-{ORIGINAL}.png, the original')
   mv = read_mv(record)
   page = read_page(record.images[ORIGINAL])
   printed, rate_hz = as_printed(mv, fs=record.fs)
@@ -103,7 +104,7 @@ def example(record: data_folder.TrainRecord, *, variant: str) -> dict:
 
 
 def read_mv(record: data_folder.TrainRecord) -> np.ndarray:
-  """Returns (12, 10 * fs) float32 mV in leads.LEADS order, NaN where not printed; ValueError for any other layout."""
+  """Returns (12, 10 * fs) float32 mV in leads.LEADS order, NaN where not printed; ECGError for any other layout."""
   runs = data_folder.read_record_csv(record.csv, fs=record.fs)
   rows = submission.read_rows(record.csv, columns=LEADS)
   mv = np.full((len(LEADS), len(rows)), np.nan, np.float32)
@@ -112,7 +113,7 @@ def read_mv(record: data_folder.TrainRecord) -> np.ndarray:
     shown = LAYOUT.scored(lead)
     start, count = shown.start_s * record.fs, (shown.stop_s - shown.start_s) * record.fs
     if abs(first - start) >= 1 or abs(len(run) - count) >= 1:  # fs may be odd: half a sample either way is fine
-      raise ValueError(
+      raise ECGError(
         f'{record.csv}: lead {lead} has {len(run)} samples from row {first}; {LAYOUT.name} prints {count:g} from row '
         f'{start:g} at fs={record.fs} Hz of train.csv'
       )
@@ -136,18 +137,18 @@ def read_picture(path: str | os.PathLike, *, size: tuple[int, int] | None = None
     (H, W, 3) uint8, a transparent picture on white.
 
   Raises:
-    ValueError: if it cannot be read or has another size.
+    ECGError: if it cannot be read or has another size.
   """
   try:
     with Image.open(path, formats=('PNG', 'JPEG')) as file:
       if size is not None and file.size != size:  # before a px is decoded
-        raise ValueError(f'the picture is {file.width} x {file.height} px; a {ORIGINAL} page is {size[0]} x {size[1]}')
+        raise ECGError(f'the picture is {file.width} x {file.height} px; a {ORIGINAL} page is {size[0]} x {size[1]}')
       if file.width * file.height > MAX_PX:
-        raise ValueError(f'the picture is {file.width} x {file.height} px, more than {MAX_PX // 1_000_000} million')
+        raise ECGError(f'the picture is {file.width} x {file.height} px, more than {MAX_PX // 1_000_000} million')
       page = Image.new('RGBA', file.size, 'white')
       page.alpha_composite(file.convert('RGBA'))
   except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-    raise ValueError(f'the picture cannot be read: {error}') from error
+    raise ECGError(f'the picture cannot be read: {error}') from error
   return np.asarray(page.convert('RGB'))
 
 
@@ -193,7 +194,7 @@ def check_ink(image: np.ndarray, rows_px: np.ndarray) -> None:
     x = paper.START_X_PX + time_s[there] * LAYOUT.px_per_s
     hit = ink[y[there].astype(int), x.astype(int)]
     if hit.size and hit.mean() < INK_SHARE:
-      raise ValueError(
+      raise ECGError(
         f'csv and picture disagree: lead {segment.lead}, row {segment.row + 1}, has ink within {INK_WITHIN_PX} px in '
         f'{hit.mean():.0%} of its columns; need {INK_SHARE:.0%}'
       )

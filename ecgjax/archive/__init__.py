@@ -1,14 +1,16 @@
 """`ecgjax archive`: archives of any size to Parquet, one row a page."""
 
+from ecgjax.ecg.errors import MissingLibrary
+
 
 def start(args) -> int:
   """Does what `ecgjax archive` asks for; returns the exit code.
 
   Raises:
-    ImportError: if the extra `scale` is not installed.
+    MissingLibrary: if the extra `scale` is not installed.
   """
   try:
     from ecgjax.archive import command
   except ImportError as error:
-    raise ImportError(f"archive needs {error.name}: pip install 'ecgjax[scale]'") from error
+    raise MissingLibrary(f"archive needs {error.name}: pip install 'ecgjax[scale]'") from error
   return command.run(args)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ecgjax.archive import estimate, listing, local_runner, parquet_store, ray_pipeline
 from ecgjax.archive.partition import How, Unit, parted
+from ecgjax.ecg.errors import ECGError
 from ecgjax.jobs import hardware, options, page_job, process_pool
 from ecgjax.networks import shipped
 
@@ -20,11 +21,11 @@ def shard(text: str) -> tuple[int, int]:
   """Returns (i, n) of 'i/n'.
 
   Raises:
-    ValueError: if it is not such, or i is not in 0 ... n - 1.
+    ECGError: if it is not such, or i is not in 0 ... n - 1.
   """
   i, _, n = text.partition('/')
   if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
-    raise ValueError(f'--shard {text}: write i/n with i from 0 to n - 1, as 0/8')
+    raise ECGError(f'--shard {text}: write i/n with i from 0 to n - 1, as 0/8')
   return int(i), int(n)
 
 
@@ -32,10 +33,10 @@ def run(args: argparse.Namespace) -> int:
   """Does what `ecgjax archive` asks for; returns 0 if every page has its row, whatever it says."""
   options.check_how(args)
   if args.jobs is not None and args.jobs < 1:
-    raise ValueError('--jobs must be 1 or more')
+    raise ECGError('--jobs must be 1 or more')
   i, n = shard(args.shard) if args.shard else (0, 1)
   if args.retry and n > 1:
-    raise ValueError('--retry takes away rows of all parts: give it once without --shard, or with --shard 0/1, while nothing else runs')
+    raise ECGError('--retry takes away rows of all parts: give it once without --shard, or with --shard 0/1, while nothing else runs')
   path = args.weights if args.weights in shipped.NAMES else os.path.abspath(args.weights)  # a worker of Ray may be elsewhere
   wanted = page_job.Options(
     fs=args.fs, speed_mm_s=args.speed, gain_mm_mv=args.gain, weights=path, engine=args.engine, precision=args.precision
@@ -43,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
   how = How(wanted, args.timeout, args.column)
   with process_pool.Children(1) as children:  # before anything is listed: that may take long
     if wrong := page_job.checked(children, wanted):
-      raise ValueError(wrong)
+      raise ECGError(wrong)
     weights = children.schedule(page_job.checksum, args=[wanted.weights]).result()
   found = list(listing.listed(args.inputs, but=args.output))
   if not found:
-    raise ValueError(f'nothing to read in {", ".join(args.inputs)}: no pictures, tars or Parquet files')
+    raise ECGError(f'nothing to read in {", ".join(args.inputs)}: no pictures, tars or Parquet files')
   if args.estimate:
     return estimate.told(found, how, jobs=args.jobs or hardware.readers(), price=args.price)
   facts = {'fs_hz': args.fs, 'speed_mm_s': args.speed, 'gain_mm_mv': args.gain, 'weights_sha256': weights}

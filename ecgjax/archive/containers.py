@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ecgjax.archive.listing import Origin, kind_of, place
+from ecgjax.ecg.errors import ECGError
 
 MAX_BYTES = 1 << 29  # of a file
 BATCH = 16  # rows of a Parquet file that are in memory at once
@@ -169,7 +170,7 @@ def _bytes_column(schema, column: str) -> str:
   holds = lambda kind: is_bytes(kind) or (types.is_struct(kind) and any(f.name == 'bytes' and is_bytes(f.type) for f in kind))
   able = [field.name for field in schema if holds(field.type)]
   if column and column not in able:
-    raise ValueError(f'--column {column} holds no bytes; {", ".join(able) or "none"} would')
+    raise ECGError(f'--column {column} holds no bytes; {", ".join(able) or "none"} would')
   if not column and len(able) != 1:
-    raise ValueError(f'it has {len(able)} columns of bytes ({", ".join(able)}); say which with --column')
+    raise ECGError(f'it has {len(able)} columns of bytes ({", ".join(able)}); say which with --column')
   return column or able[0]

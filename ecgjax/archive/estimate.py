@@ -7,6 +7,7 @@ import pyarrow
 
 from ecgjax.archive import containers, listing, local_runner, schema
 from ecgjax.archive.partition import How, Unit
+from ecgjax.ecg.errors import ECGError
 from ecgjax.jobs import hardware
 
 SAMPLE = 100  # files
@@ -67,7 +68,7 @@ def told(found: list[listing.Origin], how: How, *, jobs: int, price: float | Non
   """
   sample, files = chosen(found, column=how.column)
   if not sample:
-    raise ValueError('no picture was found in the tars and Parquet files that were looked into')
+    raise ECGError('no picture was found in the tars and Parquet files that were looked into')
   units = [Unit(source, 0, 1) for source in dict.fromkeys(source for source, _ in sample)]
   read = pyarrow.concat_tables(local_runner.read(units, Chosen({(source.url, name) for source, name in sample}), how, jobs=jobs))
   pages = files * len(read) / len(sample)

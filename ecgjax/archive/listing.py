@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from ecgjax.ecg.errors import ECGError, MissingLibrary
 from ecgjax.io.suffixes import is_page
 
 TARS = ('.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
@@ -34,8 +35,8 @@ def place(text: str) -> tuple[Any, str]:
   """Returns the fsspec file system of a path or URL and the path in it, absolute.
 
   Raises:
-    ValueError: for a protocol that is not known.
-    ImportError: if its library is not installed.
+    ECGError: for a protocol that is not known.
+    MissingLibrary: if its library is not installed.
   """
   if text.startswith('/') or '://' not in text:  # fsspec would read a::b and a://b in a name as addresses
     return LocalFileSystem(), os.path.abspath(text)
@@ -43,7 +44,7 @@ def place(text: str) -> tuple[Any, str]:
     return fsspec.core.url_to_fs(text)
   except ImportError as error:
     package = PACKAGES.get(text.split('://')[0], str(error))
-    raise ImportError(f'{text} needs {package}: pip install {package}') from error
+    raise MissingLibrary(f'{text} needs {package}: pip install {package}') from error
 
 
 def address(files, path: str) -> str:
@@ -62,17 +63,17 @@ def listed(inputs: list[str], *, but: str) -> Iterator[Origin]:
     Its files in an order that depends on their names alone, each once.
 
   Raises:
-    ValueError: if an input does not exist.
-    ImportError: as `place`.
+    ECGError: if an input does not exist.
+    MissingLibrary: as `place`.
   """
   seen: set[str] = set()
   out = address(*place(but)).rstrip('/')
   for text in inputs:
     files, root = place(text)
     if not files.exists(root):
-      raise ValueError(f'{text} does not exist')
+      raise ECGError(f'{text} does not exist')
     if not _found_again(files, root):
-      raise ValueError(f'{text}: archives are read from disks and object stores whose addresses hold all that is needed (s3, gs, az)')
+      raise ECGError(f'{text}: archives are read from disks and object stores whose addresses hold all that is needed (s3, gs, az)')
     found = [(root, int(files.size(root) or 0), kind_of(root, named=True))] if files.isfile(root) else _below(files, root)
     for path, size, kind in found:
       url = address(files, path)

@@ -21,6 +21,7 @@ from pyarrow import compute, parquet
 from ecgjax.archive.containers import OURS
 from ecgjax.archive.listing import place
 from ecgjax.archive.schema import packed, shown
+from ecgjax.ecg.errors import ECGError
 from ecgjax.io import waveform_files
 
 ALONE = '0-of-1'  # owner of all rows
@@ -66,7 +67,7 @@ class Store:
       and so do two of the same part.
 
   Raises:
-    ValueError: if there are rows that were read in another way, or another process of the same owner is at work.
+    ECGError: if there are rows that were read in another way, or another process of the same owner is at work.
   """
 
   def __init__(self, out: str, facts: Mapping[str, Any], *, owner: str = ALONE):
@@ -94,7 +95,7 @@ class Store:
   def _check(self, schema: pyarrow.Schema) -> None:
     there, now = (schema.metadata or {}).get(OURS, b'{}'), self.facts[OURS]
     if there != now:
-      raise ValueError(f'{self.root} holds pages read with {there.decode()}, now {now.decode()} was asked for: give another OUTPUT')
+      raise ECGError(f'{self.root} holds pages read with {there.decode()}, now {now.decode()} was asked for: give another OUTPUT')
 
   def __enter__(self) -> 'Store':
     return self
@@ -203,6 +204,6 @@ def _locked(root: str, owner: str, *, shared: bool):
   except OSError as error:
     if error.errno in (errno.EAGAIN, errno.EACCES):
       file.close()
-      raise ValueError(f'{root}: another process is writing the same pages here ({path})') from error
+      raise ECGError(f'{root}: another process is writing the same pages here ({path})') from error
     print(f'{path}: this file system knows no locks ({error}); start no two runs of the same pages', file=sys.stderr)
   return file

@@ -17,6 +17,7 @@ import pyarrow
 
 from ecgjax.archive import parquet_store, ray_tasks, schema
 from ecgjax.archive.partition import How, Unit, first_undone
+from ecgjax.ecg.errors import ECGError, MissingLibrary
 from ecgjax.jobs import hardware
 
 MOST = (64, 8, 1)  # parts of sources that a task opens at most, and again of what was lost: what kills Ray's processes is alone at last
@@ -34,7 +35,7 @@ def connected() -> Iterator[None]:
   """Connects to the cluster that RAY_ADDRESS or a running Ray names, or starts Ray on this machine alone, until the context is left.
 
   Raises:
-    ImportError: if Ray is not installed.
+    MissingLibrary: if Ray is not installed.
   """
   os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')  # or it tells its maker
   os.environ.setdefault('RAY_BACKEND_LOG_LEVEL', 'fatal')  # what befalls pages is in their rows, what befalls Ray in its own logs
@@ -42,7 +43,7 @@ def connected() -> Iterator[None]:
     import ray
     import ray.data
   except ImportError as error:
-    raise ImportError("archive needs ray: pip install 'ecgjax[scale]', or give --shard 0/1, which does without") from error
+    raise MissingLibrary("archive needs ray: pip install 'ecgjax[scale]', or give --shard 0/1, which does without") from error
   ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
   logging.getLogger('ray.data').setLevel('ERROR')
   try:
@@ -81,7 +82,7 @@ def read(units: list[Unit], done: Callable[[], parquet_store.Done], how: How, *,
 
   Raises:
     BrokenExecutor: if no child process could be started for a page, each time.
-    ValueError: if Ray's workers cannot do what is asked of them.
+    ECGError: if Ray's workers cannot do what is asked of them.
   """
   left, ended = dict(enumerate(units)), 0
   for most in MOST:
@@ -123,7 +124,7 @@ def _able() -> None:
   """Refuses workers of Ray that cannot do what is asked of them: then no page is to blame.
 
   Raises:
-    ValueError: if they have no ecgjax[scale].
+    ECGError: if they have no ecgjax[scale].
   """
   import ray
   from ray.exceptions import RayError
@@ -131,7 +132,7 @@ def _able() -> None:
   try:
     ray.get(ray.remote(num_cpus=OPENER_CPUS)(ray_tasks.ready).remote())
   except RayError as error:
-    raise ValueError("Ray's workers opened nothing: is ecgjax[scale] installed where they run? Ray's own logs say more") from error
+    raise ECGError("Ray's workers opened nothing: is ecgjax[scale] installed where they run? Ray's own logs say more") from error
 
 
 def _blocks(units: dict[int, Unit], done: parquet_store.Done, how: How, jobs: int | None, most: int) -> Iterator[pyarrow.Table]:

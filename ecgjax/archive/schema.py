@@ -72,7 +72,7 @@ def samples(leads: Mapping[str, np.ndarray]) -> dict[str, pyarrow.Array]:
   """Returns lead -> int16 uV, null where absent, of lead -> (n,) mV, nan where absent.
 
   Raises:
-    ValueError: if a value is beyond what 16 bits hold.
+    ECGError: if a value is beyond what 16 bits hold.
   """
   steps = {lead: waveform_files.microvolts(mv) for lead, mv in leads.items()}
   return {lead: pyarrow.array(uv, mask=uv == waveform_files.ABSENT) for lead, uv in steps.items()}

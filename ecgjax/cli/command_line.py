@@ -8,7 +8,8 @@ import sys
 from concurrent.futures import BrokenExecutor
 
 import ecgjax
-from ecgjax.jobs import options
+from ecgjax.ecg.errors import ECGError
+from ecgjax.jobs import console, options
 from ecgjax.jobs.notice import NOTICE
 
 FORMATS = ('csv', 'wfdb', 'edf', 'parquet', 'dicom')
@@ -26,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
   """Returns the parser of the whole command line."""
   whole = argparse.ArgumentParser(prog='ecgjax', description=f'Pictures of paper ECGs to calibrated 12-lead signals in mV. {NOTICE}')
   whole.add_argument('--version', action='version', version=f'ecgjax {ecgjax.__version__}')
+  console.add_debug(whole)
   commands = whole.add_subparsers(dest='command', required=True, metavar='COMMAND')
   _digitize(commands.add_parser(
     'digitize', help='read pictures and write signals', description=f'Reads every page of every file and writes its signals. {NOTICE}',
@@ -146,8 +148,8 @@ def main(argv: list[str] | None = None) -> int:
   try:
     module, function = COMMANDS[args.command]
     return getattr(importlib.import_module(f'ecgjax.{module}'), function)(args)
-  except (ValueError, OSError, ImportError, BrokenExecutor) as error:
-    print(f'error: {error}', file=sys.stderr)
+  except (ECGError, OSError, BrokenExecutor) as error:
+    console.refused(error, debug=args.debug)
     lost = isinstance(error, BrokenExecutor | ConnectionError | TimeoutError) and not isinstance(error, BrokenPipeError)
     return 4 if lost or (isinstance(error, OSError) and error.errno in LACKS) else 2
   except KeyboardInterrupt:

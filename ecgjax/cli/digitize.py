@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ecgjax.cli.command_line import FORMATS
+from ecgjax.ecg.errors import ECGError
 from ecgjax.io.suffixes import SUFFIXES, is_page
 from ecgjax.jobs import page_job, process_pool
 from ecgjax.jobs.options import check_how
@@ -35,7 +36,7 @@ def listed(inputs: list[str], out: pathlib.Path, *, recursive: bool) -> list[Fil
     The files. Where two differ by their suffix alone, the suffix stays in the name.
 
   Raises:
-    ValueError: if an input does not exist, or there is no picture.
+    ECGError: if an input does not exist, or there is no picture.
   """
   found: list[tuple[str, pathlib.Path]] = []
   for text in inputs:
@@ -48,16 +49,16 @@ def listed(inputs: list[str], out: pathlib.Path, *, recursive: bool) -> list[Fil
     elif path.exists():
       found.append((text, pathlib.Path(path.name)))
     else:
-      raise ValueError(f'{text} does not exist')
+      raise ECGError(f'{text} does not exist')
   if not found:
-    raise ValueError(f'no pictures in {", ".join(inputs)} (suffixes {", ".join(sorted(SUFFIXES))}{"" if recursive else "; --recursive?"})')
+    raise ECGError(f'no pictures in {", ".join(inputs)} (suffixes {", ".join(sorted(SUFFIXES))}{"" if recursive else "; --recursive?"})')
   bare = collections.Counter(name.with_suffix('') for _, name in found)
   files = [File(path, out / (name.with_suffix('') if bare[name.with_suffix('')] == 1 else name)) for path, name in found]
   twice = [str(stem) for stem, n in collections.Counter(file.stem for file in files).items() if n > 1]
   stems = {str(file.stem) for file in files}
   twice += [stem for stem in stems if re.sub(r'-p\d{3,}$', '', stem) in stems - {stem}]  # as a page of the other would be
   if twice:
-    raise ValueError(f'two inputs would both be written as {twice[0]}; give them other names, or read them with two commands')
+    raise ECGError(f'two inputs would both be written as {twice[0]}; give them other names, or read them with two commands')
   return files
 
 
@@ -67,13 +68,13 @@ def options(args: argparse.Namespace) -> page_job.Options:
   """Returns what the command line says of how pages are read.
 
   Raises:
-    ValueError: for a value that cannot be.
+    ECGError: for a value that cannot be.
   """
   formats = tuple(args.format.split(','))
   if unknown := [name for name in formats if name not in FORMATS]:
-    raise ValueError(f'--format {unknown[0]} is not one of {", ".join(FORMATS)}')
+    raise ECGError(f'--format {unknown[0]} is not one of {", ".join(FORMATS)}')
   if not 1 <= args.jobs <= 256:
-    raise ValueError('--jobs must be 1 to 256')
+    raise ECGError('--jobs must be 1 to 256')
   check_how(args)
   corners = None
   if args.corners:
@@ -82,7 +83,7 @@ def options(args: argparse.Namespace) -> page_job.Options:
     except ValueError:
       corners = ()
     if len(corners) != 8:
-      raise ValueError(f'--corners={args.corners}: four points are needed, X,Y,X,Y,X,Y,X,Y')
+      raise ECGError(f'--corners={args.corners}: four points are needed, X,Y,X,Y,X,Y,X,Y')
   return page_job.Options(
     formats, args.overlay, args.masks, args.fs, args.layout, args.speed, args.gain, corners, args.skip_existing, args.overwrite,
     args.strict, args.weights, args.engine, args.precision, args.registration,
@@ -102,7 +103,7 @@ def results(files: list[File], wanted: page_job.Options, *, jobs: int, limit_s: 
     Each page's result as it is there, and how many more pages its file turned out to have.
 
   Raises:
-    ValueError: if no page at all can be read so (see `page_job.check`).
+    ECGError: if no page at all can be read so (see `page_job.check`).
   """
   stdin = functools.cache(lambda: sys.stdin.buffer.read())  # once, for all of its pages
   given = lambda file: stdin() if file.path == '-' else None
@@ -115,7 +116,7 @@ def results(files: list[File], wanted: page_job.Options, *, jobs: int, limit_s: 
 
   with process_pool.Children(jobs) as children:
     if wrong := page_job.checked(children, wanted):
-      raise ValueError(wrong)
+      raise ECGError(wrong)
     for (file, number), result, lost, seconds in process_pool.answers(children, page_job.page, take, limit_s=limit_s):
       if lost:  # a first page that could not even say how many there are has them counted
         pages = page_job.counted(children, file.path, given(file), limit_s=limit_s) if number == 0 else 1
@@ -131,9 +132,9 @@ def run(args: argparse.Namespace) -> int:
   files = listed(args.inputs, pathlib.Path(args.out), recursive=args.recursive)
   records = collections.Counter(page_job.record(file.stem) for file in files) if 'wfdb' in wanted.formats else {}
   if alike := [str(record) for record, n in records.items() if n > 1]:
-    raise ValueError(f'two inputs would both be the WFDB record {alike[0]}, whose name may hold letters, digits, - and _; rename one')
+    raise ECGError(f'two inputs would both be the WFDB record {alike[0]}, whose name may hold letters, digits, - and _; rename one')
   if wanted.corners and len(files) > 1:
-    raise ValueError('--corners belong to one picture; give one file')
+    raise ECGError('--corners belong to one picture; give one file')
   for folder in {file.stem.parent for file in files}:
     folder.mkdir(parents=True, exist_ok=True)
   from ecgjax.cli import progress

@@ -8,6 +8,7 @@ import pathlib
 import platform
 import time
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.jobs import hardware
 
 EXTRAS = {
@@ -65,7 +66,7 @@ def _tested(engine: str, precision: str) -> bool:
   mv = validation_set.simulator(validation_set.RATE_HZ)(jax.random.key(0))
   image, *_ = validation_set.take(jax.random.key(1), mv, variants.get('0001'), rate_hz=validation_set.RATE_HZ)
   true, image = validation_set.printed_leads(jax.device_get(mv)), jax.device_get(image)
-  reader, seconds = digitizer.reader(engine=engine, precision=precision), []
+  reader, seconds = digitizer.load_reader(engine=engine, precision=precision), []
   for _ in range(2):
     start = time.perf_counter()
     found = digitizer.digitize(image, reader=reader)
@@ -88,7 +89,7 @@ def export(args: argparse.Namespace) -> int:
 
   path = pathlib.Path(args.out)
   if path.exists() and not args.overwrite:
-    raise ValueError(f'{path} is there; choose another --out or add --overwrite')
+    raise ECGError(f'{path} is there; choose another --out or add --overwrite')
   net, params, meta = weight_files.load_network(args.weights, unet.network, part='strip')
   page, frame = layouts.make(meta['strip']['layout']), inference.frame(meta)
   shape = len(page.zeros_px), frame.height_px, frame.width_px

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecgjax.competition import submission
+from ecgjax.ecg.errors import ECGError
 from ecgjax.ecg.leads import LEADS
 
 SECONDS = 10  # of every record
@@ -42,20 +43,20 @@ def read_train_csv(path: str | os.PathLike) -> dict[str, tuple[int, int]]:
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: for a missing column, no rows, an empty or repeated id, a number that is not whole and > 0, or a
+    ECGError: for a missing column, no rows, an empty or repeated id, a number that is not whole and > 0, or a
       sig_len other than 10 * fs.
   """
   records: dict[str, tuple[int, int]] = {}
   for row in submission.read_rows(path, columns=('id', 'fs', 'sig_len')):
     record = row['id']
     if not record or record in records:
-      raise ValueError(f'{path}: id {record!r} is empty or stands twice; need each record once')
+      raise ECGError(f'{path}: id {record!r} is empty or stands twice; need each record once')
     fs, sig_len = (submission.positive(row[name], what=f'{path}: record {record}: {name}') for name in ('fs', 'sig_len'))
     if sig_len != SECONDS * fs:
-      raise ValueError(f'{path}: record {record} has sig_len={sig_len}; need {SECONDS} * fs = {SECONDS * fs}')
+      raise ECGError(f'{path}: record {record} has sig_len={sig_len}; need {SECONDS} * fs = {SECONDS * fs}')
     records[record] = fs, sig_len
   if not records:
-    raise ValueError(f'{path} has a header but no rows; need one row a record')
+    raise ECGError(f'{path} has a header but no rows; need one row a record')
   return records
 
 
@@ -71,17 +72,17 @@ def read_record_csv(path: str | os.PathLike, *, fs: int) -> dict[str, np.ndarray
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: for a missing column, a number of rows other than 10 * fs, a cell that is no number or infinite, a lead
+    ECGError: for a missing column, a number of rows other than 10 * fs, a cell that is no number or infinite, a lead
       without samples or with a gap inside its run, or a lead II that is not whole.
   """
   rows = submission.read_rows(path, columns=LEADS)
   if len(rows) != SECONDS * fs:
-    raise ValueError(
+    raise ECGError(
       f'{path} has {len(rows)} rows; need sig_len = {SECONDS} * fs = {SECONDS * fs}; see fs in train.csv'
     )
   leads = {lead: _run(path, lead, [row[lead] for row in rows]) for lead in LEADS}
   if len(leads['II']) != len(rows):
-    raise ValueError(f'{path}: lead II has {len(leads["II"])} samples; need {len(rows)}, it is the one printed whole')
+    raise ECGError(f'{path}: lead II has {len(leads["II"])} samples; need {len(rows)}, it is the one printed whole')
   return leads
 
 
@@ -89,14 +90,14 @@ def _run(path: str | os.PathLike, lead: str, cells: list[str]) -> np.ndarray:
   try:
     values = np.array([cell.strip() or 'nan' for cell in cells]).astype(np.float64)
   except ValueError as error:
-    raise ValueError(f'{path}: lead {lead}: {error}; need numbers in mV, blank where not printed') from None
+    raise ECGError(f'{path}: lead {lead}: {error}; need numbers in mV, blank where not printed') from None
   shown = np.flatnonzero(~np.isnan(values))
   if not shown.size:
-    raise ValueError(f'{path}: lead {lead} has no sample; need at least one, in every lead')
+    raise ECGError(f'{path}: lead {lead} has no sample; need at least one, in every lead')
   run = values[shown[0] : shown[-1] + 1]
   bad = np.flatnonzero(~np.isfinite(run))
   if bad.size:
-    raise ValueError(f'{path}: lead {lead} is {run[bad[0]]} in row {shown[0] + bad[0]}, inside its run; fill the gap')
+    raise ECGError(f'{path}: lead {lead} is {run[bad[0]]} in row {shown[0] + bad[0]}, inside its run; fill the gap')
   return run
 
 
@@ -105,7 +106,7 @@ def list_train(data_dir: str | os.PathLike) -> list[TrainRecord]:
 
   Raises:
     FileNotFoundError: if the folder, train.csv, or a record's folder or csv is missing.
-    ValueError: for a faulty train.csv, or two images of one variant.
+    ECGError: for a faulty train.csv, or two images of one variant.
   """
   data_dir = _folder(data_dir, holds='train.csv and train/')
   records = []
@@ -119,7 +120,7 @@ def list_train(data_dir: str | os.PathLike) -> list[TrainRecord]:
       if path.suffix.lower() in _IMAGES and path.stem.startswith(f'{record}-'):
         variant = path.stem.removeprefix(f'{record}-')
         if variant in images:
-          raise ValueError(f'{folder} has {images[variant].name} and {path.name}; need one image a variant')
+          raise ECGError(f'{folder} has {images[variant].name} and {path.name}; need one image a variant')
         images[variant] = path
     records.append(TrainRecord(record, fs, sig_len, truth, images))
   return records
@@ -130,7 +131,7 @@ def list_test(data_dir: str | os.PathLike) -> list[TestRecord]:
 
   Raises:
     FileNotFoundError: if the folder, test.csv or test/ is missing.
-    ValueError: for a faulty test.csv, or two images of one record.
+    ECGError: for a faulty test.csv, or two images of one record.
   """
   data_dir = _folder(data_dir, holds='test.csv and test/')
   wanted = submission.read_test_csv(data_dir / 'test.csv')
@@ -142,7 +143,7 @@ def list_test(data_dir: str | os.PathLike) -> list[TestRecord]:
   for record in wanted:
     images = found.get(record.id, [])
     if len(images) > 1:
-      raise ValueError(f'{folder} has {images[0].name} and {images[1].name}; need one image a record')
+      raise ECGError(f'{folder} has {images[0].name} and {images[1].name}; need one image a record')
   return [TestRecord(record.id, found[record.id][0] if record.id in found else None, record) for record in wanted]
 
 

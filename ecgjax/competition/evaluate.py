@@ -11,7 +11,6 @@ import functools
 import json
 import os
 import pathlib
-import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,6 +19,7 @@ import numpy as np
 
 from ecgjax.competition import data_folder, scoring
 from ecgjax.competition.report import Page, mask_table, table
+from ecgjax.ecg.errors import ECGError
 from ecgjax.extract import digitizer, pixel_classes, retiming, strip_cutting, strip_overlay
 from ecgjax.extract.recording import Recording
 from ecgjax.geometry import lattices, paper
@@ -102,7 +102,7 @@ def evaluate_page(
     The outcome; a picture that cannot be read has status 'fail' and is scored as all zeros.
 
   Raises:
-    ValueError: if the truth is faulty.
+    ECGError: if the truth is faulty.
   """
   true = job.truth()
   counts = {lead: len(v) for lead, v in true.items()}
@@ -111,7 +111,7 @@ def evaluate_page(
   try:
     image, lattice = job.picture()
     if true_lattice and lattice is None:
-      raise ValueError(f'no lattice of {job.id}-{job.variant} is known; leave out --true-lattice')
+      raise ECGError(f'no lattice of {job.id}-{job.variant} is known; leave out --true-lattice')
     read = functools.partial(digitizer.digitize, image, reader=reader, fs=job.fs, counts=counts)
     if lattice is not None and not true_lattice:
       along_truth = report(digitizer.finite(read(lattice=lattice).leads))
@@ -151,7 +151,7 @@ def _columns_px(ink_off_px: Callable, image: np.ndarray, found: Recording, reade
 def run(args: argparse.Namespace) -> int:
   """Does what the command line asks for; returns the exit code."""
   if args.json and not pathlib.Path(args.json).resolve().parent.is_dir():
-    raise ValueError(f'no folder {pathlib.Path(args.json).parent} for --json; make it or choose another')
+    raise ECGError(f'no folder {pathlib.Path(args.json).parent} for --json; make it or choose another')
   if args.data in (validation_set.NAME, validation_set.EVEN):
     if not args.signals:
       console.say('no --signals PACK_OR_WFDB_FOLDER: the pages show simulated signals, easier and less varied than real ones')
@@ -159,8 +159,8 @@ def run(args: argparse.Namespace) -> int:
   else:
     jobs = folder_jobs(args.data, wanted=args.variant)
   if not jobs:
-    raise ValueError(f'{args.data} holds no picture of the variants asked for')
-  reader = digitizer.reader(args.weights, engine=args.engine, precision=args.precision, registration=args.registration)
+    raise ECGError(f'{args.data} holds no picture of the variants asked for')
+  reader = digitizer.load_reader(args.weights, engine=args.engine, precision=args.precision, registration=args.registration)
   overlays = pathlib.Path(args.pictures) if args.pictures else None
   if overlays:
     overlays.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ def run(args: argparse.Namespace) -> int:
     pages.append(page)
     console.say(f'{i}/{len(jobs)} {page.id}-{page.variant} {page.report.db_open:.2f} dB {page.status} {page.reason}')
   if not pages:
-    raise ValueError(f'none of {len(jobs)} pages could be scored; the first: {unscored[0]}')
+    raise ECGError(f'none of {len(jobs)} pages could be scored; the first: {unscored[0]}')
   print(table(pages))
   if args.masks:
     print(mask_table(pages))
@@ -216,11 +216,12 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--pictures', help='folder for overlays of what was read')
   parser.add_argument('--masks', action='store_true', help='for sim:val: also compare what every px is taken for with what was drawn')
   parser.add_argument('--json', help='file for every number of every page')
+  console.add_debug(parser)
   args = parser.parse_args(argv)
   if args.masks and args.data not in (validation_set.NAME, validation_set.EVEN):
     parser.error('--masks: what is drawn on a page is known of sim:val and sim:even alone')
   try:
     return run(args)
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
+  except (ECGError, OSError) as error:
+    console.refused(error, debug=args.debug)
     return 2

@@ -6,12 +6,12 @@ on stderr. Research software, not a medical device.
 
 import argparse
 import pathlib
-import sys
 import time
 
 import numpy as np
 
 from ecgjax.competition import data_folder, submission
+from ecgjax.ecg.errors import ECGError
 from ecgjax.extract import digitizer
 from ecgjax.io import images
 from ecgjax.jobs import console, options
@@ -31,7 +31,7 @@ def read_record(record: data_folder.TestRecord, *, reader: digitizer.Reader) -> 
   rates = {fs for fs, _ in record.wanted.leads.values()}
   try:
     if record.image is None:
-      raise ValueError('it has no image in test/')
+      raise ECGError('it has no image in test/')
     found = digitizer.digitize(images.read(record.image), reader=reader, fs=rates.pop(), counts=counts)
     absent = [lead for lead, mv in found.leads.items() if np.isnan(mv).any()]
     return digitizer.finite(found.leads), True, f'zeros for {", ".join(absent)}, of which nothing was seen' if absent else ''
@@ -42,11 +42,11 @@ def read_record(record: data_folder.TestRecord, *, reader: digitizer.Reader) -> 
 def run(args: argparse.Namespace) -> int:
   """Does what the command line asks for; returns the exit code."""
   if pathlib.Path(args.out).exists() and not args.overwrite:
-    raise ValueError(f'{args.out} exists; choose another --out or add --overwrite')
+    raise ECGError(f'{args.out} exists; choose another --out or add --overwrite')
   if not pathlib.Path(args.out).resolve().parent.is_dir():
-    raise ValueError(f'no folder {pathlib.Path(args.out).parent} for --out; make it or choose another')
+    raise ECGError(f'no folder {pathlib.Path(args.out).parent} for --out; make it or choose another')
   records = data_folder.list_test(args.data)
-  reader = digitizer.reader(args.weights, engine=args.engine, precision=args.precision, registration=args.registration)
+  reader = digitizer.load_reader(args.weights, engine=args.engine, precision=args.precision, registration=args.registration)
   leads, notes, read, start = {}, [], 0, time.perf_counter()
   for i, record in enumerate(records, start=1):
     leads[record.id], ok, note = read_record(record, reader=reader)
@@ -71,9 +71,10 @@ def main(argv: list[str] | None = None) -> int:
   options.add_engine(parser)
   options.add_registration(parser)
   parser.add_argument('--overwrite', action='store_true', help='replace --out if it exists')
+  console.add_debug(parser)
   args = parser.parse_args(argv)
   try:
     return run(args)
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
+  except (ECGError, OSError) as error:
+    console.refused(error, debug=args.debug)
     return 2

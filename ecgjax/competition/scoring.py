@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.ecg.leads import LEADS
 
 MAX_SHIFT_S = 0.2
@@ -61,9 +62,9 @@ def power(true: jax.Array, pred: jax.Array, valid: jax.Array, *, max_shift: int)
     shapes differ or are not (L, T), or max_shift is negative.
   """
   if not (true.ndim == 2 and true.shape == pred.shape == valid.shape):
-    raise ValueError(f'power: true {true.shape}, pred {pred.shape}, valid {valid.shape} must be one shape (L, T)')
+    raise ECGError(f'power: true {true.shape}, pred {pred.shape}, valid {valid.shape} must be one shape (L, T)')
   if max_shift < 0:
-    raise ValueError(f'power: max_shift={max_shift} must be >= 0; take it from max_shift_samples(fs)')
+    raise ECGError(f'power: max_shift={max_shift} must be >= 0; take it from max_shift_samples(fs)')
   signal, noise = jax.vmap(lambda *lead: _lead_power(*lead, max_shift=max_shift))(true, pred, valid)
   return signal.sum(), noise.sum()
 
@@ -117,7 +118,7 @@ def reference_ratio(true: Leads, pred: Leads, *, fs: float, cap: float = CAP_PUB
   Without noise the ratio is `cap`, else 0 for an all-zero label.
 
   Raises:
-    ValueError: for a missing or empty lead, unequal lengths, a nan or inf on either side, or fs that does not fit.
+    ECGError: for a missing or empty lead, unequal lengths, a nan or inf on either side, or fs that does not fit.
   """
   return _pooled(_powers(true, pred, fs=fs), cap=cap)
 
@@ -126,7 +127,7 @@ def reference_score(ratios: Iterable[float]) -> float:
   """Returns `score_db` of all ratios in float64; ValueError if there is none or one is negative or nan."""
   values = np.asarray(list(ratios), dtype=np.float64)
   if not values.size or not (values >= 0).all():
-    raise ValueError(f'reference_score: got {values.size} ratios {values[:3]}; need at least one, all >= 0')
+    raise ECGError(f'reference_score: got {values.size} ratios {values[:3]}; need at least one, all >= 0')
   return max(10 * float(np.log10(values.mean())), FLOOR_DB) if values.any() else FLOOR_DB
 
 
@@ -160,7 +161,7 @@ def rmse_uv(true: np.ndarray, pred: np.ndarray) -> float:
 def _common(true: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   y, p = np.asarray(true, dtype=np.float64), np.asarray(pred, dtype=np.float64)
   if y.ndim != 1 or y.shape != p.shape:
-    raise ValueError(f'true {y.shape} and pred {p.shape} must be 1-D and of one length; resample the prediction to it')
+    raise ECGError(f'true {y.shape} and pred {p.shape} must be 1-D and of one length; resample the prediction to it')
   both = np.isfinite(y) & np.isfinite(p)
   return y[both], p[both]
 
@@ -170,14 +171,14 @@ def _powers(true: Leads, pred: Leads, *, fs: float) -> list[tuple[float, float]]
   for lead in LEADS:
     for side, leads in (('true', true), ('pred', pred)):
       if lead not in leads:
-        raise ValueError(f'{side} has no lead {lead}; the score needs all of {", ".join(LEADS)}')
+        raise ECGError(f'{side} has no lead {lead}; the score needs all of {", ".join(LEADS)}')
       if not np.isfinite(leads[lead]).all():
-        raise ValueError(f'{side} lead {lead} has a nan or inf; the competition refuses both, fill gaps before scoring')
+        raise ECGError(f'{side} lead {lead} has a nan or inf; the competition refuses both, fill gaps before scoring')
     y, p = np.shape(true[lead]), np.shape(pred[lead])
     if len(y) != 1 or y != p or not y[0]:
-      raise ValueError(f'lead {lead}: true {y} and pred {p} must be one shape (n,), n > 0; obey number_of_rows')
+      raise ECGError(f'lead {lead}: true {y} and pred {p} must be one shape (n,), n > 0; obey number_of_rows')
   if fs != len(true['II']) // 10:
-    raise ValueError(f'fs={fs} must be int(len(II) / 10) = {len(true["II"]) // 10}; see fs in train.csv or test.csv')
+    raise ECGError(f'fs={fs} must be int(len(II) / 10) = {len(true["II"]) // 10}; see fs in train.csv or test.csv')
   return [_reference_power(true[lead], pred[lead], max_shift=max_shift_samples(fs)) for lead in LEADS]
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.ecg.leads import LEADS
 
 _HEADER = ['id', 'value']
@@ -31,7 +32,7 @@ def read_rows(path: str | os.PathLike, *, columns: Sequence[str]) -> list[dict[s
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if a column is missing, or a row has not as many cells as the header.
+    ECGError: if a column is missing, or a row has not as many cells as the header.
   """
   path = pathlib.Path(path)
   if not path.is_file():
@@ -41,18 +42,18 @@ def read_rows(path: str | os.PathLike, *, columns: Sequence[str]) -> list[dict[s
     found = rows.fieldnames or []
     missing = [name for name in columns if name not in found]
     if missing:
-      raise ValueError(f'{path} has columns {", ".join(found) or "none"} but no {", ".join(missing)}; fix its header')
+      raise ECGError(f'{path} has columns {", ".join(found) or "none"} but no {", ".join(missing)}; fix its header')
     table = list(rows)
   for row in table:
     if None in row or None in row.values():
-      raise ValueError(f'{path}: row {table.index(row) + 1} has not the {len(found)} cells of the header; fix that row')
+      raise ECGError(f'{path}: row {table.index(row) + 1} has not the {len(found)} cells of the header; fix that row')
   return table
 
 
 def positive(text: str, *, what: str) -> int:
   """Returns `text` as a whole number > 0; ValueError naming `what` (file, row and column) if it is not one."""
   if not text.isascii() or not text.isdigit() or not int(text):
-    raise ValueError(f'{what} is {text!r}; need a whole number > 0')
+    raise ECGError(f'{what} is {text!r}; need a whole number > 0')
   return int(text)
 
 
@@ -67,30 +68,30 @@ def read_test_csv(path: str | os.PathLike) -> list[Wanted]:
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: for a missing column, no rows, an id that cannot be told apart in a submission (empty or with '_'), an
+    ECGError: for a missing column, no rows, an id that cannot be told apart in a submission (empty or with '_'), an
       unknown or repeated lead, fewer than 12 leads, two rates in a record, or a number that is not whole and > 0.
   """
   records: dict[str, dict[str, tuple[int, int]]] = {}
   for row in read_rows(path, columns=('id', 'lead', 'fs', 'number_of_rows')):
     record, lead = row['id'], row['lead']
     if not record or '_' in record:
-      raise ValueError(
+      raise ECGError(
         f'{path}: id {record!r} must be non-empty and without "_", which separates the parts of a row id'
       )
     leads = records.setdefault(record, {})
     if lead not in LEADS or lead in leads:
-      raise ValueError(f'{path}: record {record} has lead {lead!r} twice or it is not one of {", ".join(LEADS)}')
+      raise ECGError(f'{path}: record {record} has lead {lead!r} twice or it is not one of {", ".join(LEADS)}')
     where = f'{path}: record {record}, lead {lead}'
     fs, count = (positive(row[name], what=f'{where}: {name}') for name in ('fs', 'number_of_rows'))
     leads[lead] = fs, count
   for record, leads in records.items():
     missing = [lead for lead in LEADS if lead not in leads]
     if missing:
-      raise ValueError(f'{path}: record {record} has {len(leads)} leads, no {", ".join(missing)}; need all 12')
+      raise ECGError(f'{path}: record {record} has {len(leads)} leads, no {", ".join(missing)}; need all 12')
     if len({fs for fs, _ in leads.values()}) > 1:
-      raise ValueError(f'{path}: record {record} has more than one fs; the metric needs one rate in a record')
+      raise ECGError(f'{path}: record {record} has more than one fs; the metric needs one rate in a record')
   if not records:
-    raise ValueError(f'{path} has a header but no rows; need 12 rows a record')
+    raise ECGError(f'{path} has a header but no rows; need 12 rows a record')
   return [Wanted(record, leads) for record, leads in records.items()]
 
 
@@ -107,7 +108,7 @@ def write(
 
   Raises:
     FileNotFoundError: if the folder of `path` does not exist.
-    ValueError: for no wanted record, or a record or lead that is missing or not wanted, a wrong number of samples, or
+    ECGError: for no wanted record, or a record or lead that is missing or not wanted, a wrong number of samples, or
       a value that is not finite.
   """
   path = pathlib.Path(path)
@@ -134,7 +135,7 @@ def check(path: str | os.PathLike, wanted: Sequence[Wanted]) -> int:
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: at the first thing wrong: the header, an id (missing, extra, out of order), a value that is no finite
+    ECGError: at the first thing wrong: the header, an id (missing, extra, out of order), a value that is no finite
       number; the message names the line.
   """
   path = pathlib.Path(path)
@@ -144,18 +145,18 @@ def check(path: str | os.PathLike, wanted: Sequence[Wanted]) -> int:
     rows = csv.reader(file)
     header = next(rows, [])
     if header != _HEADER:
-      raise ValueError(f'{path} begins with {",".join(header)!r}; the header must be id,value')
+      raise ECGError(f'{path} begins with {",".join(header)!r}; the header must be id,value')
     line = 1
     for line, (row, name) in enumerate(itertools.zip_longest(rows, _ids(wanted)), start=2):
       if row is None or len(row) != 2 or row[0] != name:
         found = 'the end of the file' if row is None else ','.join(row)
-        raise ValueError(f'{path} line {line}: found {found!r}; need {f"{name},value" if name else "no more rows"}')
+        raise ECGError(f'{path} line {line}: found {found!r}; need {f"{name},value" if name else "no more rows"}')
       try:
         finite = math.isfinite(float(row[1]))
       except ValueError:
         finite = False
       if not finite:
-        raise ValueError(f'{path} line {line}: value of {name} is {row[1]!r}; need a finite number in mV')
+        raise ECGError(f'{path} line {line}: value of {name} is {row[1]!r}; need a finite number in mV')
   return line - 1
 
 
@@ -169,7 +170,7 @@ def _ids(wanted: Sequence[Wanted]) -> Iterator[str]:
 
 def _check_records(wanted: Sequence[Wanted], leads_by_record: Mapping[str, Mapping[str, np.ndarray]]) -> None:
   if not wanted:
-    raise ValueError('no record is wanted; read them with read_test_csv')
+    raise ECGError('no record is wanted; read them with read_test_csv')
   _check_names('records', leads_by_record, [record for record, _ in wanted])
   for record, leads in wanted:
     _check_names(f'leads of record {record}', leads_by_record[record], LEADS)
@@ -177,10 +178,10 @@ def _check_records(wanted: Sequence[Wanted], leads_by_record: Mapping[str, Mappi
   for record, lead, count in _series(wanted):
     values = np.asarray(leads_by_record[record][lead])
     if values.shape != (count,):
-      raise ValueError(f'record {record}, lead {lead}: shape {values.shape}; test.csv asks for number_of_rows={count}')
+      raise ECGError(f'record {record}, lead {lead}: shape {values.shape}; test.csv asks for number_of_rows={count}')
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
-      raise ValueError(
+      raise ECGError(
         f'record {record}, lead {lead}: row {bad[0]} is {values[bad[0]]} ({bad.size} of {count} rows are not finite); '
         'fill every gap before writing'
       )
@@ -189,4 +190,4 @@ def _check_records(wanted: Sequence[Wanted], leads_by_record: Mapping[str, Mappi
 def _check_names(what: str, found: Mapping, needed: Sequence[str]) -> None:
   missing, extra = [name for name in needed if name not in found], [name for name in found if name not in needed]
   if missing or extra:
-    raise ValueError(f'{what}: missing {missing[:3]}, not asked for {extra[:3]}; need exactly what test.csv names')
+    raise ECGError(f'{what}: missing {missing[:3]}, not asked for {extra[:3]}; need exactly what test.csv names')

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.ecg.leads import LEADS
 from ecgjax.geometry import paper
 from ecgjax.geometry.layouts import Layout
@@ -45,12 +46,12 @@ def lay_out(mv: jax.Array, *, layout: Layout, rate_hz: float) -> Rows:
     The rows.
 
   Raises:
-    ValueError: for another number of leads, no samples, or a rate out of range.
+    ECGError: for another number of leads, no samples, or a rate out of range.
   """
   if len(mv.shape) != 2 or mv.shape[0] != len(LEADS) or not mv.shape[1]:
-    raise ValueError(f'mv is {tuple(mv.shape)}; need ({len(LEADS)}, T) with at least one sample of each lead')
+    raise ECGError(f'mv is {tuple(mv.shape)}; need ({len(LEADS)}, T) with at least one sample of each lead')
   if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
-    raise ValueError(f'rate_hz={rate_hz} is not within {RATES_HZ[0]:g}..{RATES_HZ[1]:g} Hz')
+    raise ECGError(f'rate_hz={rate_hz} is not within {RATES_HZ[0]:g}..{RATES_HZ[1]:g} Hz')
   samples = math.ceil(layout.seconds * rate_hz - 1e-6)
   mv = jnp.asarray(mv, jnp.float32)[:, :samples]
   mv = jnp.pad(mv, ((0, 0), (0, samples - mv.shape[1])), constant_values=jnp.nan)

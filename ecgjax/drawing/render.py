@@ -210,7 +210,7 @@ def page(
     The page; its lattice is `lattices.page_lattice()` moved by x0_px, its rows' truth `ground_truth.at`.
 
   Raises:
-    ValueError: for a record or rate that `ground_truth.lay_out` refuses.
+    ECGError: for a record or rate that `ground_truth.lay_out` refuses.
   """
   table = ground_truth.lay_out(mv, layout=layout, rate_hz=rate_hz)
   xs, ys = x0_px + jnp.arange(width_px), jnp.arange(paper.HEIGHT_PX)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ecgjax.ecg import leads
+from ecgjax.ecg.errors import ECGError, MissingLibrary
 
 PACK_LEADS = ('I', 'II', 'V1', 'V2', 'V3', 'V4', 'V5', 'V6')
 MV_PER_UNIT = 0.005
@@ -29,18 +30,18 @@ def load_pack(path) -> np.ndarray:
     (N, 8, 5000) int16, leads I, II, V1..V6 at 500 Hz, 5 uV a unit. No second copy is made on the way.
 
   Raises:
-    ValueError: where the file is missing, cut short, or holds another kind of array.
+    ECGError: where the file is missing, cut short, or holds another kind of array.
   """
   path = pathlib.Path(path)
   if not path.is_file():
-    raise ValueError(f'no pack {path}; need a .npy.xz file as packs.load_pack describes it')
+    raise ECGError(f'no pack {path}; need a .npy.xz file as packs.load_pack describes it')
   try:
     with lzma.open(path) as file:
       pack = np.lib.format.read_array(file, allow_pickle=False)
   except Exception as error:  # besides lzma's own, what NumPy's parser of a damaged header may raise: SyntaxError, TokenError, MemoryError
-    raise ValueError(f'{path} cannot be read as an xz-compressed .npy, it may be cut short: {error}') from error
+    raise ECGError(f'{path} cannot be read as an xz-compressed .npy, it may be cut short: {error}') from error
   if pack.dtype != np.int16 or pack.ndim != 3 or pack.shape[1:] != (len(PACK_LEADS), SAMPLES):
-    raise ValueError(f'{path} holds {pack.dtype} {pack.shape}; a pack is int16 (N, {len(PACK_LEADS)}, {SAMPLES})')
+    raise ECGError(f'{path} holds {pack.dtype} {pack.shape}; a pack is int16 (N, {len(PACK_LEADS)}, {SAMPLES})')
   for record in pack:
     np.cumsum(record, axis=-1, out=record)
   return pack
@@ -75,17 +76,17 @@ def load_wfdb_folder(path, *, rate_hz: int = RATE_HZ, seconds: float = 10.0) -> 
     and one sentence for every record left out, saying why.
 
   Raises:
-    ValueError: where there is no such folder, no header in it, or no record that can be used.
-    ImportError: where wfdb is not installed.
+    ECGError: where there is no such folder, no header in it, or no record that can be used.
+    MissingLibrary: where wfdb is not installed.
   """
   path = pathlib.Path(path)
   if not path.is_dir():
-    raise ValueError(f'no folder {path}; it must hold WFDB records (.hea and .dat)')
+    raise ECGError(f'no folder {path}; it must hold WFDB records (.hea and .dat)')
   found = sorted(path.rglob('*.hea'))
   fine = {h.stem for h in found if h.stem.endswith('_hr')}
   headers = [h for h in found if not (h.stem.endswith('_lr') and h.stem[:-3] + '_hr' in fine)]
   if not headers:
-    raise ValueError(f'{path} holds no WFDB header (.hea)')
+    raise ECGError(f'{path} holds no WFDB header (.hea)')
   _wfdb()  # fails here rather than once a record
   pack = np.empty((len(headers), len(PACK_LEADS), round(rate_hz * seconds)), np.int16)
   kept, skipped = 0, []
@@ -96,7 +97,7 @@ def load_wfdb_folder(path, *, rate_hz: int = RATE_HZ, seconds: float = 10.0) -> 
     except Exception as error:  # wfdb raises all kinds on damaged files, and one bad record must not stop the rest
       skipped.append(f'{header.relative_to(path)}: {error}')
   if not kept:
-    raise ValueError(f'none of the {len(headers)} records in {path} can be used; the first: {skipped[0]}')
+    raise ECGError(f'none of the {len(headers)} records in {path} can be used; the first: {skipped[0]}')
   return pack[:kept], skipped
 
 
@@ -110,7 +111,7 @@ def load(path) -> tuple[np.ndarray, list[str]]:
     (N, 8, 5000) int16 as from load_pack, and one sentence for every record left out (none for a pack).
 
   Raises:
-    ValueError: for anything else, and as load_pack and load_wfdb_folder do.
+    ECGError: for anything else, and as load_pack and load_wfdb_folder do.
   """
   path = pathlib.Path(path)
   if path.is_dir():
@@ -118,14 +119,14 @@ def load(path) -> tuple[np.ndarray, list[str]]:
   if path.name.endswith('.npy.xz'):
     return load_pack(path), []
   what = 'a file of another kind' if path.exists() else 'not there'
-  raise ValueError(f'{path} is {what}; recordings are a .npy.xz pack or a folder of WFDB records')
+  raise ECGError(f'{path} is {what}; recordings are a .npy.xz pack or a folder of WFDB records')
 
 
 def _wfdb() -> Any:
   try:
     import wfdb
   except ImportError as error:
-    raise ImportError("reading WFDB records needs wfdb: pip install 'ecgjax[data]'") from error
+    raise MissingLibrary("reading WFDB records needs wfdb: pip install 'ecgjax[data]'") from error
   return wfdb
 
 
@@ -137,21 +138,21 @@ def _read_record(header: pathlib.Path, *, rate_hz: int, seconds: float) -> np.nd
   columns = {lead.strip().lower(): i for i, lead in enumerate(head.sig_name or [])}
   missing = [lead for lead in PACK_LEADS if lead.lower() not in columns]
   if missing:
-    raise ValueError(f'no lead {", ".join(missing)}')
+    raise ECGError(f'no lead {", ".join(missing)}')
   if head.sig_len < round(head.fs * seconds):
-    raise ValueError(f'{head.sig_len / head.fs:g} s long, {seconds:g} s are needed')
+    raise ECGError(f'{head.sig_len / head.fs:g} s long, {seconds:g} s are needed')
   # One second more than needed, so that the resampling filter meets the record's end outside the result.
   stop = min(head.sig_len, math.ceil(head.fs * (seconds + 1)))
   record = wfdb.rdrecord(name, sampto=stop, channels=[columns[lead.lower()] for lead in PACK_LEADS])
   unknown = sorted(set(record.units) - set(MV_PER))
   if unknown:
-    raise ValueError(f'unit {", ".join(unknown)} is not one of {", ".join(MV_PER)}')
+    raise ECGError(f'unit {", ".join(unknown)} is not one of {", ".join(MV_PER)}')
   mv = record.p_signal.T * np.array([[MV_PER[unit]] for unit in record.units])
   if not np.isfinite(mv).all():
-    raise ValueError('has gaps (NaN)')
+    raise ECGError('has gaps (NaN)')
   units = np.rint(_resample(mv, head.fs, rate_hz)[:, : round(rate_hz * seconds)] / MV_PER_UNIT)
   if np.abs(units).max() > np.iinfo(np.int16).max:
-    raise ValueError(f'reaches {np.abs(mv).max():.0f} mV, which a pack cannot hold')
+    raise ECGError(f'reaches {np.abs(mv).max():.0f} mV, which a pack cannot hold')
   return units.astype(np.int16)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError, LowQuality, PageNotFound
 from ecgjax.ecg.leads import LEADS
 from ecgjax.extract import einthoven, path_decoder, pixel_classes, quality, resample, retiming, strip_cutting
 from ecgjax.extract.path_decoder import Trace
@@ -40,7 +41,7 @@ class Reader(NamedTuple):
   printer: printers.Printer | None = None
 
 
-def reader(weights=shipped.DEFAULT, *, engine: str = 'auto', precision: str = 'auto', registration: str = '') -> Reader:
+def load_reader(weights=shipped.DEFAULT, *, engine: str = 'auto', precision: str = 'auto', registration: str = '') -> Reader:
   """Loads weights and compiles nothing yet.
 
   Args:
@@ -53,8 +54,8 @@ def reader(weights=shipped.DEFAULT, *, engine: str = 'auto', precision: str = 'a
     A Reader.
 
   Raises:
-    ValueError: as `weight_files.load_network` and `printers.load`, or for an engine or a precision that is not to be had.
-    ImportError: if the engine is not installed.
+    ECGError: as `weight_files.load_network` and `printers.load`, or for an engine or a precision that is not to be had.
+    MissingLibrary: if the engine is not installed.
   """
   printer = printers.load(registration) if registration else None
   network, meta = engines.load(weights, engine=engine, precision=precision)
@@ -66,7 +67,7 @@ def reader(weights=shipped.DEFAULT, *, engine: str = 'auto', precision: str = 'a
   return Reader(trace, page, frame, meta, network.name, network.precision, classes, printer)
 
 
-cached = functools.cache(reader)  # the command line's and `digitize`'s own: loading and compiling once is enough
+cached = functools.cache(load_reader)  # the command line's and `digitize`'s own: loading and compiling once is enough
 
 
 def digitize(
@@ -93,25 +94,28 @@ def digitize(
     The recording.
 
   Raises:
-    ValueError: for an unknown speed or gain; if the page cannot be found in the picture (see `find_page.Found.reason`), no trace is seen
-      on it, or more is wanted than it shows.
+    Unreadable: if the file holds no picture.
+    PageNotFound: if the page cannot be found in it (see `find_page.Found.reason`).
+    LowQuality: if no trace is seen on it, or too little can be read.
+    UnsupportedLayout: for an unknown speed or gain.
+    ECGError: if more is wanted than the page shows.
   """
   reader = cached() if reader is None else reader
   image = image if isinstance(image, np.ndarray) else images.read(image)
   layouts.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=paper.GAIN_MM_MV if gain_mm_mv is None else gain_mm_mv)  # or refuse
   notes, pulse_mv, off_px = [], float('nan'), 0.0
   if lattice is None:
-    found = find_page.rectify(image) if corners is None else find_page.within(image, corners)
+    found = find_page.find_page(image) if corners is None else find_page.within(image, corners)
     lattice, pulse_mv, off_px = found.lattice, found.pulse_mv, quality.page_px(found.confidence)
     if found.status == 'fail':
-      raise ValueError(found.reason)
+      raise PageNotFound(found.reason)
     notes += [found.reason] if found.reason else []
   gain, note = _gain(pulse_mv, gain_mm_mv)
   notes += [note] if note else []
   shown = jax.device_get(reader.trace(image, lattice))
   doubt = _doubt(shown, reader, off_px, scale=reader.page.gain_mm_mv / gain)
   if not any(doubt.seen.values()):
-    raise ValueError('no trace was seen on the page')
+    raise LowQuality('no trace was seen on the page')
   printed = layouts.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain)
   counts = counts or {lead: printed.scored(lead).count(fs) for lead in LEADS}
   ink = retiming.standing(image, lattice, page=reader.page, frame=reader.frame, printer=reader.printer) if ink is None else ink
@@ -121,7 +125,7 @@ def digitize(
     leads[lead], std[lead] = scale * leads[lead], scale * std[lead]
   believed = {lead: quality.lead(leads[lead], std[lead], lead, doubt, fs=float(fs), page=printed) for lead in LEADS}
   if np.median([value for lead, value in believed.items() if doubt.seen[lead]]) < FAIL:
-    raise ValueError(f'the page was found, but too little of it can be read: the quality of its leads is {_told(believed)}')
+    raise LowQuality(f'the page was found, but too little of it can be read: the quality of its leads is {_told(believed)}')
   poor = {lead: value for lead, value in believed.items() if value < REVIEW and lead not in doubt.cut_off}
   notes += [f'uncertain: quality {_told(poor)}'] if poor else []
   tall = doubt.cut_off
@@ -146,10 +150,10 @@ def mask(image: np.ndarray, lattice: np.ndarray, *, reader: Reader) -> np.ndarra
     (1700, 2200) uint8 in the page frame, see `pixel_classes.on_page`.
 
   Raises:
-    ValueError: if the reader tells no classes.
+    ECGError: if the reader tells no classes.
   """
   if reader.classes is None:
-    raise ValueError('this reader tells no classes of px; take one of reading.reader')
+    raise ECGError('this reader tells no classes of px; take one of digitizer.load_reader')
   return pixel_classes.on_page(np.asarray(reader.classes(image, lattice)), page=reader.page, frame=reader.frame)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError, MissingLibrary
 from ecgjax.ecg.leads import LEADS
 from ecgjax.extract import charts
 from ecgjax.extract.path_decoder import Trace
@@ -118,13 +119,13 @@ def table(leads: Mapping[str, np.ndarray], start_s: Mapping[str, float], *, seco
     (T, 12) mV in the order of leads.LEADS, nan where there is nothing; samples after `seconds` are left out.
 
   Raises:
-    ValueError: for an unknown lead, one that does not start within the page's time, or values that are infinite.
+    ECGError: for an unknown lead, one that does not start within the page's time, or values that are infinite.
   """
   for lead in leads:
     if lead not in LEADS or not 0 <= start_s.get(lead, -1.0) < seconds:
-      raise ValueError(f'lead {lead} with start_s {start_s.get(lead)}: one of {", ".join(LEADS)} and 0 to {seconds:g} s are needed')
+      raise ECGError(f'lead {lead} with start_s {start_s.get(lead)}: one of {", ".join(LEADS)} and 0 to {seconds:g} s are needed')
     if np.isinf(leads[lead]).any():
-      raise ValueError(f'lead {lead} has infinite values; nan is what is absent')
+      raise ECGError(f'lead {lead} has infinite values; nan is what is absent')
   mv = np.full((round(seconds * fs), len(LEADS)), np.nan)
   for column, lead in zip(mv.T, LEADS, strict=True):
     if lead in leads:
@@ -146,18 +147,18 @@ def write(path, mv: np.ndarray, *, fs: float, format: str = '') -> pathlib.Path:
     The path.
 
   Raises:
-    ValueError: for an unknown format or suffix, or values that the format cannot hold.
-    ImportError: if the format needs a library that is not installed (`pip install 'ecgjax[files]'`).
+    ECGError: for an unknown format or suffix, or values that the format cannot hold.
+    MissingLibrary: if the format needs a library that is not installed (`pip install 'ecgjax[files]'`).
   """
   path = pathlib.Path(path)
   known = {suffix: name for name, (suffix, _) in FORMATS.items()}
   name = format or known.get(path.suffix.lower(), '')
   if name not in FORMATS or path.suffix.lower() != FORMATS[name][0]:
-    raise ValueError(f'{path.name} as {format or "?"}: choose a suffix of {", ".join(f"{s} ({n})" for s, n in known.items())}')
+    raise ECGError(f'{path.name} as {format or "?"}: choose a suffix of {", ".join(f"{s} ({n})" for s, n in known.items())}')
   try:
     FORMATS[name][1](path, mv, fs=fs)
   except ImportError as error:
-    raise ImportError(f"{name} needs {error.name}: pip install 'ecgjax[files]'") from error
+    raise MissingLibrary(f"{name} needs {error.name}: pip install 'ecgjax[files]'") from error
   return path
 
 

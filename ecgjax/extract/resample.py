@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.extract.path_decoder import Trace
 from ecgjax.geometry.lattices import STRIP_PX_PER_MV, Frame
 from ecgjax.geometry.layouts import Layout, Segment
@@ -136,10 +137,10 @@ def lead(trace: Trace, segment: Segment, *, layout: Layout, frame: Frame, fs: fl
     (count,) mV and (count,) its standard deviation in mV.
 
   Raises:
-    ValueError: if more is wanted than the segment shows.
+    ECGError: if more is wanted than the segment shows.
   """
   if count < 1 or (count - 1) / fs >= segment.stop_s - segment.start_s:
-    raise ValueError(f'lead {segment.lead}: {count} samples at {fs} Hz asked for; layout {layout.name} shows '
+    raise ECGError(f'lead {segment.lead}: {count} samples at {fs} Hz asked for; layout {layout.name} shows '
                      f'{segment.stop_s - segment.start_s:g} s of it')  # fmt: skip
   offset = frame.columns_px(segment.start_s)
   first, last = math.ceil(offset - 1e-6), math.ceil(frame.columns_px(segment.stop_s) - 1e-6) - 1

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from ecgjax.ecg.errors import UnsupportedLayout
 from ecgjax.ecg.leads import LEADS
 from ecgjax.geometry import paper
 
@@ -29,6 +30,7 @@ ROWS = {
   '6x2-cabrera': tuple(f'{limb} V{i}' for i, limb in enumerate(_CABRERA, start=1)),
   '12x1-cabrera': (*_CABRERA, 'V1', 'V2', 'V3', 'V4', 'V5', 'V6'),
 }
+LAYOUTS = tuple(ROWS)  # names that `make` knows
 
 # Zero lines measured on the competition's own pages; the other layouts spread theirs over the same part of the paper.
 _ZEROS_PX = {'3x4+II': (1700 * 2.5 / 6, 1700 * 3.5 / 6, 1700 * 4.5 / 6, 1534.71)}
@@ -105,7 +107,7 @@ def make(name: str = '3x4+II', *, speed_mm_s: float = paper.SPEED_MM_S, gain_mm_
     The layout, with every segment's seconds.
 
   Raises:
-    ValueError: for a name, speed or gain that is not in the tables.
+    ECGError: for a name, speed or gain that is not in the tables.
   """
   for what, value, known in (
     ('layout', name, tuple(ROWS)),
@@ -113,7 +115,7 @@ def make(name: str = '3x4+II', *, speed_mm_s: float = paper.SPEED_MM_S, gain_mm_
     ('gain_mm_mv', gain_mm_mv, GAINS_MM_MV),
   ):
     if value not in known:
-      raise ValueError(f'{what}={value!r} is not one of {", ".join(map(str, known))}')
+      raise UnsupportedLayout(f'{what}={value!r} is not one of {", ".join(map(str, known))}')
   rows = [row.split() for row in ROWS[name]]
   seconds = TRACE_MM / speed_mm_s
   segments = tuple(

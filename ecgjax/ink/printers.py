@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.geometry import lattices
 
 ALL = 'all'  # the variant's name that stands for every print
@@ -81,21 +82,21 @@ def load(path: str | os.PathLike, *, variant: str = ALL) -> Printer:
 
   Raises:
     OSError: if it cannot be read.
-    ValueError: if it is no such table, or has no such variant.
+    ECGError: if it is no such table, or has no such variant.
   """
   with open(path, newline='', encoding='utf-8') as file:
     lines = list(csv.DictReader(file))
   if not lines or not set(COLUMNS) <= set(lines[0]):
-    raise ValueError(f'{path} is no table of registration: it needs the columns {", ".join(COLUMNS)}')
+    raise ECGError(f'{path} is no table of registration: it needs the columns {", ".join(COLUMNS)}')
   lines = [line for line in lines if line['variant'] == variant]
   try:
     numbers = np.array([[float(line[name]) for name in COLUMNS[1:]] for line in lines])
   except (TypeError, ValueError) as error:
-    raise ValueError(f'{path} is no table of registration: {error}') from error
+    raise ECGError(f'{path} is no table of registration: {error}') from error
   numbers = numbers.reshape(-1, len(COLUMNS) - 1)
   xs, ys = np.unique(numbers[:, 0]), np.unique(numbers[:, 1])
   if not lines or len(numbers) != len(xs) * len(ys) or not np.isfinite(numbers).all():
-    raise ValueError(f'{path} has no whole table of registration for {variant}: {len(lines)} points, {len(xs)} x {len(ys)} places')
+    raise ECGError(f'{path} has no whole table of registration for {variant}: {len(lines)} points, {len(xs)} x {len(ys)} places')
   ordered = numbers[np.lexsort((numbers[:, 0], numbers[:, 1]))].reshape(len(ys), len(xs), -1)
   rms = np.sqrt((ordered[..., 4:6] ** 2).mean((0, 1))) if numbers[:, 6].min() > 1 else np.full(2, np.inf)
   return Printer(xs, ys, ordered[..., 2:4], np.maximum(rms, LEAST_RMS_PX))

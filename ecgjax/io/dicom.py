@@ -4,6 +4,7 @@ import datetime
 
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.ecg.leads import LEADS
 from ecgjax.io.waveform_files import ABSENT, microvolts, whole
 
@@ -26,13 +27,13 @@ def write_dicom(path, mv: np.ndarray, *, fs: float) -> None:
     fs: Hz.
 
   Raises:
-    ValueError: if a value is beyond waveform_files.MAX_MV, or rate or length are not what the object may have.
+    ECGError: if a value is beyond waveform_files.MAX_MV, or rate or length are not what the object may have.
   """
   import pydicom  # whole: `from pydicom.dataset` would not wait where another thread is importing the rest, which save_as needs
   from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
   if not (RATES_HZ[0] <= fs <= RATES_HZ[1] and len(mv) <= SAMPLES):
-    raise ValueError(f'{len(mv)} samples at {fs:g} Hz; a DICOM 12-lead ECG has at most {SAMPLES} at {RATES_HZ[0]} to {RATES_HZ[1]} Hz')
+    raise ECGError(f'{len(mv)} samples at {fs:g} Hz; a DICOM 12-lead ECG has at most {SAMPLES} at {RATES_HZ[0]} to {RATES_HZ[1]} Hz')
   file, now = pydicom.Dataset(), datetime.datetime.now()
   file.file_meta = pydicom.FileMetaDataset()
   file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

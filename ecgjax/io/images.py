@@ -12,16 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError, Unreadable
+
 MAX_MPX = 100
 MAX_PAGES = 500
 PDF_LONG_PX = 3300  # of a drawn PDF page: 300 dpi on 11 inches
 PILLOW = ('PNG', 'JPEG', 'TIFF', 'BMP', 'GIF', 'WEBP', 'JPEG2000', 'PPM')  # none that runs another program, as EPS does
 KNOWN = 'PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, PDF, HEIC, DICOM'
 OBLONG = 1.1  # a TIFF whose px are longer than wide by more, as a fax's in its coarse mode, is stretched
-
-
-class Unreadable(ValueError):
-  """The bytes give no picture; the message says why, and what would."""
 
 
 class Source(NamedTuple):
@@ -227,10 +225,10 @@ def png(image: np.ndarray) -> bytes:
     A PNG file's bytes.
 
   Raises:
-    ValueError: for another shape or dtype.
+    ECGError: for another shape or dtype.
   """
   import cv2
 
   if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-    raise ValueError(f'picture is {image.dtype} {image.shape}; it must be uint8 (H, W, 3)')
+    raise ECGError(f'picture is {image.dtype} {image.shape}; it must be uint8 (H, W, 3)')
   return cv2.imencode('.png', image[..., ::-1], (cv2.IMWRITE_PNG_COMPRESSION, 3))[1].tobytes()

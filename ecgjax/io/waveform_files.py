@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.ecg.leads import LEADS
 from ecgjax.io import record_name
 
@@ -56,14 +57,14 @@ def write_wfdb(path, mv: np.ndarray, *, fs: float) -> None:
     fs: Hz.
 
   Raises:
-    ValueError: if a value is beyond MAX_MV, or the name is not allowed (see `record_name`).
+    ECGError: if a value is beyond MAX_MV, or the name is not allowed (see `record_name`).
   """
   import wfdb
 
   path = pathlib.Path(path)
   name = path.stem
   if name != record_name(name):
-    raise ValueError(f'{path.name}: WFDB allows letters, digits, - and _ in a name; try {record_name(name)}{path.suffix}')
+    raise ECGError(f'{path.name}: WFDB allows letters, digits, - and _ in a name; try {record_name(name)}{path.suffix}')
   steps = microvolts(mv)
   folder = path.parent / f'.{uuid.uuid4().hex}.part'
   folder.mkdir()
@@ -92,12 +93,12 @@ def write_edf(path, mv: np.ndarray, *, fs: float) -> None:
     fs: Hz.
 
   Raises:
-    ValueError: if a value is beyond MAX_MV, or the samples do not fill whole seconds (EDF's records do).
+    ECGError: if a value is beyond MAX_MV, or the samples do not fill whole seconds (EDF's records do).
   """
   import edfio
 
   if len(mv) % round(fs) or fs != round(fs):
-    raise ValueError(f'EDF holds whole seconds at a whole rate; got {len(mv)} samples at {fs:g} Hz (choose another --fs or format)')
+    raise ECGError(f'EDF holds whole seconds at a whole rate; got {len(mv)} samples at {fs:g} Hz (choose another --fs or format)')
   limits = {'physical_range': (ABSENT / 1000, MAX_MV), 'digital_range': (ABSENT, -ABSENT - 1)}
   steps = microvolts(mv)
   signals = [
@@ -127,10 +128,10 @@ def microvolts(mv: np.ndarray) -> np.ndarray:
     (T, 12) int16, ABSENT where there is no sample.
 
   Raises:
-    ValueError: if a value is beyond MAX_MV.
+    ECGError: if a value is beyond MAX_MV.
   """
   if (beyond := np.nanmax(np.abs(mv), initial=0.0)) > MAX_MV:
-    raise ValueError(f'a sample of {beyond:.1f} mV is beyond the {MAX_MV} mV that 16 bits hold; write csv or parquet')
+    raise ECGError(f'a sample of {beyond:.1f} mV is beyond the {MAX_MV} mV that 16 bits hold; write csv or parquet')
   return np.where(np.isnan(mv), ABSENT, np.round(1000 * np.nan_to_num(mv))).astype(np.int16)
 
 

@@ -1,11 +1,25 @@
 """Lines for the person who waits, on stderr."""
 
+import argparse
 import sys
-
-import jax
+import traceback
 
 
 def say(text: str) -> None:
   """Prints a line on stderr, from the first host only."""
+  import jax  # here, since commands show their options without it
+
   if jax.process_index() == 0:
     print(text, file=sys.stderr, flush=True)
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+  """Adds --debug."""
+  parser.add_argument('--debug', action='store_true', help='also show where in the program something was refused')
+
+
+def refused(error: BaseException, *, debug: bool) -> None:
+  """Prints the one sentence that a refusal is, after its traceback if `debug`."""
+  if debug:
+    traceback.print_exception(error)
+  print(f'error: {error}', file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import argparse
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.networks import shipped
 from ecgjax.networks.shipped import ENGINES, PRECISIONS
 
@@ -31,7 +32,7 @@ def check_how(args: argparse.Namespace) -> None:
   """Refuses limits and rates that no command reads pages with.
 
   Raises:
-    ValueError: for --timeout or --fs.
+    ECGError: for --timeout or --fs.
   """
   if not (args.timeout > 0 and 50 <= args.fs <= 10_000):
-    raise ValueError('--timeout must be above 0, --fs 50 to 10000')
+    raise ECGError('--timeout must be above 0, --fs 50 to 10000')

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import BrokenExecutor
 from typing import NamedTuple
 
+from ecgjax.ecg.errors import ECGError, Unreadable
 from ecgjax.io import record_name
 from ecgjax.networks import shipped
 
@@ -65,7 +66,7 @@ def failed(file: str, number: int, reason: str, *, seconds: float, pages: int = 
 
 def told(error: Exception) -> str:
   """Returns why a page could not be read, in words for people."""
-  return str(error) if isinstance(error, ValueError | OSError) and str(error) else f'{type(error).__name__}: {error}'
+  return str(error) if isinstance(error, ECGError | OSError) and str(error) else f'{type(error).__name__}: {error}'
 
 
 def check(wanted: Options) -> str:
@@ -79,7 +80,7 @@ def check(wanted: Options) -> str:
       return f'--layout {wanted.layout}: these weights read {read}; give --weights of others, trained for it'
     gain_mm_mv = layouts.paper.GAIN_MM_MV if wanted.gain_mm_mv is None else wanted.gain_mm_mv
     layouts.make(read, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=gain_mm_mv)
-  except (ValueError, OSError, ImportError) as error:
+  except (ECGError, OSError) as error:
     return str(error)
   needs = {'wfdb': 'wfdb', 'edf': 'edfio', 'parquet': 'pyarrow', 'dicom': 'pydicom'}
   missing = [name for name in wanted.formats if name in needs and importlib.util.find_spec(needs[name]) is None]
@@ -98,7 +99,7 @@ def count(path: str, data: bytes | None) -> int:
 
   try:
     return images.open_bytes(pathlib.Path(path).read_bytes() if data is None else data).pages
-  except (images.Unreadable, OSError):
+  except (Unreadable, OSError):
     return 1
 
 
@@ -152,11 +153,11 @@ def page(path: str, stem: str, number: int, wanted: Options, data: bytes | None)
     outputs = paths(target, wanted)
     there = [p for p in outputs.values() if p.exists()]
     if any(os.path.exists(path) and p.samefile(path) for p in there):
-      raise ValueError(f'{path} itself would be replaced; choose another --out')
+      raise ECGError(f'{path} itself would be replaced; choose another --out')
     if wanted.skip_existing and outputs['json'] in there:
       return Outcome(path, number + 1, pages, 'skipped', (f'{outputs["json"]} is there',), {}, (), 0.0)
     if there and not wanted.overwrite:
-      raise ValueError(f'{there[0]} is there; --overwrite replaces it, --skip-existing passes over it')
+      raise ECGError(f'{there[0]} is there; --overwrite replaces it, --skip-existing passes over it')
     return _read(source.read(number), path, data, number, pages, outputs, wanted, start)
   except Exception as error:  # a page must not end the batch
     return failed(path, number, told(error), seconds=time.perf_counter() - start, pages=pages)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.geometry import lattices, layouts, paper
 from ecgjax.geometry.homography import FINEST, Lost, homography, projected, sane
 from ecgjax.locate import grid_alignment, initial_guesses, orientation, template_match, unwarp
@@ -45,7 +46,7 @@ class Found(NamedTuple):
   reason: str
 
 
-def rectify(image: np.ndarray) -> Found:
+def find_page(image: np.ndarray) -> Found:
   """Finds the page in a picture.
 
   Args:
@@ -55,10 +56,10 @@ def rectify(image: np.ndarray) -> Found:
     Where it lies; with status 'fail' the lattice is the best guess, and should not be read.
 
   Raises:
-    ValueError: if it is no such array.
+    ECGError: if it is no such array.
   """
   if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-    raise ValueError(f'the picture is {getattr(image, "dtype", type(image))} {np.shape(image)}; it must be uint8 (H, W, 3)')
+    raise ECGError(f'the picture is {getattr(image, "dtype", type(image))} {np.shape(image)}; it must be uint8 (H, W, 3)')
   if max(image.shape[:2]) < FINEST * paper.WIDTH_PX or min(image.shape[:2]) < FINEST * paper.HEIGHT_PX / 2:
     size = f'{image.shape[1]} x {image.shape[0]} px'
     return _nothing(image, f'the picture is {size}; a page in it has too few to be read (need about {FINEST * paper.WIDTH_PX:.0f})')
@@ -85,13 +86,13 @@ def within(image: np.ndarray, corners: np.ndarray) -> Found:
     Where it lies.
 
   Raises:
-    ValueError: if the corners do not show a page from the front.
+    ECGError: if the corners do not show a page from the front.
   """
   page = np.array([[0, 0], [paper.WIDTH_PX, 0], [paper.WIDTH_PX, paper.HEIGHT_PX], [0, paper.HEIGHT_PX]], float)
   plane = homography(page, np.asarray(corners, float))
   if not sane(plane, image.shape):
     given = np.asarray(corners).tolist()
-    raise ValueError(f'the corners {given} show no page from the front: give upper left, upper right, lower right, lower left')
+    raise ECGError(f'the corners {given} show no page from the front: give upper left, upper right, lower right, lower left')
   try:
     return lock(image, plane, seen=initial_guesses.small(image))
   except Lost:

@@ -28,7 +28,7 @@ def network(*, path=WEIGHTS):
     (uint8 canvas -> (turn's log-probabilities (4,), (3, 3) canvas units -> page units), side of the canvas in px).
 
   Raises:
-    ValueError: as `weight_files.load_network`.
+    ECGError: as `weight_files.load_network`.
   """
   net, params, meta = weight_files.load_network(path, page_net.network, part='canvas')
 

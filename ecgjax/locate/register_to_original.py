@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecgjax.ecg.errors import PageNotFound
 from ecgjax.geometry import lattices, paper
 from ecgjax.geometry.homography import Lost
 from ecgjax.geometry.paper import MAJOR_PX
@@ -68,7 +69,7 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
     Where it lies.
 
   Raises:
-    ValueError: if they do not fit within ACCEPTED_PX, show different ink, or too little of the grid is seen.
+    ECGError: if they do not fit within ACCEPTED_PX, show different ink, or too little of the grid is seen.
   """
   twin, grid = _twin(clean, jnp.asarray(lattices.page_lattice()))
   what = template_match.spectra(twin[None])
@@ -89,17 +90,17 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
     moved, last, residual_px = better, shown, left_px
   _, alike, confidence = _judge(last, what)
   if not (residual_px <= ACCEPTED_PX and alike >= ALIKE):
-    raise ValueError(
+    raise PageNotFound(
       f'the picture does not fit its original: {residual_px:.2f} px rms between their inks, whose correlation is {alike:.2f}; '
       f'need at most {ACCEPTED_PX:g} px and at least {ALIKE:g}'
     )
   borne_out = float(np.median(confidence))
   if borne_out < grid_alignment.SEEN:  # where nothing is written, only the grid can tell
-    raise ValueError(f'the picture shows its original, but its grid does not bear the lattice out (confidence {borne_out:.2f})')
+    raise PageNotFound(f'the picture shows its original, but its grid does not bear the lattice out (confidence {borne_out:.2f})')
   lost, allowed = grid_alignment.unseen(confidence), grid_alignment.TORN
   if lost > allowed:  # one part of the page may lie whole lines off, with its ink where the original has none to compare
     share = f'{100 * lost:.0f} % of it has no grid that fits; need at most {100 * allowed:.0f} %'
-    raise ValueError(f'the picture shows its original, but {share}')
+    raise PageNotFound(f'the picture shows its original, but {share}')
   by_ink, residual_px = _by_ink(flat, moved, last, twin, grid)
   lattice, ink_lattice = (np.asarray(unwarp.lattice(jnp.asarray(plane, jnp.float32), nodes), np.float32) for nodes in (moved, by_ink))
   return Registered(lattice, ink_lattice, residual_px)
@@ -123,7 +124,7 @@ def _found(image: np.ndarray, what: template_match.Sought) -> tuple[np.ndarray, 
   plane, moved, score = best
   if plane is None or moved is None or score < LIKELY:
     told = f'along its grid their inks correlate by {score:.2f}; need {LIKELY:g}, unmirrored'
-    raise ValueError(f'the picture does not show its original: {told}')
+    raise PageNotFound(f'the picture does not show its original: {told}')
   return plane, moved
 
 

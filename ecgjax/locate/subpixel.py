@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.geometry.paper import MINOR_PX
 from ecgjax.locate import displacement, grid_phase, unwarp
 from ecgjax.locate.filters import gaussian
@@ -63,7 +64,7 @@ def heard(flat: unwarp.Flat) -> Tones:
 def sums(flat: unwarp.Flat) -> tuple[grid_phase.Sums, grid_phase.Sums]:
   """Returns what the first and the second harmonic of a flat page's 1 mm grid are told by."""
   if flat.lines.shape == flat.ink.shape:
-    raise ValueError('px of 2 page px are too wide for the second harmonic of the 1 mm grid: lay the picture flat with step_px=1')
+    raise ECGError('px of 2 page px are too wide for the second harmonic of the 1 mm grid: lay the picture flat with step_px=1')
   first, second = (grid_phase.smoothed(flat, pitch_px=MINOR_PX, window=WINDOW, harmonic=n) for n in (1, 2))
   return first, second
 

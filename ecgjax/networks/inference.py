@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError, MissingLibrary
 from ecgjax.geometry import lattices, layouts
 from ecgjax.networks import onnx_export, unet, weight_files
 from ecgjax.networks.shipped import ENGINES, PRECISIONS
@@ -48,20 +49,20 @@ def chosen(engine: str, *, precision: str = 'auto') -> tuple[str, str]:
     bfloat16 in OpenVINO where the CPU multiplies it (docs/ablations.md: as exact, in half the time), else float32.
 
   Raises:
-    ValueError: for another name, or bfloat16 on a CPU that has none.
-    ImportError: if OpenVINO is asked for and not installed.
+    ECGError: for another name, or bfloat16 on a CPU that has none.
+    MissingLibrary: if OpenVINO is asked for and not installed.
   """
   for name, value, known in (('engine', engine, ENGINES), ('precision', precision, PRECISIONS)):
     if value not in known:
-      raise ValueError(f'{name} {value!r} is not one of {", ".join(known)}')
+      raise ECGError(f'{name} {value!r} is not one of {", ".join(known)}')
   there = all(importlib.util.find_spec(name) for name in ('openvino', 'onnx'))
   if engine == 'openvino' and not there:
-    raise ImportError("the openvino engine needs openvino and onnx: pip install 'ecgjax[cpu]'")
+    raise MissingLibrary("the openvino engine needs openvino and onnx: pip install 'ecgjax[cpu]'")
   if engine == 'jax' or not there or (engine == 'auto' and jax.default_backend() != 'cpu'):
     return 'jax', 'float32' if precision == 'auto' else precision
   if precision != 'float32' and 'BF16' not in _openvino().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
     if precision == 'bfloat16':
-      raise ValueError('precision bfloat16: this CPU has no bfloat16 arithmetic (AVX-512 BF16 or AMX); take auto or float32')
+      raise ECGError('precision bfloat16: this CPU has no bfloat16 arithmetic (AVX-512 BF16 or AMX); take auto or float32')
     precision = 'float32'
   return 'openvino', 'bfloat16' if precision == 'auto' else precision
 
@@ -78,8 +79,8 @@ def load(path, *, engine: str, precision: str = 'auto') -> tuple[Engine, dict]:
     (the network, the file's meta).
 
   Raises:
-    ValueError: as `weight_files.load_network` and `chosen`.
-    ImportError: as `chosen`.
+    ECGError: as `weight_files.load_network` and `chosen`.
+    MissingLibrary: as `chosen`.
   """
   engine, precision = chosen(engine, precision=precision)
   net, params, meta = weight_files.load_network(path, lambda **how: unet.network(**{**how, 'dtype': precision}), part='strip')

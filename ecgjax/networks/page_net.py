@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.networks import unet
 
 STRIDE = 4  # px of the canvas that one cell holds
@@ -74,11 +75,11 @@ class PageNet(nnx.Module):
       What it sees.
 
     Raises:
-      ValueError: if S is no multiple of the coarsest level's cell.
+      ECGError: if S is no multiple of the coarsest level's cell.
     """
     size = canvas.shape[0]
     if canvas.shape != (size, size, 3) or size % self.stride[0]:
-      raise ValueError(f'PageNet: the canvas is {canvas.shape}; need (S, S, 3), S a multiple of {self.stride[0]} (config.canvas.size_px)')
+      raise ECGError(f'PageNet: the canvas is {canvas.shape}; need (S, S, 3), S a multiple of {self.stride[0]} (config.canvas.size_px)')
     x = jnp.concatenate([canvas, _places(size)], -1)[None].astype(self.dtype)
     x, deep = unet.down_and_up(self, self.stem(unet.to_depth(x, (STRIDE, STRIDE))))
     out = self.head(x)[0].astype(jnp.float32)

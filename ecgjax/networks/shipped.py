@@ -2,6 +2,8 @@
 
 import pathlib
 
+from ecgjax.ecg.errors import ECGError
+
 FOLDER = pathlib.Path(__file__).parents[1] / 'weights'
 NAMES = ('base', 'small')  # trained on an accelerator; on two cores, for a third of the work
 DEFAULT = 'base'
@@ -22,10 +24,10 @@ def located(weights) -> pathlib.Path:
     weights: one of NAMES, or the path of a `.safetensors` file (./base is the file of that name).
 
   Raises:
-    ValueError: where there is no such file.
+    ECGError: where there is no such file.
   """
   path = FOLDER / f'{weights}.safetensors' if isinstance(weights, str) and weights in NAMES else pathlib.Path(weights)
   if not path.is_file():
     names = ' or '.join(NAMES)
-    raise ValueError(f'no weights file {path}; give --weights, or config.init_from of a training, {names}, or the path of a file')
+    raise ECGError(f'no weights file {path}; give --weights, or config.init_from of a training, {names}, or the path of a file')
   return path

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ecgjax.ecg.errors import ECGError
+
 CLASSES = ('background', 'grid', 'text', 'trace')
 CHANNELS = 5  # red, green, blue, row coordinate, column coordinate
 
@@ -94,11 +96,11 @@ class UNet(nnx.Module):
       Scores at every px.
 
     Raises:
-      ValueError: if H or W is no multiple of the stride.
+      ECGError: if H or W is no multiple of the stride.
     """
     height, width = strips.shape[1:3]
     if height % self.stride[0] or width % self.stride[1] or strips.shape[-1] != CHANNELS:
-      raise ValueError(
+      raise ECGError(
         f'UNet: strips are {strips.shape[1:]}; {self.levels} levels of {self.cell} px cells need multiples of '
         f'{self.stride} and {CHANNELS} channels (config.strip.*, config.model.*)'
       )

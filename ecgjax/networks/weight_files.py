@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.networks import shipped
 
 
@@ -41,7 +42,7 @@ def load_weights(path) -> tuple[dict, dict]:
     (params as a nested dict of float32 arrays, meta).
 
   Raises:
-    ValueError: if the file is missing, is no safetensors file, or lacks the network's configuration.
+    ECGError: if the file is missing, is no safetensors file, or lacks the network's configuration.
   """
   from safetensors import SafetensorError, safe_open
 
@@ -52,9 +53,9 @@ def load_weights(path) -> tuple[dict, dict]:
       for name in file.keys():  # noqa: SIM118, not a dict
         _put(params, name.split('/'), np.asarray(file.get_tensor(name)).astype(np.float32))
   except SafetensorError as error:
-    raise ValueError(f'{path} is not a safetensors file: {error}') from error
+    raise ECGError(f'{path} is not a safetensors file: {error}') from error
   if not isinstance(meta, dict) or 'model' not in meta or not {'strip', 'canvas'} & meta.keys():
-    raise ValueError(f'{path} says nothing of the network it belongs to; it was not written by ecgjax')
+    raise ECGError(f'{path} says nothing of the network it belongs to; it was not written by ecgjax')
   return params, meta
 
 
@@ -70,16 +71,16 @@ def load_network(path, build, *, part: str) -> tuple[Any, dict, dict]:
     (network, params, meta).
 
   Raises:
-    ValueError: if the file is missing, damaged, another network's, or of other shapes.
+    ECGError: if the file is missing, damaged, another network's, or of other shapes.
   """
   params, meta = load_weights(path)
   if part not in meta:
-    raise ValueError(f'{path} belongs to another network: it says nothing of a {part}; choose another file')
+    raise ECGError(f'{path} belongs to another network: it says nothing of a {part}; choose another file')
   try:
     net = build(**meta['model'])
     wanted = jax.eval_shape(net.init, jax.random.key(0))
   except Exception as error:  # whatever a file of another version, or of a stranger, may ask for
-    raise ValueError(f'{path} describes a network that cannot be built: {type(error).__name__}: {error}') from error
+    raise ECGError(f'{path} describes a network that cannot be built: {type(error).__name__}: {error}') from error
   compare(params, wanted, path)
   return net, params, meta
 
@@ -101,13 +102,13 @@ def _put(tree: dict, path: list[str], value) -> None:
 
 
 def compare(found: dict, wanted: dict, path) -> None:
-  """Raises ValueError, naming the first array, where two parameter trees differ in shape."""
+  """Raises ECGError, naming the first array, where two parameter trees differ in shape."""
   shapes = lambda tree: {'/'.join(map(str, k)): np.shape(v) for k, v in _flatten(tree)}
   a, b = shapes(found), shapes(wanted)
   different = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
   if different:
     k = different[0]
-    raise ValueError(
+    raise ECGError(
       f'{path} is a checkpoint of another model: {k} is {a.get(k)} there and {b.get(k)} here '
       f'({len(different)} arrays differ); change config.model or choose another --workdir'
     )

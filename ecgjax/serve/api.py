@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.formparsers import MultiPartParser
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.serve import handlers
 
 STATIC = pathlib.Path(__file__).with_name('static')
@@ -121,7 +122,7 @@ def _runner(children, *, limit_s: float) -> Callable:
       raise HTTPException(504, f'given up after {limit_s:g} s') from error
     except asyncio.CancelledError as error:
       raise HTTPException(499, 'the request was withdrawn') from error
-    except (ValueError, ImportError) as error:
+    except ECGError as error:
       raise HTTPException(422, str(error)) from error
     except concurrent.futures.BrokenExecutor as error:
       raise HTTPException(503, str(error)) from error

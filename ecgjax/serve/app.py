@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
+from ecgjax.ecg.errors import MissingLibrary
 from ecgjax.jobs import page_job, process_pool
 from ecgjax.jobs.notice import NOTICE
 from ecgjax.serve import handlers
@@ -133,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ecgjax.serve import api
   except ImportError as error:
-    raise ImportError(f"serve needs {error.name}: pip install 'ecgjax[serve]'") from error
+    raise MissingLibrary(f"serve needs {error.name}: pip install 'ecgjax[serve]'") from error
   token = args.token or secrets.token_urlsafe(24)
   asked = handlers.Asked(weights=args.weights, engine=args.engine, precision=args.precision)
   memory = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None  # on Linux a signal on its way to be downloaded does not go to the disk

@@ -5,6 +5,7 @@ import pathlib
 import zipfile
 from typing import NamedTuple
 
+from ecgjax.ecg.errors import ECGError, Unreadable
 from ecgjax.io import record_name
 from ecgjax.networks import shipped
 
@@ -47,7 +48,7 @@ def picture(data: bytes, number: int) -> Picture:
     The picture, made smaller where its longer side is over SHOWN_PX.
 
   Raises:
-    pictures.Unreadable: if there is no such page, or it cannot be decoded.
+    Unreadable: if there is no such page, or it cannot be decoded.
   """
   from PIL import Image
 
@@ -71,17 +72,17 @@ def digitize(data: bytes, asked: Asked) -> dict:
     geometry of the page.
 
   Raises:
-    ValueError: as `digitizer.digitize`; pictures.Unreadable, which is one, as `picture`.
+    ECGError: as `digitizer.digitize`; Unreadable, which is one, as `picture`.
   """
   from ecgjax.extract import digitizer, recording
   from ecgjax.geometry import lattices, paper
 
   image, pages = _page(data, asked.number)
   if asked.lattice is not None and asked.gain_mm_mv is None:
-    raise ValueError('along a given lattice the calibration pulses are not measured: say the gain, too')
+    raise ECGError('along a given lattice the calibration pulses are not measured: say the gain, too')
   reader = _reader(asked)
   if asked.layout not in ('auto', reader.page.name):
-    raise ValueError(f'layout {asked.layout} is not read by these weights; they read {reader.page.name}')
+    raise ECGError(f'layout {asked.layout} is not read by these weights; they read {reader.page.name}')
   points = lambda values, shape: None if values is None else _points(values, shape)
   found = digitizer.digitize(
     image, reader=reader, fs=asked.fs, speed_mm_s=asked.speed_mm_s, gain_mm_mv=asked.gain_mm_mv,
@@ -133,15 +134,15 @@ def save(
     The file's name and bytes; of WFDB, whose records are two files, a zip of both.
 
   Raises:
-    ValueError: for an unknown format or values that it cannot hold.
-    ImportError: if its library is not installed.
+    ECGError: for an unknown format or values that it cannot hold.
+    MissingLibrary: if its library is not installed.
   """
   import numpy as np
 
   from ecgjax.extract import recording
 
   if format not in recording.FORMATS:
-    raise ValueError(f'format {format} is not one of {", ".join(recording.FORMATS)}')
+    raise ECGError(f'format {format} is not one of {", ".join(recording.FORMATS)}')
   leads = {lead: np.array([np.nan if x is None else x for x in mv], float) for lead, mv in leads_mv.items()}
   table = recording.table(leads, start_s, seconds=seconds, fs=fs)
   name = record_name(name)[-NAME:] or 'ecg'  # its end tells pages of a file apart
@@ -161,7 +162,7 @@ def _page(data: bytes, number: int):
 
   source = images.open_bytes(data)
   if not 0 <= number < source.pages:
-    raise images.Unreadable(f'page {number + 1} was asked for; the file has {source.pages}')
+    raise Unreadable(f'page {number + 1} was asked for; the file has {source.pages}')
   return source.read(number), source.pages
 
 
@@ -171,7 +172,7 @@ def _points(values, shape: tuple[int, ...]):
   try:
     points = np.asarray(values, np.float32)
   except (TypeError, ValueError) as error:
-    raise ValueError(f'points must be numbers of shape {shape}: {error}') from error
+    raise ECGError(f'points must be numbers of shape {shape}: {error}') from error
   if points.shape != shape or not np.isfinite(points).all():
-    raise ValueError(f'points of shape {points.shape} were given; {shape}, all finite, are needed')
+    raise ECGError(f'points of shape {points.shape} were given; {shape}, all finite, are needed')
   return points

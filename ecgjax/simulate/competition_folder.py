@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ecgjax.ecg import packs
+from ecgjax.ecg.errors import ECGError
 from ecgjax.ecg.leads import LEADS
 from ecgjax.simulate import validation_set, variants
 
@@ -44,23 +45,23 @@ def write_folder(
     say: called with a line for each record that was written.
 
   Raises:
-    ValueError: if a number is out of range, a variant unknown, the source too small, or `out_dir` may not be written.
+    ECGError: if a number is out of range, a variant unknown, the source too small, or `out_dir` may not be written.
   """
   out_dir = pathlib.Path(out_dir)
   if records < 1 or tests < 0:
-    raise ValueError(f'{records} records and {tests} for test/; need at least 1 and 0')
+    raise ECGError(f'{records} records and {tests} for test/; need at least 1 and 0')
   for name in names:
     variants.get(name)
   if out_dir.exists() and not out_dir.is_dir():
-    raise ValueError(f'{out_dir} is a file; give another --out')
+    raise ECGError(f'{out_dir} is a file; give another --out')
   if out_dir.is_dir() and any(out_dir.iterdir()):
     if not (out_dir / NOTE).is_file():
-      raise ValueError(f'{out_dir} is not empty and was not written by this command; give another --out')
+      raise ECGError(f'{out_dir} is not empty and was not written by this command; give another --out')
     if not overwrite:
-      raise ValueError(f'{out_dir} is not empty; give another --out or --overwrite')
+      raise ECGError(f'{out_dir} is not empty; give another --out or --overwrite')
   pack = packs.load(source)[0] if source else None
   if pack is not None and len(pack) < records + tests:
-    raise ValueError(f'{source} holds {len(pack)} recordings; {records + tests} were asked for')
+    raise ECGError(f'{source} holds {len(pack)} recordings; {records + tests} were asked for')
   part = out_dir.parent / f'.{out_dir.name}.{os.getpid()}.part'
   try:
     _write(part, records=records, tests=tests, seed=seed, names=names, pack=pack, rates_hz=rates_hz, say=say)

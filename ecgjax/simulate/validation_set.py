@@ -155,10 +155,17 @@ def take(
   at_style, at_page, at_photo = jax.random.split(key, 3)
   style = variants.draw_look(at_style, variant.look)
   image = draw(rate_hz)(at_page, mv, style, apart_of(key, variant))
+  return pictured(at_photo, image, variant, paper_rgb=style.paper_rgb)
+
+
+def pictured(
+  key: jax.Array, image: jax.Array, variant: variants.Variant, *, paper_rgb: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+  """Pictures a drawn page (1700, 2200, 3) in 0..1 on paper of a colour (3,); returns what `take` does."""
   if variant.damage == degrade.Damage() and variant.frame_px == (paper.HEIGHT_PX, paper.WIDTH_PX):  # nothing happens to it
     return jnp.round(255 * image).astype(jnp.uint8), jnp.asarray(lattices.page_lattice()), None
   damage = jax.tree.map(jnp.float32, variant.damage)  # numbers of one type: one program for all variants of a size
-  return _picture(variant.frame_px, variant.shrink)(at_photo, image, damage, style.paper_rgb)
+  return _picture(variant.frame_px, variant.shrink)(key, image, damage, paper_rgb)
 
 
 def printed_leads(mv: np.ndarray) -> dict[str, np.ndarray]:

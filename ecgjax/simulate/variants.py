@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from ecgjax.damage import sheet_shape
 from ecgjax.damage.degrade import DESK, LID_BLACK, MONITOR, Damage
 from ecgjax.drawing import looks
+from ecgjax.ecg.errors import ECGError
 from ecgjax.geometry import paper
 
 PAGE, SCAN, PHOTO = (paper.HEIGHT_PX, paper.WIDTH_PX), (1652, 2180), (3024, 4032)
@@ -122,7 +123,7 @@ def parse(text: str) -> tuple[str, ...]:
   """Returns the names that a text stands for: 'mixed' for all of MIXED, or names with commas between.
 
   Raises:
-    ValueError: for a name that is not in VARIANTS.
+    ECGError: for a name that is not in VARIANTS.
   """
   names = tuple(MIXED) if text == 'mixed' else tuple(text.split(','))
   for name in names:
@@ -134,10 +135,10 @@ def get(name: str) -> Variant:
   """Returns a variant by its name.
 
   Raises:
-    ValueError: for a name that is not in VARIANTS.
+    ECGError: for a name that is not in VARIANTS.
   """
   if name not in VARIANTS:
-    raise ValueError(f'no variant {name!r}; choose one of {", ".join(VARIANTS)}')
+    raise ECGError(f'no variant {name!r}; choose one of {", ".join(VARIANTS)}')
   return VARIANTS[name]
 
 

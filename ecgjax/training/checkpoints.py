@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from flax import serialization
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.networks.weight_files import compare, sha256
 
 KEEP = 2
@@ -59,7 +60,7 @@ def restore(folder, like: Any, *, warn) -> tuple[Any, int] | None:
     (state as numpy arrays, step), or None where there is no checkpoint at all.
 
   Raises:
-    ValueError: if a sound checkpoint belongs to another network or optimiser, or if every checkpoint is damaged.
+    ECGError: if a sound checkpoint belongs to another network or optimiser, or if every checkpoint is damaged.
   """
   found = _steps(pathlib.Path(folder))
   for path in reversed(found):
@@ -71,7 +72,7 @@ def restore(folder, like: Any, *, warn) -> tuple[Any, int] | None:
     compare(tree, serialization.to_state_dict(like), path)
     return serialization.from_state_dict(like, tree), json.loads((path / 'meta.json').read_text())['step']
   if found:
-    raise ValueError(f'none of the {len(found)} checkpoints in {folder} is sound; remove it or choose another --workdir')
+    raise ECGError(f'none of the {len(found)} checkpoints in {folder} is sound; remove it or choose another --workdir')
   return None
 
 

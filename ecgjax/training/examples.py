@@ -15,6 +15,7 @@ import numpy as np
 from ecgjax.damage import degrade
 from ecgjax.drawing import ground_truth, looks, render
 from ecgjax.ecg import leads, packs, synthesis
+from ecgjax.ecg.errors import ECGError
 from ecgjax.geometry import lattices, paper
 from ecgjax.geometry.lattices import Frame
 from ecgjax.geometry.layouts import Layout
@@ -206,10 +207,10 @@ def recorded_example(key: jax.Array, item: Item, *, layout: Layout, frame: Frame
     The example, its width `window_px`; inks are 0 or 1 before they are sampled.
 
   Raises:
-    ValueError: if the record's columns cannot be thinned out to the frame's rate.
+    ECGError: if the record's columns cannot be thinned out to the frame's rate.
   """
   if records.RATE_HZ % frame.rate_hz or abs(frame.margin_px - lattices.MARGIN_S * frame.rate_hz) > 1e-6:
-    raise ValueError(f"config.strip.rate_hz={frame.rate_hz} must divide the records' {records.RATE_HZ} columns/s and have a whole margin")
+    raise ECGError(f"config.strip.rate_hz={frame.rate_hz} must divide the records' {records.RATE_HZ} columns/s and have a whole margin")
   at_window, at_light = jax.random.split(key)
   first = jax.random.randint(at_window, (), 0, frame.width_px - window_px + 1)
   image = item['image'].astype(jnp.float32) / 255

@@ -14,6 +14,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.jobs import console
 from ecgjax.networks import weight_files
 from ecgjax.training import checkpoints, evaluators, multihost, run_log, sharding, tasks, train_step
@@ -81,7 +82,7 @@ def same_run(c, saved: dict, workdir: pathlib.Path) -> None:
   now, names = json.loads(c.to_json()), ('task', 'seed', 'batch_size', 'data', 'loss', 'init_from', 'schedule')
   other = [name for name in names if json.loads(json.dumps(saved.get(name))) != now[name]]
   if other:
-    raise ValueError(f'{workdir} holds a run with another config.{other[0]}: {saved.get(other[0])}; choose another --workdir')
+    raise ECGError(f'{workdir} holds a run with another config.{other[0]}: {saved.get(other[0])}; choose another --workdir')
 
 
 def _loop(c, workdir, state: train_step.State, first: int, *, step_fn, put, task: tasks.Task, clock: Clock) -> train_step.State:
@@ -225,7 +226,7 @@ def run(argv) -> None:
     sys.exit(f'error: --hosts: {error}')
   try:
     train(c, workdir)
-  except (ValueError, FloatingPointError, ImportError, OSError) as error:
+  except (ECGError, FloatingPointError, OSError) as error:
     sys.exit(f'error: {error}')
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError
+
 AGREE_EVERY = 8  # steps between two questions whether a host must stop: asking makes the devices wait for the hosts
 
 
@@ -17,7 +19,7 @@ def join(hosts: str) -> None:
       'HOST:PORT,COUNT,RANK': where the first process listens, how many there are, and which of them this one is, from 0.
 
   Raises:
-    ValueError: for anything else, or if JAX cannot tell.
+    ECGError: for anything else, or if JAX cannot tell.
     RuntimeError: if the others do not come.
   """
   if not hosts:
@@ -30,9 +32,9 @@ def join(hosts: str) -> None:
     _, port = address.rsplit(':', 1)
     numbers = int(port), int(count), int(rank)
   except ValueError:
-    raise ValueError(f'{hosts}: give auto, or HOST:PORT,COUNT,RANK, as 10.0.0.1:8476,2,0') from None
+    raise ECGError(f'{hosts}: give auto, or HOST:PORT,COUNT,RANK, as 10.0.0.1:8476,2,0') from None
   if not 0 <= numbers[2] < numbers[1]:
-    raise ValueError(f'{hosts}: of {count} processes the ranks are 0 to {numbers[1] - 1}')
+    raise ECGError(f'{hosts}: of {count} processes the ranks are 0 to {numbers[1] - 1}')
   jax.distributed.initialize(address, numbers[1], numbers[2])
 
 
@@ -66,7 +68,7 @@ def of_first(ask: Callable[[], Any], like: Any) -> Any:
     Its answer, on every host.
 
   Raises:
-    ValueError: on the first host what `ask` raises; on the others, that it did.
+    ECGError: on the first host what `ask` raises; on the others, that it did.
   """
   if alone():
     return ask()
@@ -82,5 +84,5 @@ def of_first(ask: Callable[[], Any], like: Any) -> Any:
   if wrong:
     raise wrong
   if said == 2:
-    raise ValueError('the first host could not begin; it says why')
+    raise ECGError('the first host could not begin; it says why')
   return multihost_utils.broadcast_one_to_all(like if answer is None else answer) if said else None

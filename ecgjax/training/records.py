@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ecgjax.ecg.errors import ECGError
+
 RATE_HZ, HEIGHT_PX = 500, 640  # frame of the stored rows: lattices.frame(layouts.make('3x4+II'), ...)
 
 
@@ -43,19 +45,19 @@ def read(folder: str | os.PathLike, *, split: str) -> Pages:
     Its pages.
 
   Raises:
-    ValueError: if TFDS is not installed, there is no finished dataset, or it has no such split.
+    ECGError: if TFDS is not installed, there is no finished dataset, or it has no such split.
   """
   try:
     import tensorflow_datasets as tfds
   except ImportError as error:
-    raise ValueError("reading records needs tensorflow-datasets: pip install -e '.[data]'") from error
+    raise ECGError("reading records needs tensorflow-datasets: pip install -e '.[data]'") from error
   versions = sorted(pathlib.Path(folder).glob('ecg_pages/*.*.*/dataset_info.json'))
   finished = [path.parent for path in versions if '.incomplete' not in path.parent.name]
   if not finished:
-    raise ValueError(f'no finished records in {folder!s}; build some with python -m data_builders.ecg_pages and name their folder')
+    raise ECGError(f'no finished records in {folder!s}; build some with python -m data_builders.ecg_pages and name their folder')
   builder: Any = tfds.builder_from_directory(os.fspath(finished[-1]))
   if split.split('[')[0] not in builder.info.splits:
-    raise ValueError(f'split={split!r} is not in {folder}; it has {", ".join(builder.info.splits)}')
+    raise ECGError(f'split={split!r} is not in {folder}; it has {", ".join(builder.info.splits)}')
   # decoded here: TFDS would take cv2 where that is installed
   skip = tfds.decode.SkipDecoding()
   return Pages(builder.as_data_source(split=split, decoders={'image': skip, 'mask': skip}))

@@ -5,6 +5,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ecgjax.ecg.errors import ECGError
+
 
 def data_mesh(*, batch_size: int, accumulate: int = 1, width_shards: int = 1) -> Mesh:
   """Arranges every device in rows of `width_shards`, which share pages; each row has its own pages.
@@ -18,16 +20,16 @@ def data_mesh(*, batch_size: int, accumulate: int = 1, width_shards: int = 1) ->
     A mesh of two axes, ('data', 'width').
 
   Raises:
-    ValueError: if the devices cannot share the batch evenly.
+    ECGError: if the devices cannot share the batch evenly.
   """
   devices, here = jax.device_count(), jax.local_device_count()
   if width_shards < 1 or here % width_shards:
-    raise ValueError(f'config.width_shards={width_shards} must divide the {here} devices of a host')
+    raise ECGError(f'config.width_shards={width_shards} must divide the {here} devices of a host')
   rows = devices // width_shards
   if accumulate < 1 or batch_size % (rows * accumulate):
     by = f'the {rows} devices' if width_shards == 1 else f'the {rows} rows of {width_shards} devices'
     by += f' times config.accumulate={accumulate}' if accumulate != 1 else ''
-    raise ValueError(f'config.batch_size={batch_size} must be a multiple of {by}')
+    raise ECGError(f'config.batch_size={batch_size} must be a multiple of {by}')
   # Auto, said aloud: from jax 0.11 on the default is Explicit, and a plain jitted step raises ShardingTypeError
   return jax.make_mesh((rows, width_shards), ('data', 'width'), axis_types=(AxisType.Auto,) * 2)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from ecgjax.ecg import packs
+from ecgjax.ecg.errors import ECGError
 from ecgjax.geometry import lattices, layouts
 from ecgjax.jobs import console
 from ecgjax.networks import page_net, unet
@@ -59,12 +60,12 @@ def make(c) -> Task:
   """Returns the task that `c.task` names.
 
   Raises:
-    ValueError: for a config that does not say what to do.
+    ECGError: for a config that does not say what to do.
   """
   check(c)
   tasks = {'trace': trace, 'page': page}
   if c.task not in tasks:
-    raise ValueError(f'config.task={c.task!r} must be one of {", ".join(tasks)}')
+    raise ECGError(f'config.task={c.task!r} must be one of {", ".join(tasks)}')
   return tasks[c.task](c)
 
 
@@ -72,23 +73,23 @@ def check(c) -> None:
   """Refuses a config that says what cannot be, before anything is compiled.
 
   Raises:
-    ValueError: with the option and its limits, see LIMITS.
+    ECGError: with the option and its limits, see LIMITS.
   """
   for name, value in _flat(c).items():
     limits = LIMITS.get(name.split('.')[-1] if name.startswith('evals.') else name)
     values = value if isinstance(value, tuple | list) else (value,)
     if limits and not (name in OPTIONAL or values) or limits and not all(limits[0] <= x <= limits[1] for x in values):
-      raise ValueError(f'config.{name}={value} must be {limits[0]:g} to {limits[1]:g}')
+      raise ECGError(f'config.{name}={value} must be {limits[0]:g} to {limits[1]:g}')
   if c.schedule not in SCHEDULES:
-    raise ValueError(f'config.schedule={c.schedule!r} must be one of {", ".join(SCHEDULES)}')
+    raise ECGError(f'config.schedule={c.schedule!r} must be one of {", ".join(SCHEDULES)}')
   if c.schedule == 'time' and not c.max_minutes:
-    raise ValueError('config.schedule=time goes by the share of config.max_minutes that is over: give it some, or take steps')
+    raise ECGError('config.schedule=time goes by the share of config.max_minutes that is over: give it some, or take steps')
   if list(c.weights_at) != sorted({*c.weights_at} - {0.0, 1.0}):
-    raise ValueError(f'config.weights_at={c.weights_at} must be shares of the run above 0 and below 1, each larger than the one before')
+    raise ECGError(f'config.weights_at={c.weights_at} must be shares of the run above 0 and below 1, each larger than the one before')
   if c.model.dtype not in DTYPES:
-    raise ValueError(f'config.model.dtype={c.model.dtype!r} must be one of {", ".join(DTYPES)}')
+    raise ECGError(f'config.model.dtype={c.model.dtype!r} must be one of {", ".join(DTYPES)}')
   if len(c.model.get('cell', (1, 1))) != 2:
-    raise ValueError(f'config.model.cell={c.model.cell} must be two numbers, rows and columns')
+    raise ECGError(f'config.model.cell={c.model.cell} must be two numbers, rows and columns')
 
 
 def _flat(c) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def trace(c) -> Task:
     names = variants.parse(c.data.variants)
     stream, one = _simulated(c, lambda key, mv: examples.example(key, mv, names=names, rows_share=c.data.rows_share, **look))
   else:
-    raise ValueError(f'config.data.source={c.data.source!r} must be simulated or records')
+    raise ECGError(f'config.data.source={c.data.source!r} must be simulated or records')
 
   options = {name: value for name, value in c.loss.items() if name != 'signal_from'}
 
@@ -128,7 +129,7 @@ def trace(c) -> Task:
 def page(c) -> Task:
   """Finding the page in a picture, of simulated pages; its columns cannot be shared out."""
   if c.width_shards != 1:
-    raise ValueError(f'config.width_shards={c.width_shards}: only strips (config.task=trace) can be shared out by their columns')
+    raise ECGError(f'config.width_shards={c.width_shards}: only strips (config.task=trace) can be shared out by their columns')
   on, names, net = layouts.make(c.data.layout), variants.parse(c.data.variants), page_net.network(**c.model)
   size_px = c.canvas.size_px
   stream, one = _simulated(
@@ -172,6 +173,6 @@ def _evals(c, judges: dict[str, Callable]) -> dict[str, Callable]:
     options = dict(spec)
     judge = options.pop('name')
     if judge not in judges:
-      raise ValueError(f'config.evals.{name}.name={judge!r} must be one of {", ".join(judges)} where config.task={c.task!r}')
+      raise ECGError(f'config.evals.{name}.name={judge!r} must be one of {", ".join(judges)} where config.task={c.task!r}')
     evals[name] = judges[judge](**options)
   return evals
