@@ -48,7 +48,8 @@ def a_table(path, values, *, name='image', group=2):
 
 def started(*words, rows_each=100):
   """Starts the command, with files of `rows_each` rows."""
-  code = f'import sys; from ecgjax import cli; from ecgjax.archive import store; store.ROWS = {rows_each}; sys.exit(cli.main())'
+  imports = 'import sys; from ecgjax.cli import command_line; from ecgjax.archive import parquet_store'
+  code = f'{imports}; parquet_store.ROWS = {rows_each}; sys.exit(command_line.main())'
   words = [sys.executable, '-c', code, 'archive', *map(str, words)]
   return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -112,7 +112,7 @@ def home(tmp_path):
 @pytest.fixture
 def a_page_is_found(monkeypatch):
   """White pages have neither grid nor landmarks; that they are found, and their ink, is taken for granted here (test_rectify)."""
-  monkeypatch.setattr(find_page, 'rectify', lambda image: known.FOUND)
+  monkeypatch.setattr(find_page, 'find_page', lambda image: known.FOUND)
   monkeypatch.setattr(retiming, 'standing', lambda image, lattice, *, page, frame, printer: retiming.exact(page, frame))
 
 
@@ -166,7 +166,7 @@ def site(page, beats_mv):
   png, token, max_bytes = io.BytesIO(), 'a-token', 8 << 20
   Image.fromarray(page).save(png, 'PNG')
   with pytest.MonkeyPatch.context() as patch, concurrent.futures.ThreadPoolExecutor(2) as threads:
-    patch.setattr(find_page, 'rectify', anywhere)
+    patch.setattr(find_page, 'find_page', anywhere)
     patch.setattr(find_page, 'within', within)
     patch.setattr(digitizer, 'cached', lambda *_, **__: digitizer.Reader(lambda image, lattice: trace, printed, frame, {'name': 'a table'}))
     made = api.make(Threads(), limit_s=60.0, asked=handlers.Asked())

@@ -82,7 +82,7 @@ def found(monkeypatch):
   from ecgjax.extract import path_decoder
 
   lattice = lattices.page_lattice()
-  monkeypatch.setattr(find_page, 'rectify', lambda image: find_page.Found(lattice, np.ones((45, 57)), '3x4+II', 1.0, 1.0, 'ok', ''))
+  monkeypatch.setattr(find_page, 'find_page', lambda image: find_page.Found(lattice, np.ones((45, 57)), '3x4+II', 1.0, 1.0, 'ok', ''))
   rows = np.full((4, FRAME.width_px), FRAME.rows_px(0.5), np.float32)
   for lead, mv in {'III': 0.0, 'aVR': -0.5, 'aVL': 0.25, 'aVF': 0.25}.items():  # I and II are 0.5
     segment = PAGE.scored(lead)
@@ -163,7 +163,7 @@ def test_each_page_of_a_file_has_a_name_and_a_number(tmp_path, found):
 
 def test_strict_writes_nothing_that_needs_a_review(tmp_path, found, monkeypatch):
   doubtful = find_page.find_page(WHITE)._replace(status='review', reason='hard to see')
-  monkeypatch.setattr(find_page, 'rectify', lambda image: doubtful)
+  monkeypatch.setattr(find_page, 'find_page', lambda image: doubtful)
   file = put(tmp_path / 'a.png')
   done = page_job.page(file, str(tmp_path / 'a'), 0, page_job.Options(strict=True), None)
   assert done.status == 'fail' and 'hard to see' in done.reasons and not list(tmp_path.glob('*.csv'))
@@ -181,7 +181,7 @@ def test_whatever_befalls_a_page_is_its_outcome(tmp_path, found, monkeypatch):
     def broken(image, error=error):
       raise error
 
-    monkeypatch.setattr(find_page, 'rectify', broken)
+    monkeypatch.setattr(find_page, 'find_page', broken)
     done = page_job.page(file, str(tmp_path / 'a'), 0, page_job.Options(), None)
     assert done.status == 'fail' and told in done.reasons[0] and not list(tmp_path.glob('a.csv'))
 
@@ -257,8 +257,8 @@ def test_the_summary_counts_and_lists_what_is_not_ok():
 
 def test_help_and_version_load_nothing_heavy():
   code = (
-    'import sys; from ecgjax import cli\n'
-    'try: cli.main(["digitize", "--help"])\n'
+    'import sys; from ecgjax.cli import command_line\n'
+    'try: command_line.main(["digitize", "--help"])\n'
     'except SystemExit: print(sorted({"jax", "numpy", "PIL"} & set(sys.modules)))'
   )
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)

@@ -201,7 +201,7 @@ def test_nothing_can_be_corrected_while_the_page_is_read_again(desk):
 
 def test_the_gain_that_the_pulses_told_holds_along_a_lattice_that_was_dragged(tab, site, monkeypatch):
   told = find_page.find_page(site.image)._replace(pulse_mv=0.5)
-  monkeypatch.setattr(find_page, 'rectify', lambda image: told)
+  monkeypatch.setattr(find_page, 'find_page', lambda image: told)
   drop(tab, 'page.png', site.png)
   tab.wait_for_selector('#word.review')
   mode(tab, 'lattice')

@@ -64,12 +64,27 @@ def test_a_damaged_window_shows_its_trace_at_its_rows():
 
 
 def test_a_tall_share_of_records_is_as_tall_as_said_and_the_others_are_as_they_were():
-  pack = jnp.asarray(np.random.default_rng(0).integers(-100, 100, (8, 5000)), jnp.int16)  # 0.5 mV, before its gain of at most 1.5
+  noise = np.random.default_rng(0).integers(-100, 100, (8, 5000))  # 0.5 mV, before its gain of at most 1.5
+  noise[:, -1] = noise[:, 0]  # no step from end to start, which would be taken away
+  pack = jnp.asarray(noise, jnp.int16)
   draw = jax.jit(jax.vmap(functools.partial(examples.record, simulated_share=0.0, tall_share=0.3), (0, None)))
   keys = jax.random.split(jax.random.key(0), 200)
   tall_mv = np.abs(np.asarray(draw(keys, pack))).max((1, 2))
   tall = tall_mv > 2.4
   assert 0.2 < tall.mean() < 0.4 and (tall_mv[tall] < 6.6).all() and tall_mv[tall].max() > 6 and (tall_mv[~tall] < 1.6).all()
+
+
+def test_a_record_begins_anywhere_without_a_step_that_no_heart_makes():
+  t_s = jnp.arange(5000) / 500
+  waves = [200 * jnp.sin(2 * jnp.pi * t_s) + 10 * (n + 1) * t_s for n in range(8)]
+  drifting = jnp.stack(waves).astype(jnp.int16)  # ends far from where it begins
+  draw = jax.jit(functools.partial(examples.record, simulated_share=0.0, tall_share=0.0))
+  for n in range(8):
+    mv = np.asarray(draw(jax.random.key(n), drifting))
+    assert np.abs(np.diff(mv)).max() < 0.05  # its own steps are 0.02 mV, the seam was up to 6
+    np.testing.assert_allclose(mv[0] + mv[2], mv[1], atol=1e-4)  # I + III = II
+  whole = jnp.asarray(np.random.default_rng(0).normal(size=(12, 5000)))
+  np.testing.assert_array_equal(examples.seamless(whole)[:, 200:-200], whole[:, 200:-200])
 
 
 def test_a_slow_record_shows_the_same_waves_over_twice_the_time():

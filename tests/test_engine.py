@@ -104,8 +104,8 @@ def test_openvino_is_kept_from_telling_its_maker_of_every_import():
   code = (
     'import os, sys, multiprocessing.popen_fork as f\n'
     'f.Popen._launch = lambda *a: sys.exit("a process was started")\n'
-    'from ecgjax import engine\n'
-    'engine.load("small", engine="openvino")\n'
+    'from ecgjax.networks import inference\n'
+    'inference.load("small", engine="openvino")\n'
     'print("openvino" in sys.modules, bool(sys.modules.get("openvino_telemetry")))'
   )
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)

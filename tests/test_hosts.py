@@ -17,12 +17,12 @@ from ecgjax.training import multihost
 TRAIN = """
 import pathlib, runpy, sys
 from ml_collections import ConfigDict
-from ecgjax import hosts, train
-hosts.join(sys.argv[2])
-hosts.AGREE_EVERY = 1
+from ecgjax.training import loop, multihost
+multihost.join(sys.argv[2])
+multihost.AGREE_EVERY = 1
 c = runpy.run_path('configs/unet.py')['get_config']('debug')
 c.batch_size, c.evals, c.total_steps = 8, ConfigDict(), 5
-train.train(c, pathlib.Path(sys.argv[1]))
+loop.train(c, pathlib.Path(sys.argv[1]))
 """
 
 

@@ -44,6 +44,13 @@ def test_the_longest_copy_of_a_lead_is_the_one_that_is_scored(page):
     assert all(chosen.stop_s - chosen.start_s >= s.stop_s - s.start_s for s in page.segments if s.lead == lead)
 
 
+def test_a_layout_may_have_a_single_row(monkeypatch):
+  monkeypatch.setitem(layouts.ROWS, 'one', ('II',))
+  page = layouts.make('one')
+  assert page.zeros_px == (980.0,) and not page.is_strip(page.segments[0])
+  assert [(s.start_s, s.stop_s) for s in page.segments] == [(0.0, 10.0)]
+
+
 def test_the_rhythm_strip_is_scored_for_lead_II():
   page = layouts.make()
   assert page.scored('II') == ('II', 3, 0.0, 10.0, 1) and page.scored('aVL') == ('aVL', 1, 2.5, 5.0, 1)

@@ -85,6 +85,14 @@ FILES = {
 }
 
 
+def test_a_picture_that_needs_too_much_memory_is_not_called_damaged_alone():
+  def work(value):
+    raise MemoryError
+
+  with pytest.raises(images.Unreadable, match='needs more memory than there is, or is damaged'):
+    images._plainly(work, b'')
+
+
 @pytest.mark.parametrize('kind', FILES)
 def test_every_kind_of_file_gives_the_colours_that_were_put_in(kind):
   source = images.open_bytes(FILES[kind]())

@@ -162,6 +162,7 @@ def test_a_child_leaves_no_core_has_a_limit_of_memory_and_its_parent_may_open_mo
   try:
     with process_pool.Children(1) as children:
       assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 256 + process_pool.FILES
+      assert resource.getrlimit(resource.RLIMIT_CORE)[0] == core[1]  # the parent is whoever made the children: a notebook, say
       assert children.schedule(limits).result() == (0, process_pool.MEMORY_BYTES, [100, 200, 500, 90])
   finally:
     resource.setrlimit(resource.RLIMIT_CORE, core)
@@ -185,9 +186,9 @@ def test_where_the_system_starts_no_more_threads_that_is_the_same_error(monkeypa
 
 def test_a_child_ends_with_its_parent(tmp_path):
   code = (
-    'import os, time\nfrom ecgjax import pool\n'
+    'import os, time\nfrom ecgjax.jobs import process_pool\n'
     'if __name__ == "__main__":\n'
-    '  children = pool.Children(1)\n  child = children.schedule(os.getpid).result()\n'
+    '  children = process_pool.Children(1)\n  child = children.schedule(os.getpid).result()\n'
     '  children.schedule(time.sleep, args=[600])\n  time.sleep(0.5)\n  print(child, flush=True)\n  time.sleep(600)'
   )
   (tmp_path / 'parent.py').write_text(code)

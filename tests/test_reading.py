@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from ecgjax.competition import scoring
 from ecgjax.ecg.leads import LEADS
-from ecgjax.extract import charts, digitizer, strip_overlay
+from ecgjax.extract import charts, digitizer, resample, strip_overlay
 from ecgjax.geometry import lattices
 from ecgjax.io import images
 from ecgjax.locate import find_page
@@ -35,6 +35,19 @@ def test_a_lead_that_was_not_seen_is_absent_and_asks_for_a_review():
   assert found.status == 'review' and found.warnings == ('uncertain: quality 0.00 of II',) and found.quality['II'] == 0
   with pytest.raises(ValueError, match='no trace was seen'):
     digitizer.digitize(WHITE, reader=reader(hidden=(0, 1, 2, 3)), fs=FS)
+
+
+def test_more_than_a_lead_shows_is_refused_in_the_words_that_were_asked():
+  with pytest.raises(ValueError, match='lead I: 700 samples at 500 Hz asked for; layout 3x4.II at 50 mm/s shows 1.25 s'):
+    digitizer.digitize(WHITE, reader=reader(), fs=500, counts=dict.fromkeys(LEADS, 700), speed_mm_s=50)
+
+
+def test_programs_for_rates_that_people_make_up_are_kept_within_bounds():
+  bound = digitizer._assembler.cache_info().maxsize
+  for n in range(bound + 5):
+    digitizer._assembler((), PAGE, None, 500.0 + n, ())
+  assert digitizer._assembler.cache_info().currsize == bound == digitizer.PROGRAMS
+  assert resample.kernel.cache_info().maxsize is not None
 
 
 def test_what_is_left_of_a_torn_page_is_read():
@@ -70,7 +83,7 @@ def test_a_trace_that_nears_the_edge_of_what_is_read_asks_for_a_review(peak_mv, 
 
 def page_of_pulses(monkeypatch, pulse_mv):
   found = find_page.find_page(WHITE)._replace(pulse_mv=pulse_mv)  # of the fixture above
-  monkeypatch.setattr(find_page, 'rectify', lambda image: found)
+  monkeypatch.setattr(find_page, 'find_page', lambda image: found)
 
 
 @pytest.mark.parametrize(('pulse_mv', 'given', 'gain', 'warning'), [
@@ -143,10 +156,10 @@ def test_the_chart_holds_every_lead_of_the_layout(tmp_path):
 def test_a_page_that_is_not_found_is_not_read_and_one_that_is_hard_to_see_is_for_review(monkeypatch):
   lattice = lattices.page_lattice()
   outcome = lambda status, reason: find_page.Found(lattice, np.ones(lattice.shape[:2]), '3x4+II', 0.5, 1.0, status, reason)
-  monkeypatch.setattr(find_page, 'rectify', lambda image: outcome('fail', 'no page was found'))
+  monkeypatch.setattr(find_page, 'find_page', lambda image: outcome('fail', 'no page was found'))
   with pytest.raises(ValueError, match='no page was found'):
     digitizer.digitize(WHITE, reader=reader())
-  monkeypatch.setattr(find_page, 'rectify', lambda image: outcome('review', 'hard to see'))
+  monkeypatch.setattr(find_page, 'find_page', lambda image: outcome('review', 'hard to see'))
   found = digitizer.digitize(WHITE, reader=reader())
   assert found.status == 'review' and found.warnings == ('hard to see',)
 

@@ -64,7 +64,7 @@ def test_landmarks_match_their_own_layout_best(beats_mv, name):
   drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layouts.make(name), style=looks.competition(), rate_hz=500)
   found = flat_pages.of_page(drawn.image)
   match = jax.jit(template_match.match)
-  scores = {other: float(match(found.ink, template_match.sought(other)).score) for other in template_match.templates()}
+  scores = {other: float(match(found.ink, template_match.sought(other)).score) for other in layouts.LAYOUTS}
   assert max(scores, key=scores.__getitem__) == name and scores[name] > find_page.SURE
 
 

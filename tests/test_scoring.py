@@ -59,7 +59,7 @@ def test_the_table_of_classes_pools_px_over_the_pages_of_a_variant():
 
 
 def test_predict_goes_on_past_bad_pictures_and_lists_them(data_dir, tmp_path, monkeypatch, capsys, runs):
-  monkeypatch.setattr(digitizer, 'reader', lambda weights, **how: reader())
+  monkeypatch.setattr(digitizer, 'load_reader', lambda weights, **how: reader())
   out = tmp_path / 'submission.csv'
   assert predict.run(options(data_dir, out=out)) == 1
   printed = capsys.readouterr()
@@ -76,13 +76,13 @@ def test_predict_goes_on_past_bad_pictures_and_lists_them(data_dir, tmp_path, mo
 
 
 def test_predict_says_which_leads_it_filled_with_zeros(data_dir, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(digitizer, 'reader', lambda weights, **how: reader(hidden=(3,)))
+  monkeypatch.setattr(digitizer, 'load_reader', lambda weights, **how: reader(hidden=(3,)))
   assert predict.run(options(data_dir, out=tmp_path / 's.csv')) == 1
   assert 'x: zeros for II, of which nothing was seen' in capsys.readouterr().err
 
 
 def test_evaluate_counts_what_it_cannot_read_and_lists_what_it_cannot_score(data_dir, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(digitizer, 'reader', lambda weights, **how: reader())
+  monkeypatch.setattr(digitizer, 'load_reader', lambda weights, **how: reader())
   (data_dir / 'train/a/a-0005.jpg').write_bytes(b'no picture')
   truth_csv = data_dir / 'train/b/b.csv'
   truth_csv.write_text(truth_csv.read_text().replace('aVF', 'aVX', 1))
@@ -101,7 +101,7 @@ def test_evaluate_counts_what_it_cannot_read_and_lists_what_it_cannot_score(data
 
 
 def test_a_folder_without_the_variant_asked_for_is_one_sentence(data_dir, monkeypatch):
-  monkeypatch.setattr(digitizer, 'reader', lambda weights, **how: reader())
+  monkeypatch.setattr(digitizer, 'load_reader', lambda weights, **how: reader())
   with pytest.raises(ValueError, match='holds no picture of the variants asked for'):
     evaluate.run(options(data_dir, variant=['0003']))
 
@@ -118,7 +118,7 @@ def test_a_page_whose_lattice_is_known_is_read_along_it_too_and_the_table_shows_
   known = lattices.page_lattice()
   job = evaluate.folder_jobs(str(data_dir), wanted=['0001'])[0]._replace(picture=lambda: (WHITE, known))
   found = find_page.find_page(WHITE)
-  monkeypatch.setattr(find_page, 'rectify', lambda image: found._replace(status='fail', reason='not found'))
+  monkeypatch.setattr(find_page, 'find_page', lambda image: found._replace(status='fail', reason='not found'))
   page = evaluate.evaluate_page(job, reader=reader())
   assert page.status == 'fail' and page.true_lattice is not None and page.true_lattice.ratio_open > 1e4
   cost = 10 * np.log10(page.true_lattice.ratio / page.report.ratio)

@@ -14,7 +14,8 @@ import wfdb
 from pyarrow import parquet
 
 from ecgjax.ecg.leads import LEADS
-from ecgjax.io import dicom, waveform_files
+from ecgjax.io import atomic, dicom, formats, waveform_files
+from ecgjax.serve import api
 
 FS = 500
 RNG = np.random.default_rng(0)
@@ -77,6 +78,15 @@ FORMATS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize('name', formats.FORMATS)
+def test_every_format_of_the_table_is_written_under_its_suffix_and_offered_by_the_local_page(tmp_path, name):
+  one = formats.FORMATS[name]
+  path = tmp_path / f'a{one.suffix}'
+  formats.write(name, path, np.zeros((1000, 12)), fs=500)
+  assert path.stat().st_size > 0 and one.refuses(500.0) == ''
+  assert f'<button type="button" value="{name}">{one.title}</button>' in api._index()
+
+
 @pytest.mark.parametrize('suffix', FORMATS)
 def test_what_is_written_is_read_back_within_a_microvolt_and_absent_samples_stay_absent(tmp_path, suffix):
   write, read = FORMATS[suffix]
@@ -120,7 +130,7 @@ def test_a_writer_that_fails_leaves_the_old_file_whole(tmp_path):
     raise OSError('disk full')
 
   with pytest.raises(OSError, match='disk full'):
-    waveform_files.whole(path, broken)
+    atomic.whole(path, broken)
   assert path.read_text() == 'old' and len(list(tmp_path.iterdir())) == 1
 
 

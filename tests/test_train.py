@@ -176,12 +176,12 @@ def test_a_run_that_is_killed_twenty_times_ends_with_the_state_of_one_that_was_n
 ON_DEVICES = """
 import json, pathlib, runpy, sys
 from ml_collections import ConfigDict
-from ecgjax import train
+from ecgjax.training import loop
 c = runpy.run_path('configs/unet.py')['get_config']('debug')
 c.batch_size, c.evals, c.total_steps = 8, ConfigDict(), 3
 for word in sys.argv[2:]:
   c[word.split('=')[0]] = json.loads(word.split('=')[1])
-train.train(c, pathlib.Path(sys.argv[1]))
+loop.train(c, pathlib.Path(sys.argv[1]))
 """
 
 

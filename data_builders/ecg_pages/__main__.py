@@ -26,6 +26,7 @@ from ecgjax.competition import data_folder
 from ecgjax.ecg.errors import ECGError
 from ecgjax.geometry import lattices
 from ecgjax.ink import printers
+from ecgjax.io import atomic
 
 
 class Summary(NamedTuple):
@@ -97,14 +98,8 @@ def _make(record: data_folder.TrainRecord, variant: str, path: pathlib.Path) -> 
 
 
 def _save(path: pathlib.Path, page: Mapping) -> None:
-  part = path.with_suffix('.part')
   arrays: dict[str, Any] = {k: np.frombuffer(v, np.uint8) if isinstance(v, bytes) else v for k, v in page.items()}
-  try:
-    with part.open('wb') as file:
-      np.savez(file, **arrays)
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)
+  atomic.whole(path, lambda part: np.savez(part, **arrays))
 
 
 def _load(path: pathlib.Path) -> dict:
@@ -146,10 +141,12 @@ def _measure_prints(path: pathlib.Path, pages: list[pathlib.Path]) -> None:
 
 
 def _write_csv(path: pathlib.Path, bad: Iterable[tuple[str, str, str]]) -> None:
-  part = path.with_suffix('.part')
-  with part.open('w', newline='', encoding='utf-8') as file:
-    csv.writer(file, lineterminator='\n').writerows([('id', 'variant', 'reason'), *bad])
-  os.replace(part, path)
+
+  def to(part: pathlib.Path) -> None:
+    with part.open('w', newline='', encoding='utf-8') as file:
+      csv.writer(file, lineterminator='\n').writerows([('id', 'variant', 'reason'), *bad])
+
+  atomic.whole(path, to)
 
 
 def _progress(records: list[data_folder.TrainRecord], *, say: Callable[[str], None]) -> Iterator[data_folder.TrainRecord]:

@@ -22,7 +22,7 @@ from ecgjax.archive.containers import OURS
 from ecgjax.archive.listing import place
 from ecgjax.archive.schema import packed, shown
 from ecgjax.ecg.errors import ECGError
-from ecgjax.io import waveform_files
+from ecgjax.io import atomic
 
 ALONE = '0-of-1'  # owner of all rows
 ROWS, BYTES, FLUSH_S = 1000, 64 << 20, 60.0  # a file is written when one of them is reached
@@ -177,7 +177,7 @@ class Store:
   def _put(self, path: str, rows: pyarrow.Table) -> None:
     data = packed(rows.replace_schema_metadata(self.facts))
     if self.local:
-      waveform_files.whole(path, lambda part: _to_disk(part, data))
+      atomic.whole(path, lambda part: _to_disk(part, data))
     else:
       self.files.pipe_file(path, data)  # object stores show it when it is complete
 

@@ -9,10 +9,10 @@ from concurrent.futures import BrokenExecutor
 
 import ecgjax
 from ecgjax.ecg.errors import ECGError
+from ecgjax.io.formats import FORMATS
 from ecgjax.jobs import console, options
 from ecgjax.jobs.notice import NOTICE
 
-FORMATS = ('csv', 'wfdb', 'edf', 'parquet', 'dicom')
 EXITS = (
   'Exit codes: 0 all pages ok, 1 some failed or need a review, 2 wrong usage, 3 none could be read, 4 the machine failed, 130 interrupted.'
 )

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ecgjax.cli.command_line import FORMATS
 from ecgjax.ecg.errors import ECGError
+from ecgjax.io.formats import FORMATS
 from ecgjax.io.suffixes import SUFFIXES, is_page
 from ecgjax.jobs import page_job, process_pool
 from ecgjax.jobs.options import check_how

@@ -9,6 +9,7 @@ import platform
 import time
 
 from ecgjax.ecg.errors import ECGError
+from ecgjax.io import atomic
 from ecgjax.jobs import hardware
 
 EXTRAS = {
@@ -83,7 +84,6 @@ def _tested(engine: str, precision: str) -> bool:
 def export(args: argparse.Namespace) -> int:
   """Writes the trace network as ONNX or StableHLO; returns 0."""
   from ecgjax.geometry import layouts
-  from ecgjax.io import waveform_files
   from ecgjax.networks import inference, unet, weight_files
   from ecgjax.networks import onnx_export as exporter
 
@@ -97,6 +97,6 @@ def export(args: argparse.Namespace) -> int:
     data = exporter.onnx_bytes(params, cell=tuple(meta['model']['cell']), shape=shape)
   else:
     data = exporter.stablehlo_bytes(net, params, shape=shape)
-  waveform_files.whole(path, lambda part: part.write_bytes(data))
+  atomic.whole(path, lambda part: part.write_bytes(data))
   print(f'{path}: {len(data):,} bytes, strips {shape} + 5 channels to rows, hidden, classes')
   return 0

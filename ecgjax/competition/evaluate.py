@@ -9,7 +9,6 @@ import argparse
 import csv
 import functools
 import json
-import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from ecgjax.ecg.errors import ECGError
 from ecgjax.extract import digitizer, pixel_classes, retiming, strip_cutting, strip_overlay
 from ecgjax.extract.recording import Recording
 from ecgjax.geometry import lattices, paper
-from ecgjax.io import images
+from ecgjax.io import atomic, images
 from ecgjax.jobs import console, options
 from ecgjax.networks import shipped
 from ecgjax.simulate import validation_set, variants
@@ -197,9 +196,7 @@ def _write_json(path: pathlib.Path, value) -> None:
   plain = lambda x: {k: plain(v) for k, v in x.items()} if isinstance(x, dict) else (
     [plain(v) for v in x] if isinstance(x, list | tuple) else None if isinstance(x, float) and not np.isfinite(x) else x
   )  # fmt: skip
-  beside = path.with_name(f'.{path.name}.part')
-  beside.write_text(json.dumps(plain(value), indent=1, allow_nan=False))
-  os.replace(beside, path)
+  atomic.whole(path, lambda part: part.write_text(json.dumps(plain(value), indent=1, allow_nan=False)))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ecgjax.ecg.errors import ECGError
 from ecgjax.ecg.leads import LEADS
+from ecgjax.io import atomic
 
 _HEADER = ['id', 'value']
 
@@ -115,16 +116,15 @@ def write(
   if not path.parent.is_dir():
     raise FileNotFoundError(f'no folder {path.parent} to write {path.name} into; make it or change the path')
   _check_records(wanted, leads_by_record)
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-  try:
+
+  def to(part: pathlib.Path) -> None:
     with part.open('w', newline='', encoding='utf-8') as file:
       rows = csv.writer(file, lineterminator='\n')
       rows.writerow(_HEADER)
       values = (v for record, lead, _ in _series(wanted) for v in np.asarray(leads_by_record[record][lead]).tolist())
       rows.writerows((name, f'{value:.6f}') for name, value in zip(_ids(wanted), values, strict=True))
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)
+
+  atomic.whole(path, to)
 
 
 def check(path: str | os.PathLike, wanted: Sequence[Wanted]) -> int:

@@ -124,7 +124,7 @@ def _traces(table: Rows, xs, style: Style, *, layout: Layout, rate_hz: float, ap
 def _bars(xs, ys, style: Style, *, layout: Layout, apart: Misregistration | None):
   """Coverage (1700, W) of the calibration pulses and the separators: axis-aligned bars, each an outer product."""
   pulse, bar = style.pulse_px / 2, style.bar_px / 2
-  left = round(paper.START_X_PX - paper.PULSE_S * paper.px_per_s()) + 0.5
+  left = round(paper.START_X_PX - paper.PULSE_S * layout.px_per_s) + 0.5
   right = round(paper.START_X_PX) + 0.5
   boxes = []
   for zero in layout.zeros_px:
@@ -152,8 +152,7 @@ def _texts(layout: Layout) -> tuple[np.ndarray, ...]:
   """
   names = []
   for segment in layout.segments:
-    rhythm = segment.stop_s - segment.start_s == layout.seconds and segment.row >= 3
-    drop_px = (RHYTHM_DROP_MV if rhythm else NAME_DROP_MV) * paper.px_per_mv()
+    drop_px = (RHYTHM_DROP_MV if layout.is_strip(segment) else NAME_DROP_MV) * paper.px_per_mv()
     x = paper.START_X_PX + segment.start_s * layout.px_per_s + NAME_RIGHT_PX.get(segment.label, 0.0)
     names.append((segment.label, x, drop_px, segment.row))
 

@@ -19,8 +19,8 @@ from ecgjax.locate import find_page
 from ecgjax.networks import inference as engines
 from ecgjax.networks import shipped
 
-EDGE_MV = 0.3  # nearer than that to a strip's edge a trace may go on beyond it, and the gap is bridged as if nothing had been there
 CUT_OFF = 'may be cut off'
+PROGRAMS = 32  # compiled for rates and counts of samples, at most
 PULSE_OFF = 0.05  # share by which a pulse may be off its gain's height: by a flat page's grid it is 0.01
 REVIEW, FAIL = 0.9, 0.5  # quality of the worst lead, below it a page needs a person's eye; of the median lead seen, below it none is read
 
@@ -102,7 +102,7 @@ def digitize(
   """
   reader = cached() if reader is None else reader
   image = image if isinstance(image, np.ndarray) else images.read(image)
-  layouts.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=paper.GAIN_MM_MV if gain_mm_mv is None else gain_mm_mv)  # or refuse
+  _check(layouts.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain_mm_mv or paper.GAIN_MM_MV), counts or {}, fs)
   notes, pulse_mv, off_px = [], float('nan'), 0.0
   if lattice is None:
     found = find_page.find_page(image) if corners is None else find_page.within(image, corners)
@@ -113,7 +113,7 @@ def digitize(
   gain, note = _gain(pulse_mv, gain_mm_mv)
   notes += [note] if note else []
   shown = jax.device_get(reader.trace(image, lattice))
-  doubt = _doubt(shown, reader, off_px, scale=reader.page.gain_mm_mv / gain)
+  doubt = quality.doubt(shown, off_px, page=reader.page, frame=reader.frame, scale=reader.page.gain_mm_mv / gain)
   if not any(doubt.seen.values()):
     raise LowQuality('no trace was seen on the page')
   printed = layouts.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain)
@@ -136,6 +136,16 @@ def digitize(
     leads, std, float(fs), starts_s, printed.seconds, believed, printed.name, speed_mm_s, gain, 'review' if notes else 'ok', tuple(notes),
     lattice, shown, mask(image, lattice, reader=reader) if masked else None,
   )  # fmt: skip
+
+
+def _check(page: layouts.Layout, counts: Mapping[str, int], fs: float) -> None:
+  """Refuses to read more of a lead than the page shows."""
+  for lead, count in counts.items():
+    segment = page.scored(lead)
+    if not 1 <= count <= (segment.stop_s - segment.start_s) * fs + 1 - 1e-9:
+      shown_s = segment.stop_s - segment.start_s
+      of = f'layout {page.name} at {page.speed_mm_s:g} mm/s'
+      raise ECGError(f'lead {lead}: {count} samples at {fs:g} Hz asked for; {of} shows {shown_s:g} s')
 
 
 def mask(image: np.ndarray, lattice: np.ndarray, *, reader: Reader) -> np.ndarray:
@@ -163,7 +173,8 @@ def _leads(
   """Returns lead -> mV and lead -> standard deviation, in the weights' own speed and gain."""
   segments = tuple(reader.page.scored(lead) for lead in LEADS)
   better = _fused(retiming.moved(trace, ink, page=reader.page, frame=reader.frame), reader.page, reader.frame)
-  read = _assemble(better, segments, reader.page, reader.frame, fs, tuple(counts[lead] for lead in LEADS))
+  assembled = _assembler(segments, reader.page, reader.frame, fs, tuple(counts[lead] for lead in LEADS))
+  read = assembled(better)
   table = reader.meta.get('calibration')
   mv, std_mv = ({lead: np.asarray(pair[i], np.float64) for lead, pair in zip(LEADS, read, strict=True)} for i in (0, 1))
   std = {}
@@ -211,29 +222,11 @@ def finite(leads: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 _fused = jax.jit(lambda trace, page, frame: einthoven.fuse(trace, layout=page, frame=frame), static_argnums=(1, 2))
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
-def _assemble(trace: Trace, segments, page, frame, fs: float, counts):
-  return [
-    resample.lead(trace, segment, layout=page, frame=frame, fs=fs, count=count)
-    for segment, count in zip(segments, counts, strict=True)
-  ]
-
-
-def _columns(trace: Trace, segment: layouts.Segment, frame: lattices.Frame) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (n,) rows px of a lead's own columns and whether each was seen."""
-  first, stop = (round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s))
-  rows_px, visible = (np.asarray(a)[segment.row, first:stop] for a in (trace.rows_px, trace.visible))
-  return rows_px, visible >= resample.SEEN
-
-
-def _doubt(trace: Trace, reader: Reader, page_px: float, *, scale: float) -> quality.Doubt:
-  page, frame = reader.page, reader.frame
-  columns = {lead: _columns(trace, page.scored(lead), frame) for lead in LEADS}
-  reach_mv = frame.millivolts(0) - EDGE_MV
-  cut_off = tuple(lead for lead, (rows_px, seen) in columns.items() if (seen & (np.abs(frame.millivolts(rows_px)) > reach_mv)).any())
-  shares = {lead: float(seen.mean()) for lead, (_, seen) in columns.items()}
-  contradictions_mv2 = {lead: scale**2 * x for lead, x in quality.contradictions_mv2(trace, page, frame).items()}
-  return quality.Doubt(shares, contradictions_mv2, page_px, cut_off)
+@functools.lru_cache(PROGRAMS)  # a rate may be any number, and a process may live long
+def _assembler(segments, page, frame, fs: float, counts):
+  """Returns the compiled way from rows to the samples of every lead that are wanted."""
+  of = list(zip(segments, counts, strict=True))
+  return jax.jit(lambda trace: [resample.lead(trace, one, layout=page, frame=frame, fs=fs, count=count) for one, count in of])
 
 
 def _told(values: Mapping[str, float]) -> str:

@@ -13,12 +13,13 @@ from ecgjax.ecg.leads import LEADS
 from ecgjax.extract import einthoven, resample
 from ecgjax.extract.path_decoder import Trace
 from ecgjax.geometry.lattices import Frame, trace_area
-from ecgjax.geometry.layouts import Layout
+from ecgjax.geometry.layouts import Layout, Segment
 
 # Chosen on 9 recordings x 13 variants of sim:even, as the shares that tell the errors best: 0, 0.1, 0.3, 1 and 0, 0.25, 0.5, 1 were tried.
 MISPLACED = 0.1  # of the page's expected error: most of it moves a whole lead, which neither its shape nor the score minds
 CONTRADICTED = 0.5  # of the limb rows' contradiction: agreeing on two leads out of four rows halves their noise
 LEAST_MV = 0.05  # rms of a lead's waves; a flatter lead, a pause or an asystole, is judged as if it were so tall
+EDGE_MV = 0.3  # nearer than that to a strip's edge a trace may go on beyond it, and the gap is bridged as if nothing had been there
 CUT_OFF = 0.5  # the best that is said of a lead whose waves reach its strip's edge: what lies beyond is not known
 
 
@@ -61,6 +62,33 @@ def lead(mv: np.ndarray, std_mv: np.ndarray, name: str, doubt: Doubt, *, fs: flo
   signal = max(np.var(mv), LEAST_MV**2)
   share = seen * signal / (signal + error)
   return float(min(share, CUT_OFF) if name in doubt.cut_off else share)
+
+
+def doubt(trace: Trace, page_px: float, *, page: Layout, frame: Frame, scale: float) -> Doubt:
+  """Collects what is known of a page's errors.
+
+  Args:
+    trace: the rows as read, each for itself.
+    page_px: rms error to be expected of the place of the page, page px.
+    page, frame: of the strips.
+    scale: from the strips' mV to those of the page, by its gain.
+
+  Returns:
+    The doubt about each lead.
+  """
+  columns = {lead: _columns(trace, page.scored(lead), frame) for lead in LEADS}
+  reach_mv = frame.millivolts(0) - EDGE_MV
+  cut_off = tuple(lead for lead, (rows_px, seen) in columns.items() if (seen & (np.abs(frame.millivolts(rows_px)) > reach_mv)).any())
+  shares = {lead: float(seen.mean()) for lead, (_, seen) in columns.items()}
+  contradictions = {lead: scale**2 * x for lead, x in contradictions_mv2(trace, page, frame).items()}
+  return Doubt(shares, contradictions, page_px, cut_off)
+
+
+def _columns(trace: Trace, segment: Segment, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (n,) rows px of a lead's own columns and whether each was seen."""
+  first, stop = (round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s))
+  rows_px, visible = (np.asarray(a)[segment.row, first:stop] for a in (trace.rows_px, trace.visible))
+  return rows_px, visible >= resample.SEEN
 
 
 def contradictions_mv2(trace: Trace, page: Layout, frame: Frame) -> dict[str, float]:

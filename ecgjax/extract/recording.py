@@ -12,15 +12,9 @@ from ecgjax.ecg.leads import LEADS
 from ecgjax.extract import charts
 from ecgjax.extract.path_decoder import Trace
 from ecgjax.geometry import layouts as layouts
-from ecgjax.io import dicom, waveform_files
+from ecgjax.io import atomic, formats
+from ecgjax.io.formats import FORMATS
 
-FORMATS = {
-  'csv': ('.csv', waveform_files.write_csv),
-  'wfdb': ('.hea', waveform_files.write_wfdb),
-  'edf': ('.edf', waveform_files.write_edf),
-  'parquet': ('.parquet', waveform_files.write_parquet),
-  'dicom': ('.dcm', dicom.write_dicom),
-}
 NOTICE = 'Research software, not a medical device.'
 
 
@@ -151,12 +145,12 @@ def write(path, mv: np.ndarray, *, fs: float, format: str = '') -> pathlib.Path:
     MissingLibrary: if the format needs a library that is not installed (`pip install 'ecgjax[files]'`).
   """
   path = pathlib.Path(path)
-  known = {suffix: name for name, (suffix, _) in FORMATS.items()}
+  known = {one.suffix: name for name, one in FORMATS.items()}
   name = format or known.get(path.suffix.lower(), '')
-  if name not in FORMATS or path.suffix.lower() != FORMATS[name][0]:
+  if name not in FORMATS or path.suffix.lower() != FORMATS[name].suffix:
     raise ECGError(f'{path.name} as {format or "?"}: choose a suffix of {", ".join(f"{s} ({n})" for s, n in known.items())}')
   try:
-    FORMATS[name][1](path, mv, fs=fs)
+    formats.write(name, path, mv, fs=fs)
   except ImportError as error:
     raise MissingLibrary(f"{name} needs {error.name}: pip install 'ecgjax[files]'") from error
   return path
@@ -170,4 +164,4 @@ def write_json(path, facts: dict[str, Any]) -> None:
     facts: as `Recording.facts`, perhaps with more.
   """
   lines = (f' {json.dumps(name)}: {json.dumps(value, allow_nan=False)}' for name, value in facts.items())  # a line each: to be looked at
-  waveform_files.whole(path, lambda part: part.write_text('{\n' + ',\n'.join(lines) + '\n}\n'))
+  atomic.whole(path, lambda part: part.write_text('{\n' + ',\n'.join(lines) + '\n}\n'))

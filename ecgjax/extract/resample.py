@@ -54,7 +54,7 @@ def fill(mv: jax.Array, seen: jax.Array) -> jax.Array:
   return jnp.where(seen, mv, jnp.where(seen.any(), value, 0.0))
 
 
-@functools.cache
+@functools.lru_cache(256)  # a rate may be any number, and a process may live long
 def kernel(first: int, last: int, rate_hz: float, offset: float, fs: float, count: int) -> tuple[np.ndarray, np.ndarray]:
   """Band-limited resampling of columns first..last as gathers and weights.
 

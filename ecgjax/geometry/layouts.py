@@ -90,6 +90,11 @@ class Layout(NamedTuple):
     y = jnp.asarray(self.zeros_px)[:, None] - mv * self.px_per_mv
     return jnp.stack([jnp.broadcast_to(x, y.shape), y], axis=-1)
 
+  def is_strip(self, segment: Segment) -> bool:
+    """Whether a segment is a rhythm strip: a whole row, on a page whose other rows show several leads."""
+    longs = [s.stop_s - s.start_s == self.seconds for s in self.segments]
+    return segment.stop_s - segment.start_s == self.seconds and not all(longs)
+
   def scored(self, lead: str) -> Segment:
     """Returns the segment that is read for `lead`: its longest copy, the rhythm strip where there is one."""
     return max((s for s in self.segments if s.lead == lead), key=lambda s: s.stop_s - s.start_s)
@@ -123,6 +128,7 @@ def make(name: str = '3x4+II', *, speed_mm_s: float = paper.SPEED_MM_S, gain_mm_
     for r, row in enumerate(rows)
     for c, lead in enumerate(row)
   )
-  step = (_LAST_ZERO_PX - _FIRST_ZERO_PX) / (len(rows) - 1)
-  zeros = _ZEROS_PX.get(name, tuple(_FIRST_ZERO_PX + step * r for r in range(len(rows))))
+  step = (_LAST_ZERO_PX - _FIRST_ZERO_PX) / max(len(rows) - 1, 1)
+  first = _FIRST_ZERO_PX if len(rows) > 1 else (_FIRST_ZERO_PX + _LAST_ZERO_PX) / 2
+  zeros = _ZEROS_PX.get(name, tuple(first + step * r for r in range(len(rows))))
   return Layout(name, segments, zeros, speed_mm_s, gain_mm_mv)

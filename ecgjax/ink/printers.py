@@ -8,7 +8,6 @@ pages of the same printer may give the table (`--registration`).
 import csv
 import itertools
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from ecgjax.ecg.errors import ECGError
 from ecgjax.geometry import lattices
+from ecgjax.io import atomic
 
 ALL = 'all'  # the variant's name that stands for every print
 STEP = 2  # nodes of the lattice between two points of a table
@@ -57,17 +57,15 @@ def write(path: str | os.PathLike, fields: Mapping[str, Sequence[np.ndarray]]) -
   """
   ys, xs = lattices.nodes_px()
   rows, cols = np.flatnonzero((ys >= ROWS_PX[0]) & (ys <= ROWS_PX[1]))[::STEP], np.arange(0, len(xs), STEP)
-  path, known = pathlib.Path(path), {ALL: [field for some in fields.values() for field in some], **fields}
-  part = path.with_suffix('.part')
-  with part.open('w', newline='', encoding='utf-8') as file:
-    table = csv.writer(file, lineterminator='\n')
-    table.writerow(COLUMNS)
-    for variant, some in known.items():
-      if some:
-        mean, rms = np.mean(some, axis=0), np.std(some, axis=0)
-        for i, j in itertools.product(rows, cols):
-          table.writerow([variant, f'{xs[j]:.1f}', f'{ys[i]:.1f}', *(f'{value:.3f}' for value in (*mean[i, j], *rms[i, j])), len(some)])
-  os.replace(part, path)
+  known = {ALL: [field for some in fields.values() for field in some], **fields}
+  lines: list[tuple[str, ...]] = [COLUMNS]
+  for variant, some in known.items():
+    if some:
+      mean, rms = np.mean(some, axis=0), np.std(some, axis=0)
+      for i, j in itertools.product(rows, cols):
+        values = (f'{value:.3f}' for value in (*mean[i, j], *rms[i, j]))
+        lines.append((variant, f'{xs[j]:.1f}', f'{ys[i]:.1f}', *values, str(len(some))))
+  atomic.whole(path, lambda part: part.write_text('\n'.join(','.join(line) for line in lines) + '\n', encoding='utf-8'))
 
 
 def load(path: str | os.PathLike, *, variant: str = ALL) -> Printer:

@@ -6,10 +6,12 @@ import numpy as np
 
 from ecgjax.ecg.errors import ECGError
 from ecgjax.ecg.leads import LEADS
-from ecgjax.io.waveform_files import ABSENT, microvolts, whole
+from ecgjax.io import atomic
+from ecgjax.io.formats import DICOM_RATES_HZ as RATES_HZ
+from ecgjax.io.waveform_files import ABSENT, microvolts
 
 TWELVE_LEAD = '1.2.840.10008.5.1.4.1.1.9.1.1'
-RATES_HZ, SAMPLES = (200, 1000), 16384  # what A.34.3.4 lets it hold
+SAMPLES = 16384  # at most, and RATES_HZ: what A.34.3.4 lets it hold
 # MDC codes of the leads, PS3.16 CID 3001
 MDC = {
   'I': ('2:1', 'Lead I'), 'II': ('2:2', 'Lead II'), 'III': ('2:61', 'Lead III'), 'aVR': ('2:62', 'aVR, augmented voltage, right'),
@@ -49,7 +51,7 @@ def write_dicom(path, mv: np.ndarray, *, fs: float) -> None:
   file.ImageComments = 'Digitised from a picture of paper; dates are of that. Research software, not a medical device.'
   file.WaveformSequence = [_waveform(microvolts(mv), fs=fs)]
   file.AcquisitionContextSequence = []
-  whole(path, lambda part: file.save_as(part, enforce_file_format=True))
+  atomic.whole(path, lambda part: file.save_as(part, enforce_file_format=True))
 
 
 def _waveform(steps: np.ndarray, *, fs: float):

@@ -86,6 +86,8 @@ def _plainly(work: Callable, value) -> Any:
     raise
   except ImportError as error:
     raise Unreadable(f"it needs a library that is not installed ({error.name}): pip install 'ecgjax[files]'") from error
+  except MemoryError as error:  # the limit of a child process, or a size that a damaged file invents
+    raise Unreadable('it needs more memory than there is, or is damaged: make the picture smaller, or read fewer at once') from error
   except Exception as error:
     raise Unreadable(f'it is damaged or no picture ({type(error).__name__}: {error})') from error
 

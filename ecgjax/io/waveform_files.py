@@ -7,13 +7,12 @@ beside the path and renames, so that a file is whole or not there. Steps are 1 u
 import os
 import pathlib
 import uuid
-from collections.abc import Callable
 
 import numpy as np
 
 from ecgjax.ecg.errors import ECGError
 from ecgjax.ecg.leads import LEADS
-from ecgjax.io import record_name
+from ecgjax.io import atomic, record_name
 
 ABSENT = -32768  # of 16 bits, for formats that know no other "absent"
 MAX_MV = 32.767
@@ -28,7 +27,7 @@ def write_csv(path, mv: np.ndarray, *, fs: float) -> None:
     fs: Hz.
   """
   rows = (','.join('' if np.isnan(x) else f'{x + 0.0:.4f}' for x in row) for row in np.round(mv, 4))
-  whole(path, lambda part: part.write_text('\n'.join([','.join(LEADS), *rows]) + '\n'))
+  atomic.whole(path, lambda part: part.write_text('\n'.join([','.join(LEADS), *rows]) + '\n'))
 
 
 def write_parquet(path, mv: np.ndarray, *, fs: float) -> None:
@@ -45,7 +44,7 @@ def write_parquet(path, mv: np.ndarray, *, fs: float) -> None:
   columns = {'time_s': pyarrow.array(np.arange(len(mv)) / fs)}
   columns |= {lead: pyarrow.array(np.round(x, 4).astype(np.float32), mask=np.isnan(x)) for lead, x in zip(LEADS, mv.T, strict=True)}
   table = pyarrow.table(columns).replace_schema_metadata({'fs': f'{fs:g}', 'units': 'mV'})
-  whole(path, lambda part: parquet.write_table(table, part, compression='zstd', use_dictionary=False))
+  atomic.whole(path, lambda part: parquet.write_table(table, part, compression='zstd', use_dictionary=False))
 
 
 def write_wfdb(path, mv: np.ndarray, *, fs: float) -> None:
@@ -110,7 +109,7 @@ def write_edf(path, mv: np.ndarray, *, fs: float) -> None:
     for lead, column in zip(LEADS, steps.T, strict=True)
     for first, stop in stretches(column == ABSENT)
   ]
-  whole(path, edfio.Edf(signals, annotations=notes).write)
+  atomic.whole(path, edfio.Edf(signals, annotations=notes).write)
 
 
 def stretches(there: np.ndarray) -> np.ndarray:
@@ -133,19 +132,3 @@ def microvolts(mv: np.ndarray) -> np.ndarray:
   if (beyond := np.nanmax(np.abs(mv), initial=0.0)) > MAX_MV:
     raise ECGError(f'a sample of {beyond:.1f} mV is beyond the {MAX_MV} mV that 16 bits hold; write csv or parquet')
   return np.where(np.isnan(mv), ABSENT, np.round(1000 * np.nan_to_num(mv))).astype(np.int16)
-
-
-def whole(path, write: Callable[[pathlib.Path], object]) -> None:
-  """Has `write(part)` write beside `path` and puts it in place when it is complete.
-
-  Args:
-    path: to appear.
-    write: takes a path of the same suffix.
-  """
-  path = pathlib.Path(path)
-  part = path.with_name(f'.{uuid.uuid4().hex}{path.suffix}')
-  try:
-    write(part)
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ecgjax.ecg.errors import ECGError, Unreadable
 from ecgjax.io import record_name
+from ecgjax.io.formats import FORMATS
 from ecgjax.networks import shipped
 
 
@@ -73,7 +74,6 @@ def check(wanted: Options) -> str:
   """Returns what is wrong with the options for every page, '' if nothing is; in a child, because it needs what a page needs."""
   try:
     from ecgjax.geometry import layouts
-    from ecgjax.io import dicom
 
     read = reader(wanted).page.name
     if wanted.layout not in ('auto', read):
@@ -82,14 +82,11 @@ def check(wanted: Options) -> str:
     layouts.make(read, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=gain_mm_mv)
   except (ECGError, OSError) as error:
     return str(error)
-  needs = {'wfdb': 'wfdb', 'edf': 'edfio', 'parquet': 'pyarrow', 'dicom': 'pydicom'}
-  missing = [name for name in wanted.formats if name in needs and importlib.util.find_spec(needs[name]) is None]
-  if missing:
-    return f"--format {missing[0]} needs {needs[missing[0]]}: pip install 'ecgjax[files]'"
-  if 'edf' in wanted.formats and wanted.fs != round(wanted.fs):
-    return f'--fs {wanted.fs:g}: EDF holds whole seconds, so its rate must be a whole number'
-  if 'dicom' in wanted.formats and not dicom.RATES_HZ[0] <= wanted.fs <= dicom.RATES_HZ[1]:
-    return f'--fs {wanted.fs:g}: a DICOM ECG has {dicom.RATES_HZ[0]} to {dicom.RATES_HZ[1]} samples a second'
+  for name in wanted.formats:
+    if FORMATS[name].library and importlib.util.find_spec(FORMATS[name].library) is None:
+      return f"--format {name} needs {FORMATS[name].library}: pip install 'ecgjax[files]'"
+    if reason := FORMATS[name].refuses(wanted.fs):
+      return f'--fs {wanted.fs:g}: {reason}'
   return ''
 
 
@@ -170,9 +167,7 @@ def record(stem: pathlib.Path) -> pathlib.Path:
 
 def paths(target: str, wanted: Options) -> dict[str, pathlib.Path]:
   """Returns what is written for a page: format -> path, 'json' and, if wanted, 'overlay' and 'mask' among them."""
-  from ecgjax.extract.recording import FORMATS
-
-  made = {name: pathlib.Path(target + FORMATS[name][0]) for name in wanted.formats}
+  made = {name: pathlib.Path(target + FORMATS[name].suffix) for name in wanted.formats}
   if 'wfdb' in made:
     made |= {'wfdb': record(pathlib.Path(target)).with_suffix('.hea'), 'wfdb samples': record(pathlib.Path(target)).with_suffix('.dat')}
   made |= {'overlay': pathlib.Path(target + '.overlay.jpg')} if wanted.overlay else {}

@@ -52,6 +52,7 @@ def prepare(number: int, shares: int, place: str, parent: int) -> None:
     place: see `Children`; where there is one, the share is the first that is free, and of cores alone.
     parent: process that began this one, and with which it ends.
   """
+  hardware.limit('CORE', 0)  # what a crash leaves would hold a patient's picture
   hardware.keep_programs()
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # or the first child would take most of a GPU's memory
   threading.Thread(target=_end_with, args=[parent], daemon=True).start()
@@ -84,7 +85,6 @@ class Children:
     # glibc looks at it when a child starts: with huge pages for its many large arrays a page of ECG takes a fifth less time
     os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')
     hardware.limit('NOFILE', FILES * jobs + 256, lower=False)  # many systems allow 1,024
-    hardware.limit('CORE', 0)  # children have it, too: what a crash leaves would hold a patient's picture
     self.jobs = jobs
     self.unable: set[int] = set()  # numbers of those of which no process could be started, the last time
     self._asked, self._due, self._threads = queue.SimpleQueue(), set(), []

@@ -35,15 +35,15 @@ class Match(NamedTuple):
 
 
 @functools.cache
-def templates() -> dict[str, np.ndarray]:
-  """Returns layout name -> (2, 850, 1100) float32 coverage, half the page's size: all its landmarks, and its pulses alone.
+def template(name: str) -> np.ndarray:
+  """Returns (2, 850, 1100) float32 coverage of a layout, half the page's size: all its landmarks, and its pulses alone.
 
   Machines print names and separators in their own ways, so on a foreign page the pulses, which all print alike, have to speak louder.
   """
   with np.load(PATH) as file:
-    whole = {name: file[name].astype(np.float32) / 255 for name in file}
+    cover = file[name].astype(np.float32) / 255
   left_of_traces = np.arange(unwarp.SIZE[1]) * unwarp.STEP_PX <= paper.START_X_PX
-  return {name: np.stack([cover, cover * left_of_traces]) for name, cover in whole.items()}
+  return np.stack([cover, cover * left_of_traces])
 
 
 class Sought(NamedTuple):
@@ -63,7 +63,7 @@ class Sought(NamedTuple):
 @functools.cache
 def sought(name: str) -> Sought:
   """Returns what is looked for of a layout, key of `layouts.ROWS`."""
-  return spectra(jnp.asarray(templates()[name]))
+  return spectra(jnp.asarray(template(name)))
 
 
 @jax.jit

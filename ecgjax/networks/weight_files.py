@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 
 from ecgjax.ecg.errors import ECGError
+from ecgjax.io import atomic
 from ecgjax.networks import shipped
 
 
@@ -26,10 +26,7 @@ def save_weights(path, params: Any, *, meta: dict) -> None:
 
   flat = {'/'.join(map(str, k)): np.asarray(v) for k, v in _flatten(params)}
   data = save({k: v.astype(ml_dtypes.bfloat16) for k, v in flat.items()}, metadata={'meta': json.dumps(meta)})
-  path = pathlib.Path(path)
-  beside = path.with_name(f'.{path.name}.writing')
-  beside.write_bytes(data)
-  os.replace(beside, path)
+  atomic.whole(path, lambda part: part.write_bytes(data))
 
 
 def load_weights(path) -> tuple[dict, dict]:

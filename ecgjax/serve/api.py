@@ -17,9 +17,11 @@ from fastapi.security import HTTPBearer
 from starlette.formparsers import MultiPartParser
 
 from ecgjax.ecg.errors import ECGError
+from ecgjax.io.formats import FORMATS
 from ecgjax.serve import handlers
 
 STATIC = pathlib.Path(__file__).with_name('static')
+FORMATS_HERE = '<!-- formats -->'  # in index.html
 WAITING = 8  # requests at work or in line, for each process
 LOG = logging.getLogger('ecgjax.serve')
 ABOUT = 'Reads pictures of paper ECGs. Research software, not a medical device.'
@@ -94,7 +96,7 @@ def make(children, *, limit_s: float, asked: handlers.Asked, scratch: str | None
 
   @app.get('/', include_in_schema=False)
   async def start():
-    return responses.FileResponse(STATIC / 'index.html')
+    return responses.HTMLResponse(_index())
 
   app.mount('/static', staticfiles.StaticFiles(directory=STATIC))
   return app
@@ -133,6 +135,12 @@ def _runner(children, *, limit_s: float) -> Callable:
       raise HTTPException(500, f'an error of the program, not of the picture ({type(error).__name__}: {error})') from error
 
   return done
+
+
+def _index() -> str:
+  """Returns the page, with a button for every format."""
+  buttons = (f'<button type="button" value="{name}">{one.title}</button>' for name, one in FORMATS.items())
+  return (STATIC / 'index.html').read_text(encoding='utf-8').replace(FORMATS_HERE, ''.join(buttons))
 
 
 def _parsed(name: str, text: str | None):

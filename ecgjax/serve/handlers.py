@@ -146,7 +146,7 @@ def save(
   leads = {lead: np.array([np.nan if x is None else x for x in mv], float) for lead, mv in leads_mv.items()}
   table = recording.table(leads, start_s, seconds=seconds, fs=fs)
   name = record_name(name)[-NAME:] or 'ecg'  # its end tells pages of a file apart
-  path = recording.write(pathlib.Path(folder) / (name + recording.FORMATS[format][0]), table, fs=fs)
+  path = recording.write(pathlib.Path(folder) / (name + recording.FORMATS[format].suffix), table, fs=fs)
   files = sorted(path.parent.iterdir())
   if len(files) == 1:
     return path.name, path.read_bytes()

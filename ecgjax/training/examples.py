@@ -25,6 +25,7 @@ from ecgjax.training import records
 EDGE_PX = 24  # drawn beyond the window on either side, for ink that creeps, blur and the sampling kernel
 LEAN_PX = 248  # how much wider than a window of the page its picture is, for pages that stand askew
 TALL_MV = (2.5, 6.5)  # of the tallest wave of a record that is made tall
+SEAM = 125  # samples over which the step from a record's end to its start is taken away, at either end: 0.25 s
 ROWS_MM = (12.0, 38.0)  # from one zero line to the next, where they are drawn at random: as near as on pages of 12 rows
 HIGHEST_PX, LOWEST_PX = 300.0, 1560.0  # zero lines that are drawn at random
 Batch = dict[str, np.ndarray]
@@ -121,7 +122,7 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float, tall_shar
   if simulated_share < 1:
     gain = jnp.exp(jax.random.uniform(ks[0], minval=math.log(0.7), maxval=math.log(1.5)))
     mv = leads.twelve(pack * (gain * packs.MV_PER_UNIT))
-    mv = jnp.roll(mv, jax.random.randint(ks[1], (), 0, mv.shape[-1]), axis=-1)
+    mv = jnp.roll(seamless(mv), jax.random.randint(ks[1], (), 0, mv.shape[-1]), axis=-1)
   if simulated_share > 0:
     drawn = synthesis.simulate(ks[2], rate_hz=packs.RATE_HZ, seconds=pack.shape[-1] / packs.RATE_HZ)
     mv = drawn if simulated_share >= 1 else jnp.where(jax.random.bernoulli(ks[3], simulated_share), drawn, mv)
@@ -134,6 +135,16 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float, tall_shar
   # the competition prints records of 250 Hz too: longer straight lines, sharper corners
   coarse = mv.at[:, 1:-1:2].set((mv[:, :-2:2] + mv[:, 2::2]) / 2)
   return jnp.where(jax.random.bernoulli(ks[4], 0.4), coarse, mv)
+
+
+def seamless(mv: jax.Array) -> jax.Array:
+  """Returns a record (12, T) whose end meets its start, so that it may begin anywhere: half of the step goes into either end.
+
+  A heart makes no step, and a network would learn to read those that turning a record round makes. Leads that hang on others still do.
+  """
+  fade = jnp.maximum(1 - jnp.arange(mv.shape[-1]) / SEAM, 0.0)
+  half = (mv[:, :1] - mv[:, -1:]) / 2
+  return mv - half * fade + half * fade[::-1]
 
 
 def rows(key: jax.Array, layout: Layout, *, share: float) -> Layout:
