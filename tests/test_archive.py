@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from ecgjax.archive import command, estimate, listing, local_runner, page_rows, parquet_store, partition, ray_tasks, schema
 from ecgjax.cli import command_line, doctor
+from ecgjax.ecg.errors import ECGError, MissingLibrary
 from ecgjax.ecg.leads import LEADS
 from ecgjax.jobs import process_pool
 
@@ -264,9 +265,29 @@ def test_a_machine_that_fails_is_told_from_wrong_usage(monkeypatch, capsys):
 
   lacks = OSError(errno.ENOSPC, 'No space left'), ConnectionResetError('reset'), TimeoutError('late'), BrokenExecutor('no child')
   assert [failing(error) for error in lacks] == [4] * 4
-  others = ValueError('no'), FileNotFoundError(errno.ENOENT, 'none'), ImportError('x'), BrokenPipeError(errno.EPIPE, 'nobody reads it')
-  assert [failing(error) for error in others] == [2] * 4
+  refused = ECGError('no'), FileNotFoundError(errno.ENOENT, 'none'), MissingLibrary('x'), BrokenPipeError(errno.EPIPE, 'nobody reads it')
+  assert [failing(error) for error in refused] == [2] * 4
   assert len(capsys.readouterr().err.splitlines()) == 8
+
+
+@pytest.mark.parametrize('fault', [ValueError('no'), ImportError('x'), KeyError('x'), TypeError('y')])
+def test_a_fault_of_the_program_is_shown_as_one(monkeypatch, fault):
+  def run(_):
+    raise fault
+
+  monkeypatch.setattr(doctor, 'run', run)
+  with pytest.raises(type(fault)):
+    command_line.main(['doctor'])
+
+
+def test_debug_shows_where_something_was_refused(monkeypatch, capsys):
+  def run(_):
+    raise ECGError('no such page')
+
+  monkeypatch.setattr(doctor, 'run', run)
+  assert command_line.main(['--debug', 'doctor']) == 2
+  told = capsys.readouterr().err
+  assert told.startswith('Traceback') and told.splitlines()[-1] == 'error: no such page'
 
 
 def test_an_object_store_without_folders_may_be_empty(monkeypatch):

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from ecgjax.cli import command_line, digitize, progress
+from ecgjax.ecg.errors import ECGError
 from ecgjax.extract import digitizer, pixel_classes
 from ecgjax.geometry import lattices, layouts
 from ecgjax.jobs import page_job
@@ -176,7 +177,8 @@ def test_whatever_befalls_a_page_is_its_outcome(tmp_path, found, monkeypatch):
   outcome = page_job.page(str(tmp_path / 'text.png'), str(tmp_path / 't'), 0, page_job.Options(), None)
   assert 'no picture of a known kind' in outcome.reasons[0]
   file = put(tmp_path / 'a.png')
-  for error, told in ((MemoryError(), 'MemoryError'), (KeyError('x'), "KeyError: 'x'"), (ValueError('no page'), 'no page')):
+  faults = ((MemoryError(), 'MemoryError'), (KeyError('x'), "KeyError: 'x'"), (ValueError('x'), 'ValueError: x'))
+  for error, told in ((ECGError('no page'), 'no page'), *faults):
 
     def broken(image, error=error):
       raise error

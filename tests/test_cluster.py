@@ -102,7 +102,7 @@ def test_a_machine_that_starts_no_child_process_is_an_error_and_no_page_is_given
 
   units = [partition.Unit(listing.Origin(f'{name}.pdf', 1, 'picture'), 0, 1) for name in 'ab']
   monkeypatch.setattr(ray_tasks, '_decoder', None_)
-  monkeypatch.setattr(ray_tasks.pool, 'Children', lambda *_, **__: None_())
+  monkeypatch.setattr(ray_tasks.process_pool, 'Children', lambda *_, **__: None_())
   monkeypatch.setattr(containers, '_opened', lambda *_, **__: iter([containers.Member('', b'1')]))
   opened = ray_tasks.opened(pyarrow.Table.from_pylist([ray_tasks.listed(n, unit) for n, unit in enumerate(units)]), done=NONE, how=HOW)
   (first,) = [table.to_pylist()[0] for table in opened]  # the others are missed, and tried again

@@ -24,7 +24,7 @@ def opened(data: bytes, number: int) -> Opened:
     pages = source.pages
     return Opened(pages, source.read(number))
   except Exception as error:  # a page must not end the archive
-    return Opened(pages, None, page_job.told(error))
+    return Opened(pages, None, page_job.reason(error))
 
 
 def read(image, wanted: page_job.Options) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def read(image, wanted: page_job.Options) -> dict[str, Any]:
       'layout': found.layout, 'speed_mm_s': found.speed_mm_s, 'gain_mm_mv': found.gain_mm_mv, 'read_s': time.perf_counter() - start,
     }  # fmt: skip
   except Exception as error:
-    return made | {'status': 'fail', 'reasons': [schema.shown(page_job.told(error))], 'read_s': time.perf_counter() - start}
+    return made | {'status': 'fail', 'reasons': [schema.shown(page_job.reason(error))], 'read_s': time.perf_counter() - start}
 
 
 def page(data: bytes, number: int, wanted: page_job.Options) -> tuple[int, dict[str, Any]]:

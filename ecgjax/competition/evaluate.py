@@ -23,7 +23,7 @@ from ecgjax.extract import digitizer, pixel_classes, retiming, strip_cutting, st
 from ecgjax.extract.recording import Recording
 from ecgjax.geometry import lattices, paper
 from ecgjax.io import atomic, images
-from ecgjax.jobs import console, options
+from ecgjax.jobs import console, page_job, options
 from ecgjax.networks import shipped
 from ecgjax.simulate import validation_set, variants
 
@@ -126,7 +126,7 @@ def evaluate_page(
       shown = strip_overlay.overlay(np.asarray(strips), digitizer.seen_rows(found.trace), np.asarray(found.trace.std_px))
       (overlays / f'{job.id}-{job.variant}.png').write_bytes(images.png(shown))
   except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
-    leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', f'{type(error).__name__}: {error}'
+    leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', page_job.reason(error)
   else:
     if masked and job.mask:
       overlaps = pixel_classes.overlaps(digitizer.mask(image, found.lattice, reader=reader), job.mask())

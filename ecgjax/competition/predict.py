@@ -14,7 +14,7 @@ from ecgjax.competition import data_folder, submission
 from ecgjax.ecg.errors import ECGError
 from ecgjax.extract import digitizer
 from ecgjax.io import images
-from ecgjax.jobs import console, options
+from ecgjax.jobs import console, page_job, options
 
 
 def read_record(record: data_folder.TestRecord, *, reader: digitizer.Reader) -> tuple[dict[str, np.ndarray], bool, str]:
@@ -36,7 +36,7 @@ def read_record(record: data_folder.TestRecord, *, reader: digitizer.Reader) -> 
     absent = [lead for lead, mv in found.leads.items() if np.isnan(mv).any()]
     return digitizer.finite(found.leads), True, f'zeros for {", ".join(absent)}, of which nothing was seen' if absent else ''
   except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
-    return {lead: np.zeros(n) for lead, n in counts.items()}, False, f'not read, zeros written: {type(error).__name__}: {error}'
+    return {lead: np.zeros(n) for lead, n in counts.items()}, False, f'not read, zeros written: {page_job.reason(error)}'
 
 
 def run(args: argparse.Namespace) -> int:

@@ -49,7 +49,7 @@ def recording(path: str, number: int, wanted: page_job.Options) -> Answer:
     how = {'fs': wanted.fs, 'speed_mm_s': wanted.speed_mm_s, 'gain_mm_mv': wanted.gain_mm_mv}
     return Answer(jax.device_get(digitizer.digitize(source.read(number), reader=page_job.reader(wanted), **how)), '', pages)
   except Exception as error:  # a page must not end the batch
-    return Answer(None, page_job.told(error), pages)
+    return Answer(None, page_job.reason(error), pages)
 
 
 def digitize_many(

@@ -65,7 +65,7 @@ def failed(file: str, number: int, reason: str, *, seconds: float, pages: int = 
   return Outcome(file, number + 1, pages, 'fail', (reason,), {}, (), round(seconds, 3))
 
 
-def told(error: Exception) -> str:
+def reason(error: Exception) -> str:
   """Returns why a page could not be read, in words for people."""
   return str(error) if isinstance(error, ECGError | OSError) and str(error) else f'{type(error).__name__}: {error}'
 
@@ -157,7 +157,7 @@ def page(path: str, stem: str, number: int, wanted: Options, data: bytes | None)
       raise ECGError(f'{there[0]} is there; --overwrite replaces it, --skip-existing passes over it')
     return _read(source.read(number), path, data, number, pages, outputs, wanted, start)
   except Exception as error:  # a page must not end the batch
-    return failed(path, number, told(error), seconds=time.perf_counter() - start, pages=pages)
+    return failed(path, number, reason(error), seconds=time.perf_counter() - start, pages=pages)
 
 
 def record(stem: pathlib.Path) -> pathlib.Path:
