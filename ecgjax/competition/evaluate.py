@@ -23,7 +23,7 @@ from ecgjax.extract import digitizer, pixel_classes, retiming, strip_cutting, st
 from ecgjax.extract.recording import Recording
 from ecgjax.geometry import lattices, paper
 from ecgjax.io import atomic, images
-from ecgjax.jobs import console, page_job, options
+from ecgjax.jobs import console, options, page_job
 from ecgjax.networks import shipped
 from ecgjax.simulate import validation_set, variants
 

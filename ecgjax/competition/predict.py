@@ -14,7 +14,7 @@ from ecgjax.competition import data_folder, submission
 from ecgjax.ecg.errors import ECGError
 from ecgjax.extract import digitizer
 from ecgjax.io import images
-from ecgjax.jobs import console, page_job, options
+from ecgjax.jobs import console, options, page_job
 
 
 def read_record(record: data_folder.TestRecord, *, reader: digitizer.Reader) -> tuple[dict[str, np.ndarray], bool, str]:
