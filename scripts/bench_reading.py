@@ -145,7 +145,7 @@ def archive_pages(*, pages: int, jobs: list[int], with_ray: bool) -> dict[str, f
   from ecgjax.archive import listing, local_runner, parquet_store, partition, ray_pipeline
   from ecgjax.jobs import page_job
 
-  none, how = parquet_store.Done(np.zeros(0, 'S16'), {}), partition.How(page_job.Options(), 300.0, '')
+  none, how = parquet_store.CompletedPages(np.zeros(0, 'S16'), {}), partition.How(page_job.Options(), 300.0, '')
   numbers: dict[str, float | str] = {}
   with tempfile.TemporaryDirectory() as folder:
     for n, mv in enumerate(validation_set.recordings('', count=pages)):

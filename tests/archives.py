@@ -14,7 +14,7 @@ from pyarrow import parquet
 from ecgjax.archive import parquet_store, partition
 from ecgjax.jobs import page_job
 
-NONE = parquet_store.Done(np.zeros(0, 'S16'), {})
+NONE = parquet_store.CompletedPages(np.zeros(0, 'S16'), {})
 HOW = partition.How(page_job.Options(weights='small', engine='jax'), 60.0, '')
 
 

@@ -169,7 +169,7 @@ def site(page, beats_mv):
     patch.setattr(find_page, 'find_page', anywhere)
     patch.setattr(find_page, 'within', within)
     patch.setattr(digitizer, 'cached', lambda *_, **__: digitizer.Reader(lambda image, lattice: trace, printed, frame, {'name': 'a table'}))
-    made = api.make(Threads(), limit_s=60.0, asked=handlers.Asked())
+    made = api.make(Threads(), limit_s=60.0, asked=handlers.DigitizeRequest())
     made = app.guarded(app.limited(made, max_bytes=lambda _: max_bytes, most=16), token=token, hosts=app.LOOPBACK)
     config = uvicorn.Config(made, port=0, log_level='warning', ws='none')
     server = uvicorn.Server(config)

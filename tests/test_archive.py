@@ -129,7 +129,7 @@ def test_every_page_has_one_row_with_the_reason_why_it_could_not_be_read(home, t
   assert by['a.png', '', 1]['key'] == f'{hashlib.sha256(png(0)).hexdigest()}-1' and by['a.png', '', 1]['bytes'] == len(png(0))
   digest = hashlib.sha256((home / 'two.pdf').read_bytes()).hexdigest()
   assert [by['two.pdf', '', n]['key'] for n in (1, 2)] == [f'{digest}-1', f'{digest}-2']
-  first = parquet_store.Done(np.zeros(0, 'S16'), {parquet_store._name(str(home / 'two.pdf'), ''): frozenset({1})})
+  first = parquet_store.CompletedPages(np.zeros(0, 'S16'), {parquet_store._name(str(home / 'two.pdf'), ''): frozenset({1})})
   assert [(r['page'], r['pages']) for r in read_alone(home / 'two.pdf', tmp_path, first)] == [(2, 2)]  # only what has none
 
 
@@ -154,7 +154,7 @@ def test_a_file_that_was_begun_and_cannot_be_had_any_more_has_one_row_more_and_i
     assert done.file(str(path), '')
     kept.forget('fail')
     assert not kept.done()[0].page(str(path), '', 3)  # it is tried again when it is asked for
-  first = parquet_store.Done(np.zeros(0, 'S16'), {parquet_store._name(str(path), ''): frozenset({1, 2})})
+  first = parquet_store.CompletedPages(np.zeros(0, 'S16'), {parquet_store._name(str(path), ''): frozenset({1, 2})})
   member = next(partition.undone(unit, first, ''))
   with process_pool.Children(1) as children:
     monkeypatch.setattr(ray_tasks, '_decoder', lambda: children)

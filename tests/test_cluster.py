@@ -43,7 +43,8 @@ def test_pages_of_a_file_that_was_begun_are_read_with_ray_as_without(monkeypatch
 
   monkeypatch.setattr(ray_tasks, '_decoder', Now)
   source, member = listing.Origin('a.pdf', 1, 'picture'), containers.Member('', two_pages())
-  read = lambda begun: [row['page'] for row in ray_tasks._pages(source, member, parquet_store.Done(np.zeros(0, 'S16'), begun), 60.0)]
+  done = lambda begun: parquet_store.CompletedPages(np.zeros(0, 'S16'), begun)
+  read = lambda begun: [row['page'] for row in ray_tasks._pages(source, member, done(begun), 60.0)]
   name = parquet_store._name('a.pdf', '')
   assert [read({}), read({name: frozenset({1})}), read({name: frozenset({2})})] == [[1, 2], [2], [1]]
 
@@ -75,7 +76,7 @@ def test_where_nothing_is_opened_at_all_an_installation_that_cannot_work_makes_n
   ray = pytest.importorskip('ray')
   tar, pdf = listing.Origin('a.tar', 1, 'tar'), listing.Origin('b.pdf', 1, 'picture')
   units = [partition.Unit(tar, 0, 2), partition.Unit(tar, 1, 2), partition.Unit(pdf, 0, 1)]
-  begun = parquet_store.Done(np.zeros(0, 'S16'), {parquet_store._name('b.pdf', ''): frozenset({1})})
+  begun = parquet_store.CompletedPages(np.zeros(0, 'S16'), {parquet_store._name('b.pdf', ''): frozenset({1})})
 
   def unable(_):
     raise ray.exceptions.RayError('no module named ecgjax')

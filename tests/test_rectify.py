@@ -53,7 +53,7 @@ def test_a_surface_follows_a_parabola_and_is_not_led_astray_by_a_tenth_of_outlie
   wild = rng.random(goal.shape) < 0.1
   seen = np.where(wild, goal + rng.uniform(-4, 4, goal.shape), goal)
   bases = displacement.bases(ys, xs, step_px=300.0)
-  fitted = displacement.fit([displacement.Part(*bases, jnp.asarray(seen), jnp.ones(goal.shape))], step_px=300.0, stiff=1e-3)
+  fitted = displacement.fit([displacement.Observation(*bases, jnp.asarray(seen), jnp.ones(goal.shape))], step_px=300.0, stiff=1e-3)
   off = np.einsum('ha,cab,wb->chw', bases[0], fitted.coefficients, bases[1]) - goal
   assert np.sqrt((off**2).mean()) < 0.06
 
@@ -189,7 +189,7 @@ def tones_of(off_px, pitch_px, *, sure=0.05):
   """What a grid would tell that lies off_px off everywhere, along y and x."""
   ys, xs = (jnp.arange(pitch_px / 2, size, pitch_px) for size in (paper.HEIGHT_PX, paper.WIDTH_PX))
   z = jnp.full((2, len(ys), len(xs)), jnp.exp(2j * np.pi * off_px / pitch_px))
-  return grid_phase.Tones(z, jnp.full(z.shape, sure), ys, xs)
+  return grid_phase.PhaseField(z, jnp.full(z.shape, sure), ys, xs)
 
 
 @pytest.mark.parametrize('off_px', [0.0, 2.5, -6.0, 9.5, -14.0])

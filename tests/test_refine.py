@@ -19,7 +19,7 @@ def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
   ys, xs = unwarp.centres_px(step_px=1)
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
-  found = subpixel.refined(flat_pages.prepare(flat_pages.flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2)
+  found = subpixel.refine(flat_pages.prepare(flat_pages.flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2)
   off = flat_pages.inner(np.asarray(found) + flat_pages.at_nodes(moved))
   assert np.sqrt((off**2).mean()) < 0.1
 
@@ -140,21 +140,21 @@ def halves_of(share, *, seed=0):
   ys, xs = (jnp.arange(paper.MINOR_PX / 2, size, paper.MINOR_PX) for size in (paper.HEIGHT_PX, paper.WIDTH_PX))
   true = rng.normal(size=(2, len(ys), len(xs)))
   say = [jnp.asarray(true + rng.normal(size=true.shape) * share**0.5, jnp.float32) for _ in range(2)]
-  return grid_phase.Tones(jnp.ones(true.shape, complex), jnp.ones(true.shape), ys, xs), say
+  return grid_phase.PhaseField(jnp.ones(true.shape, complex), jnp.ones(true.shape), ys, xs), say
 
 
 @pytest.mark.parametrize('noise', [0.0, 0.5, 1.0, 3.0])
 def test_as_much_is_believed_as_a_wiener_filter_would(noise):
   """Of the mean of two halves, each with signal 1 and noise n, the share 1 / (1 + n / 2) is signal."""
   tones, say = halves_of(noise)
-  gain = np.asarray(subpixel.reliability(tones, say, say, step_px=80.0))
+  gain = np.asarray(subpixel.split_half_reliability(tones, say, say, step_px=80.0))
   np.testing.assert_allclose(gain.mean(), 1 / (1 + noise / 2), atol=0.02)
   assert gain.shape == (2, *(len(k) for k in displacement.knots_px(80.0)))
 
 
 def test_what_one_half_says_and_the_other_denies_is_not_believed():
   tones, (say, _) = halves_of(0.0)
-  assert float(jnp.abs(subpixel.reliability(tones, [say, say], [-say, -say], step_px=80.0)).max()) == 0
+  assert float(jnp.abs(subpixel.split_half_reliability(tones, [say, say], [-say, -say], step_px=80.0)).max()) == 0
 
 
 def test_a_noisy_page_in_its_place_is_hardly_moved_and_a_clean_one_that_is_not_is(page):
@@ -165,7 +165,7 @@ def test_a_noisy_page_in_its_place_is_hardly_moved_and_a_clean_one_that_is_not_i
   told = {}
   for what, image, shift in (('noisy', noisy, 0 * moved), ('wavy', page, moved)):
     flat = flat_pages.prepare(flat_pages.flat_of(image, shift))
-    told[what] = flat_pages.inner(np.asarray(subpixel.refined(flat, jnp.zeros(TRUE.shape), step_px=60.0, stiff=3e-3)))
+    told[what] = flat_pages.inner(np.asarray(subpixel.refine(flat, jnp.zeros(TRUE.shape), step_px=60.0, stiff=3e-3)))
   wanted = flat_pages.inner(flat_pages.at_nodes(moved))
   assert told['noisy'].std() < 0.06
   assert np.std(told['wavy'] + wanted) < 0.3 * wanted.std()
@@ -185,7 +185,7 @@ def test_a_fit_by_the_splines_that_overlap_is_the_least_squares_of_all(step_px):
   ys, xs = (np.sort(rng.uniform(0, size, n)) for size, n in zip(displacement.SIZE_PX, (40, 50), strict=True))
   down, across = displacement.bases(ys, xs, step_px=step_px)
   goal, weight = rng.normal(size=(2, 40, 50)), rng.uniform(0.1, 1, (2, 40, 50))
-  part = displacement.Part(down, across, *(jnp.asarray(a, jnp.float32) for a in (goal, weight)))
+  part = displacement.Observation(down, across, *(jnp.asarray(a, jnp.float32) for a in (goal, weight)))
   found = displacement.fit([part], step_px=step_px, stiff=0.0, calm=1e-2, rounds=1).coefficients
   rows = np.kron(np.asarray(down, float), np.asarray(across, float))  # (h w, ny nx)
   for axis in (0, 1):

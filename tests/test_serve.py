@@ -190,7 +190,7 @@ def test_a_child_that_hangs_dies_or_is_no_longer_wanted_costs_its_own_request_al
     assert status(os._exit, 7)[0] == 500
     tic = time.monotonic()
     assert status(time.sleep, 30, patience_s=0.6)[0] == 499 and time.monotonic() - tic < 10
-    assert status(handlers.digitize, b'', handlers.Asked()) == (422, 'the file is empty')
+    assert status(handlers.digitize, b'', handlers.DigitizeRequest()) == (422, 'the file is empty')
     assert not caplog.records
     assert status(int, [])[1].startswith('an error of the program') and len(caplog.records) == 1
   gc.collect()

@@ -21,7 +21,7 @@ def test_a_homography_is_found_again_from_the_points_that_it_moved():
   (np.full((3, 3), np.nan), False), (np.array([[1, 0, 0], [0, 1, 0], [-1e-3, 0, 1.0]]), False),
 ])  # fmt: skip
 def test_a_plane_map_is_sane_if_it_shows_the_page_from_the_front_large_enough_and_about_in_the_picture(change, fits):
-  assert homography.sane(ASKEW @ change, (1750, 2300)) is fits
+  assert homography.is_plausible(ASKEW @ change, (1750, 2300)) is fits
 
 
 @pytest.mark.parametrize('turn', range(-1, 4))
@@ -29,7 +29,7 @@ def test_a_turned_and_shifted_frame_shows_every_point_where_the_old_one_did(turn
   """What lies at p of the new frame lies, turned about the middle and shifted, in the old one: at the same place of the picture."""
   moved = np.stack([3 * np.sin(NODES[..., 1] / 300), 2 * np.cos(NODES[..., 0] / 250)], axis=-1) + 0.01 * NODES
   shift = np.array([35.0, -20.0])
-  new_plane, new_moved = homography.reframed(ASKEW, jnp.asarray(moved, jnp.float32), turn=turn, shift_px=shift)
+  new_plane, new_moved = homography.change_frame(ASKEW, jnp.asarray(moved, jnp.float32), turn=turn, shift_px=shift)
   shown = np.asarray(unwarp.lattice(new_plane, new_moved))
   x, y = (NODES + shift - homography.MIDDLE)[..., 0], (NODES + shift - homography.MIDDLE)[..., 1]
   old = np.stack([(x, y), (-y, x), (-x, -y), (y, -x)][turn % 4], axis=-1) + homography.MIDDLE

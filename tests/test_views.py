@@ -73,7 +73,7 @@ def test_the_fit_finds_a_plane_map_although_a_third_of_the_cells_lie(seed):
   place = moved[..., :2] / moved[..., 2:]
   lying = rng.random((n, n)) < 1 / 3
   place[lying] += rng.uniform(-0.5, 0.5, (lying.sum(), 2))
-  seen = page_net.Whereabouts(*(jnp.asarray(a, jnp.float32) for a in (place, np.full((n, n), -4.0), np.full((n, n), 5.0), np.zeros(4))))
+  seen = page_net.PageNetOutput(*(jnp.asarray(a, jnp.float32) for a in (place, np.full((n, n), -4.0), np.full((n, n), 5.0), np.zeros(4))))
   matrix, miss = homography_fit.fit(seen)
   corners = np.array([[-0.5, -0.5, 1], [0.5, -0.5, 1], [0.5, 0.5, 1], [-0.5, 0.5, 1]])
   a, b = corners @ true.T, corners @ np.asarray(matrix).T
@@ -83,13 +83,13 @@ def test_the_fit_finds_a_plane_map_although_a_third_of_the_cells_lie(seed):
 
 def test_the_fit_is_finite_where_nothing_is_seen():
   n = 8
-  seen = page_net.Whereabouts(jnp.zeros((n, n, 2)), jnp.zeros((n, n)), jnp.full((n, n), -50.0), jnp.zeros(4))
+  seen = page_net.PageNetOutput(jnp.zeros((n, n, 2)), jnp.zeros((n, n)), jnp.full((n, n), -50.0), jnp.zeros(4))
   assert all(np.isfinite(np.asarray(a)).all() for a in homography_fit.fit(seen))
 
 
 def test_the_place_loss_is_least_where_the_spread_is_the_error_itself():
   page, on = jnp.zeros((1, 1, 2)), jnp.ones((1, 1), bool)
-  seen = lambda spread: page_net.Whereabouts(page + 0.1, jnp.full((1, 1), spread), jnp.zeros((1, 1)), jnp.zeros(4))
+  seen = lambda spread: page_net.PageNetOutput(page + 0.1, jnp.full((1, 1), spread), jnp.zeros((1, 1)), jnp.zeros(4))
   at = lambda spread: float(losses.place_xent(seen(spread), page, on))
   spreads = np.linspace(-6, 0, 121)
   best = spreads[np.argmin([at(s) for s in spreads])]
@@ -99,7 +99,7 @@ def test_the_place_loss_is_least_where_the_spread_is_the_error_itself():
 def test_cells_off_the_page_do_not_count_and_give_no_bad_gradient():
   page = jnp.full((2, 2, 2), jnp.nan)
   none = jnp.zeros((2, 2), bool)
-  loss = lambda place: losses.place_xent(page_net.Whereabouts(place, jnp.zeros((2, 2)), jnp.zeros((2, 2)), jnp.zeros(4)), page, none)
+  loss = lambda place: losses.place_xent(page_net.PageNetOutput(place, jnp.zeros((2, 2)), jnp.zeros((2, 2)), jnp.zeros(4)), page, none)
   value, grad = jax.value_and_grad(loss)(jnp.ones((2, 2, 2)))
   assert float(value) == 0 and np.array_equal(grad, np.zeros_like(grad))
 

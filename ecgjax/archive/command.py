@@ -72,7 +72,7 @@ def _kept(read: Callable, kept: parquet_store.Store, found: list[listing.Origin]
   """Keeps the rows that `read(done)` yields, and says on stderr how far it is with its share of `parts`."""
   start, size, before = time.monotonic(), sum(source.size_bytes for source in found), 0
 
-  def done() -> parquet_store.Done:
+  def done() -> parquet_store.CompletedPages:
     nonlocal before
     kept.flush()
     there, before = kept.done()

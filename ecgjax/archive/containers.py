@@ -1,4 +1,4 @@
-"""The files within an archive's sources: pictures by themselves, members of tars, rows of Parquet files. Bytes are not looked into here.
+"""Containers: pictures by themselves, members of tars, rows of Parquet files. Their bytes are not decoded here.
 
 A member has a name: in a tar its own, in a Parquet file the number of its row, from 0; a picture by itself is its own only member, ''.
 """

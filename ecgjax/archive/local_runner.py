@@ -22,7 +22,7 @@ class Due(NamedTuple):
   pages: int
 
 
-def read(units: list[Unit], done: parquet_store.Known, how: How, *, jobs: int) -> Iterator[pyarrow.Table]:
+def read(units: list[Unit], done: parquet_store.ProgressIndex, how: How, *, jobs: int) -> Iterator[pyarrow.Table]:
   """Reads the pages of an archive that have no row yet, in child processes of this one.
 
   Args:

@@ -1,4 +1,4 @@
-"""What child processes do with a page of an archive: bytes to px, px to what its row holds. Nothing is raised: a reason is an answer."""
+"""The work of a child process on a page of an archive: bytes to px, px to a row. Nothing is raised: a reason is an answer."""
 
 import time
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The Parquet files that hold an archive's rows: what is in them is done, and nothing else says so."""
+"""The Parquet files of an archive's rows, which are the only record of progress."""
 
 import collections
 import datetime
@@ -33,14 +33,14 @@ def _name(source: str, member: str) -> bytes:
   return digest.rstrip(b'\0')  # as NumPy has it
 
 
-class Known(Protocol):
-  """Says which files and pages are not to be read: `Done`, or those that a sample leaves out."""
+class ProgressIndex(Protocol):
+  """Says which files and pages are not to be read: `CompletedPages`, or those that a sample leaves out."""
 
   def file(self, source: str, member: str) -> bool: ...
   def page(self, source: str, member: str, page: int) -> bool: ...
 
 
-class Done:
+class CompletedPages:
   """Which pages have their row already: 16 bytes a file, so that an archive of millions is known in little memory."""
 
   def __init__(self, files: np.ndarray, begun: Mapping[bytes, frozenset[int]]):
@@ -121,7 +121,7 @@ class Store:
     with self.files.open(part, 'rb') as file:
       return parquet.ParquetFile(file).read(columns)
 
-  def done(self) -> tuple[Done, int]:
+  def done(self) -> tuple[CompletedPages, int]:
     """Reads what is done, counting statuses anew; returns it and the bytes of its files.
 
     A file is done when the pages up to the least number that a row gives as its `pages` are: a later row may know less, of a file that
@@ -144,7 +144,7 @@ class Store:
           names.append(name)
           del begun[name], last[name]
       whole.append(np.array(names, 'S16'))
-    return Done(np.sort(np.concatenate(whole)), {name: frozenset(pages) for name, pages in begun.items()}), size
+    return CompletedPages(np.sort(np.concatenate(whole)), {name: frozenset(pages) for name, pages in begun.items()}), size
 
   def forget(self, status: str) -> int:
     """Takes away all rows of a status, so that those pages are read again; returns how many. Only while no other process writes here."""

@@ -1,4 +1,4 @@
-"""What is to be read of an archive, and how: the parts of its sources, and their members that have no row yet."""
+"""Partition of an archive into the units that one task opens, and which of them have no row yet."""
 
 import itertools
 import math
@@ -33,12 +33,12 @@ def parted(found: list[listing.Origin]) -> list[Unit]:
   return [Unit(source, i, n) for source in found for n in [1 if source.kind == 'picture' else parts] for i in range(n)]
 
 
-def first_undone(done: parquet_store.Known, url: str, name: str) -> int:
+def first_undone(done: parquet_store.ProgressIndex, url: str, name: str) -> int:
   """Returns the first page, from 1, of a file that has no row yet."""
   return next(page for page in itertools.count(1) if not done.page(url, name, page))
 
 
-def undone(unit: Unit, done: parquet_store.Known, column: str) -> Iterator[containers.Member]:
+def undone(unit: Unit, done: parquet_store.ProgressIndex, column: str) -> Iterator[containers.Member]:
   """Yields the members of a part of a source of which not every page has its row; `column` as in `members.members`."""
   wanted = lambda name: not done.file(unit.source.url, name)
   return containers.members(unit.source, wanted=wanted, part=unit.part, parts=unit.parts, column=column)

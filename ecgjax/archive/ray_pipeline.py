@@ -68,7 +68,7 @@ def readers(resources: Mapping[str, float], jobs: int | None) -> tuple[int, dict
   return count, {'num_cpus': READER_CPUS * min(1.0, resources.get('CPU', 1) / count), **takes}
 
 
-def read(units: list[Unit], done: Callable[[], parquet_store.Done], how: How, *, jobs: int | None) -> Iterator[pyarrow.Table]:
+def read(units: list[Unit], done: Callable[[], parquet_store.CompletedPages], how: How, *, jobs: int | None) -> Iterator[pyarrow.Table]:
   """Reads the pages of an archive that have no row yet.
 
   Args:
@@ -135,7 +135,7 @@ def _able() -> None:
     raise ECGError("Ray's workers opened nothing: is ecgjax[scale] installed where they run? Ray's own logs say more") from error
 
 
-def _blocks(units: dict[int, Unit], done: parquet_store.Done, how: How, jobs: int | None, most: int) -> Iterator[pyarrow.Table]:
+def _blocks(units: dict[int, Unit], done: parquet_store.CompletedPages, how: How, jobs: int | None, most: int) -> Iterator[pyarrow.Table]:
   import ray.data
 
   context = ray.data.DataContext.get_current()

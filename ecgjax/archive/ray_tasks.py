@@ -29,7 +29,7 @@ def _decoder():
   return process_pool.Children(1)
 
 
-def opened(units, *, done: parquet_store.Done, how: How):
+def opened(units, *, done: parquet_store.CompletedPages, how: How):
   """Opens parts of sources: a table of one row a page, with its px or the reason why there are none, and END after each part."""
   for unit in units.to_pylist():
     source, count = listing.Origin(os.fsdecode(unit['url']), unit['size_bytes'], unit['kind']), 0
@@ -44,7 +44,9 @@ def opened(units, *, done: parquet_store.Done, how: How):
     yield _picture({'unit': unit['unit'], 'status': END, 'pages': count})
 
 
-def _pages(source: listing.Origin, member: containers.Member, done: parquet_store.Done, limit_s: float) -> Iterator[dict[str, Any]]:
+def _pages(
+  source: listing.Origin, member: containers.Member, done: parquet_store.CompletedPages, limit_s: float
+) -> Iterator[dict[str, Any]]:
   first = first_undone(done, source.url, member.name)
   at = schema.where(source.url, member.name, data=member.data, page=first)
   if member.data is None:

@@ -1,4 +1,4 @@
-"""The command `ecgjax`: what can be typed. Imports nothing heavy, so that --help answers at once; the commands' modules do the work."""
+"""The command `ecgjax`: parsers of all commands. Imports nothing heavy, so that --help answers at once; other modules do the work."""
 
 import argparse
 import errno

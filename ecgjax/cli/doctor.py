@@ -1,4 +1,4 @@
-"""`ecgjax doctor` and `ecgjax export`: whether all is in order on this machine, and the network for other programs."""
+"""`ecgjax doctor` and `ecgjax export`: checks of an installation, and the network for other programs."""
 
 import argparse
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""What a person sees of a batch: a bar with the time left on a terminal, plain lines elsewhere, a summary at the end."""
+"""Progress of a batch: a bar with the time left on a terminal, plain lines elsewhere, a summary at the end."""
 
 import collections
 import contextlib

@@ -1,4 +1,4 @@
-"""Pages that were scored, and the tables of them."""
+"""Scores of pages, and the tables of them."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What happens to the print and the paper: ink, stains, water, mould, dirt. Pure functions (key, sheet, *, strength) -> sheet.
+"""Aging of print and paper: ink, stains, water, mould, dirt. Pure functions (key, sheet, *, strength) -> sheet.
 
 Strength 0 leaves the sheet as it is; 1 is what such a page in an archive looks like, and each page differs. All act in the page frame,
 flat: `sheet_shape` shapes the sheet, and only the camera samples it. What covers or removes ink is marked in `hidden`.

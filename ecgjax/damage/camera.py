@@ -1,4 +1,4 @@
-"""What happens between paper and file: camera, screen, scanner. Pure functions (key, shot, *, strength) -> shot.
+"""Camera, screen and scanner: from paper to file. Pure functions (key, shot, *, strength) -> shot.
 
 `expose` samples the sheet once, from its own px; everything after it acts on the image's px. Strength 0 changes nothing.
 """

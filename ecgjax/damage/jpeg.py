@@ -1,4 +1,4 @@
-"""What a file format loses. A pure function (key, shot, *, strength) -> shot, as in `camera`."""
+"""Compression loss of JPEG. A pure function (key, shot, *, strength) -> shot, as in `camera`."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What bends a sheet of paper and how a camera sees it. Every effect acts on a surface or a lattice, never on pixels.
+"""Shape of the sheet and the camera's view of it. Every effect acts on a surface or a lattice, never on pixels.
 
 A surface is (51, 63, 3): where each node of `nodes_px` lies in space, x and y in page px, z in px towards the eye. `see` turns it into a
 lattice: the image's x, y px of the same nodes. Its inner part is the page's own lattice (`lattices`), the outer one carries the margin.

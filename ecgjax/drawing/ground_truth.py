@@ -1,4 +1,4 @@
-"""What each row of a page shows: the samples that are printed, where, and the exact value at any instant."""
+"""Ground truth of a drawn page: which samples each row prints, where, and the exact value at any instant."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What a printed page looks like: colours, lines, letters. The competition's own look, and those of other printers.
+"""Styles of printed pages: colours, line widths, fonts. The competition's own, and those of other printers.
 
 A look is a pure function (key) -> Style. All of them are the same pytree of numbers, so every look goes through one program.
 """

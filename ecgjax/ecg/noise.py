@@ -1,4 +1,4 @@
-"""What electrodes and wires add: muscle, mains, wandering baseline, steps.
+"""Noise at electrodes: muscle, mains, wandering baseline, steps.
 
 Noise is made at the nine electrodes RA, LA, LL, V1..V6 and reaches the leads as a patient's does: through their
 differences, so a bad arm electrode shows in every lead and Einthoven's triangle stays closed.

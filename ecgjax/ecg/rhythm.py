@@ -1,4 +1,4 @@
-"""When the heart beats: sinus rhythm, atrial fibrillation and flutter, with premature beats.
+"""Beat times of rhythms: sinus, atrial fibrillation and flutter, with premature beats.
 
 Seconds count from the record's start. One record's beats are arrays of a fixed length B, so that every record has one
 shape; those after the record's end are simply not seen.

@@ -1,4 +1,4 @@
-"""What one lead says of another: limb leads are combinations of two of them, and a rhythm strip repeats what stands above it.
+"""Redundant leads made to agree: limb leads are combinations of two of them, and a rhythm strip repeats the lead above it.
 
 II = I + III (Einthoven, 1912); aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2 (Goldberger, 1942). Where a page shows more limb
 leads at one time than the two that are free, weighted least squares makes all of them more exact, and fills what was not seen of one from
@@ -26,7 +26,7 @@ SMOOTHER = 2.0  # times the squared bends without one row must be larger than wi
 KNOWN = 1e-3  # determinant, of the squared trace, above which I and II both follow from the rows
 
 
-class Stretch(NamedTuple):
+class Interval(NamedTuple):
   """Columns in which every row shows one lead.
 
   Attributes:
@@ -39,7 +39,7 @@ class Stretch(NamedTuple):
   of: np.ndarray
 
 
-class Told(NamedTuple):
+class Fit(NamedTuple):
   """What some rows say of all: (R, W) mV and its variance; (W,) chi-square per degree of freedom around and alone, inf where unchecked."""
 
   mv: jax.Array
@@ -48,7 +48,7 @@ class Told(NamedTuple):
   alone: jax.Array
 
 
-def stretches(layout: Layout, frame: Frame) -> list[Stretch]:
+def stretches(layout: Layout, frame: Frame) -> list[Interval]:
   """Lists the stretches of a page from left to right."""
   edges_s = sorted({s for segment in layout.segments for s in (segment.start_s, segment.stop_s)})
   columns = [int(np.ceil(frame.columns_px(s) - 1e-6)) for s in edges_s]
@@ -58,7 +58,7 @@ def stretches(layout: Layout, frame: Frame) -> list[Stretch]:
     for segment in layout.segments:
       if segment.start_s <= left < segment.stop_s and segment.lead in LIMBS:
         of[segment.row] = np.multiply(segment.sign, LIMBS[segment.lead])
-    found.append(Stretch(first, stop, of))
+    found.append(Interval(first, stop, of))
   return found
 
 
@@ -84,14 +84,14 @@ def _fused(part: Trace, of: np.ndarray, frame: Frame) -> Trace:
   mv, std_mv, limb = frame.millivolts(part.rows_px), part.std_px / STRIP_PX_PER_MV, (of**2).sum(1) > 0
   weight = jnp.where((part.visible >= SEEN) & limb[:, None], std_mv**-2, 0.0)
   rows = [weight, *(weight.at[row].set(0.0) for row in np.flatnonzero(limb))]  # all of them, and all but one
-  told = Told(*(jnp.stack(a) for a in zip(*(_least_squares(mv, w, of, rate_hz=frame.rate_hz) for w in rows), strict=True)))
+  told = Fit(*(jnp.stack(a) for a in zip(*(_least_squares(mv, w, of, rate_hz=frame.rate_hz) for w in rows), strict=True)))
   agree = (told.around <= AGREED) & (told.alone <= AGREED_ALONE)
   # I or III may lie as well, if II is all that repeats: then to leave out either makes the others agree
   bends = jnp.where(agree[1:], _bends(told.mv[1:], limb), jnp.inf)
   smoothest, second = jnp.sort(bends, axis=0)[:2]
   jump = (told.around[0] <= AGREED) & (second > SMOOTHER * smoothest)
   chosen = jnp.where(agree[0], 0, 1 + bends.argmin(0))
-  best = Told(*(jnp.take_along_axis(a, jnp.expand_dims(chosen, range(a.ndim - 1)), axis=0)[0] for a in told))
+  best = Fit(*(jnp.take_along_axis(a, jnp.expand_dims(chosen, range(a.ndim - 1)), axis=0)[0] for a in told))
   better = (agree[0] | (agree.sum(0) == 1) | jump) & limb[:, None]
   return Trace(
     jnp.where(better, frame.rows_px(best.mv), part.rows_px),
@@ -106,7 +106,7 @@ def _bends(mv: jax.Array, limb: np.ndarray) -> jax.Array:
   return jax.vmap(lambda a: jnp.convolve(a, AROUND, mode='same'))((second**2 * limb[:, None]).sum(1))
 
 
-def _least_squares(mv: jax.Array, weight: jax.Array, of: np.ndarray, *, rate_hz: float) -> Told:
+def _least_squares(mv: jax.Array, weight: jax.Array, of: np.ndarray, *, rate_hz: float) -> Fit:
   aa, ab, bb = (jnp.einsum('rw,r->w', weight, of[:, i] * of[:, j]) for i, j in ((0, 0), (0, 1), (1, 1)))
   det = aa * bb - ab**2
   known = det > KNOWN * (aa + bb) ** 2
@@ -119,4 +119,4 @@ def _least_squares(mv: jax.Array, weight: jax.Array, of: np.ndarray, *, rate_hz:
   square = (weight * (mv - fitted) ** 2).sum(0)
   around = near @ jnp.where(freedom > 0, square, 0.0) / jnp.maximum(near @ freedom, 1e-6)
   checks = (jnp.where(freedom > 0, chi, jnp.inf) for chi in (around, square / jnp.maximum(freedom, 1)))
-  return Told(fitted, jnp.einsum('rrw->rw', covariance), *checks)
+  return Fit(fitted, jnp.einsum('rrw->rw', covariance), *checks)

@@ -1,4 +1,4 @@
-"""From scores to rows: the expected row of the trace in every column, how sure that is, and whether it is there at all."""
+"""Decoder: from scores to the expected row of the trace in every column, its standard deviation, and whether it is visible."""
 
 import functools
 from typing import NamedTuple

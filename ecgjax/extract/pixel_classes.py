@@ -1,4 +1,4 @@
-"""What every px of a page is taken for: background, grid, text or trace, as a picture in the page frame."""
+"""Classes of px (background, grid, text, trace) as a picture in the page frame."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""How far each lead of a page can be believed: the share of what was read of it that is expected to be signal.
+"""Quality of each lead: the share of what was read of it that is expected to be signal.
 
 Three things say how large the errors may be: the network's own standard deviations, how surely the page was found, and how much the limb
 leads contradict one another (Einthoven). How well that tells good pages from bad ones is in docs/quality.md, measured.

@@ -1,4 +1,4 @@
-"""What was read of one page, and the ways it leaves the program."""
+"""A recording, the result of reading one page, and the ways it leaves the program."""
 
 import json
 import pathlib

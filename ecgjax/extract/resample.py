@@ -1,4 +1,4 @@
-"""From rows to leads: px to mV, gaps interpolated, band-limited resampling to exactly the samples that are wanted."""
+"""From rows to leads: px to mV, gaps interpolated, band-limited resampling to the samples that are wanted."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""Rows that were read along a lattice, moved to where their ink belongs: by the leaps of the feed and by how far black stands off the grid.
+"""Rows as read, moved to where their ink belongs: by jumps of the feed and by the offset of black from the grid.
 
 The lattice follows the grid, smoothly. What was read in a column of a strip is the ink of another instant wherever the feed leapt
 (`feed_jumps`) or black stands off the colours (`offset_field`, from `marks`); both are known as functions of the place on the page.

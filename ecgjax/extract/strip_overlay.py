@@ -1,4 +1,4 @@
-"""Pictures for people: what was read, drawn back on what was seen. NumPy only."""
+"""Strips with the trace as read drawn on them, in NumPy alone."""
 
 import numpy as np
 

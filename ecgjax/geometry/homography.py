@@ -1,4 +1,4 @@
-"""Maps of one plane to another, (3, 3) matrices in float64: fitted, applied, told from nonsense, and taken to other page frames."""
+"""Homographies, (3, 3) in float64: fit, apply, plausibility, change of page frame."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
   return fitted / fitted[2, 2]
 
 
-class Lost(ValueError):
+class TrackingLost(ValueError):
   """A page that was followed has come apart, or turned its back: it cannot be where it was looked for."""
 
 
@@ -45,7 +45,7 @@ def corners(plane: np.ndarray) -> np.ndarray | None:
   return xy if (crosses > 0).all() else None
 
 
-def sane(plane: np.ndarray, shape: tuple[int, ...]) -> bool:
+def is_plausible(plane: np.ndarray, shape: tuple[int, ...]) -> bool:
   """Returns whether a plane map shows the page from the front, at a size that can be read, not far out of the picture of `shape`."""
   xy = corners(plane)
   if xy is None:
@@ -54,7 +54,7 @@ def sane(plane: np.ndarray, shape: tuple[int, ...]) -> bool:
   return bool(0.5 * FINEST**2 * paper.WIDTH_PX * paper.HEIGHT_PX < area < 9 * shape[0] * shape[1])
 
 
-def reframed(plane: np.ndarray, moved: jax.Array, *, turn: int, shift_px: np.ndarray) -> tuple[np.ndarray, jax.Array]:
+def change_frame(plane: np.ndarray, moved: jax.Array, *, turn: int, shift_px: np.ndarray) -> tuple[np.ndarray, jax.Array]:
   """Says the same of another page frame.
 
   Args:
@@ -76,14 +76,14 @@ def reframed(plane: np.ndarray, moved: jax.Array, *, turn: int, shift_px: np.nda
   to_old[:2, 2] = MIDDLE + turning @ (np.asarray(shift_px, np.float64) - MIDDLE)
   nodes = lattices.page_lattice().astype(np.float64)
   if not np.isfinite(np.asarray(moved)).all():
-    raise Lost('the grid that was followed is not there')
+    raise TrackingLost('the grid that was followed is not there')
   bent = homography(nodes.reshape(-1, 2), np.asarray(nodes + moved).reshape(-1, 2))
   rest = projected(np.linalg.inv(bent), nodes + np.asarray(moved)) - nodes
   seen = np.clip(projected(to_old, nodes), 0, 2 * MIDDLE)
   rest = _image_px(jnp.asarray(rest, jnp.float32), jnp.asarray(seen, jnp.float32))
   framed = plane @ bent @ to_old
   if corners(framed) is None:
-    raise Lost('the lines that were followed as a grid run together')
+    raise TrackingLost('the lines that were followed as a grid run together')
   return framed, rest @ jnp.asarray(turning, jnp.float32)
 
 

@@ -1,4 +1,4 @@
-"""Where all black of a page stands, from what its marks say: a Gaussian process over the page, its wave of unknown length."""
+"""Offset of black ink from the grid over a page, from its marks: a Gaussian process with a wave of unknown length."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a printer does on the mean: how far its black stands off its colours, measured on many of its prints, as a table that a file holds.
+"""The mean offset of a printer's black ink from its colours, measured on many of its prints.
 
 On the competition's print that is known (46930936) the field of its scan and that of its photograph correlate by 0.80: much of it is the
 printer's own. The dataset builder measures it in a competition folder, where every page's clean original is at hand, and whoever reads

@@ -1,4 +1,4 @@
-"""What this machine has that reads pages: cores, devices, and programs compiled for them before."""
+"""Cores, accelerators and the compilation cache of this machine."""
 
 import glob
 import hashlib

@@ -1,4 +1,4 @@
-"""What a child process does with one page: decode, read, write. It returns a `Outcome`, whatever befalls it."""
+"""The work of a child process on one page: decode, read, write. It always returns an `Outcome`, also on failure."""
 
 import functools
 import hashlib

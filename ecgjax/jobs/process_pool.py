@@ -1,4 +1,4 @@
-"""Child processes, each with its share of the machine: a task that hangs or kills its process costs itself alone."""
+"""Child processes with a share of the machine each: a task that hangs or crashes takes down only its own process."""
 
 import multiprocessing
 import os

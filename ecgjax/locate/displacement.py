@@ -1,4 +1,4 @@
-"""Smooth displacements of the page: fitted to what is measured of them, and applied to the places of the nodes."""
+"""Smooth displacement of the page, a B-spline surface: least-squares fit to observations, evaluation at the nodes."""
 
 import math
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Surface(NamedTuple):
   step_px: float
 
 
-class Part(NamedTuple):
+class Observation(NamedTuple):
   """One kind of measurement: down @ coefficients @ across.T should be `goal` (2, h, w), weights likewise."""
 
   down: jax.Array
@@ -41,7 +41,7 @@ class Part(NamedTuple):
     """(2, h, w): what a surface leaves unexplained."""
     return self.goal - self.told(coefficients)
 
-  def trusted(self, coefficients: jax.Array) -> 'Part':
+  def trusted(self, coefficients: jax.Array) -> 'Observation':
     """The same with less weight the farther a surface is off: what lies off by its rms keeps a quarter of its say."""
     square = self.off(coefficients) ** 2
     width = jnp.sqrt((self.weight * square).sum((1, 2)) / (self.weight.sum((1, 2)) + 1e-9)) + 1e-4
@@ -62,7 +62,7 @@ def bases(ys, xs, *, step_px: float, orders: tuple[int, int] = (0, 0)) -> tuple[
   return down, across
 
 
-def fit(parts: list[Part], *, step_px: float, stiff: float, calm: float = 1e-6, rounds: int = ROUNDS) -> Surface:
+def fit(parts: list[Observation], *, step_px: float, stiff: float, calm: float = 1e-6, rounds: int = ROUNDS) -> Surface:
   """Fits a smooth displacement to measurements of it, robustly.
 
   Args:

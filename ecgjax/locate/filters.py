@@ -1,4 +1,4 @@
-"""Sums, means and ranks of planes, computed in ways in which XLA's programs are quick on a CPU, too."""
+"""Image filters (sums, means, quantiles, band products), written for speed under XLA on a CPU."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""Any picture to a lattice: where the page lies, how sure that is, and which layout it shows.
+"""Page finder: any picture to a lattice, with its confidence and the layout it shows.
 
 The grid's spectrum says its pitch and direction; the grid, locked in, says exactly where its lines lie but not which they are; the
 landmarks say which, which way up, and whether it is a page at all. What they do not confirm is tried from other starts before it is
@@ -13,14 +13,14 @@ import numpy as np
 
 from ecgjax.ecg.errors import ECGError
 from ecgjax.geometry import lattices, layouts, paper
-from ecgjax.geometry.homography import FINEST, Lost, homography, projected, sane
+from ecgjax.geometry.homography import FINEST, TrackingLost, homography, is_plausible, projected
 from ecgjax.locate import grid_alignment, initial_guesses, orientation, template_match, unwarp
 
 READ = '3x4+II'  # the layout whose landmarks are looked for
 SURE, POSSIBLE = 0.62, 0.5  # landmark scores: above the first a page is found, below the second it is not
 PULSE_SEEN = 0.5  # how clear a pulse's top must be to be measured
 LACKING = 0.03  # share of the trace area that may lie outside the picture: a corner cut off holds no traces
-SECOND_PAGE = 'a page was found, but the picture bears a grid beside it, too: perhaps a second page'
+SECOND_PAGE = 'another grid lies outside the page that was found: the picture may contain two pages'
 EXACT_PX = 0.5  # a picture of the page's own size that lies so well is the digital original: no need to sample it anew
 
 
@@ -67,7 +67,7 @@ def find_page(image: np.ndarray) -> Found:
   for start in initial_guesses.planes(image, seen):
     try:
       found = lock(image, start, seen=seen)
-    except Lost:
+    except TrackingLost:
       continue
     best = found if best is None or found.score > best.score else best
     if best.score >= SURE and np.median(best.confidence) >= grid_alignment.SEEN:  # what may still be wrong with it, no other start can mend
@@ -90,12 +90,12 @@ def within(image: np.ndarray, corners: np.ndarray) -> Found:
   """
   page = np.array([[0, 0], [paper.WIDTH_PX, 0], [paper.WIDTH_PX, paper.HEIGHT_PX], [0, paper.HEIGHT_PX]], float)
   plane = homography(page, np.asarray(corners, float))
-  if not sane(plane, image.shape):
+  if not is_plausible(plane, image.shape):
     given = np.asarray(corners).tolist()
     raise ECGError(f'the corners {given} show no page from the front: give upper left, upper right, lower right, lower left')
   try:
     return lock(image, plane, seen=initial_guesses.small(image))
-  except Lost:
+  except TrackingLost:
     return _nothing(image, 'no page was found within the corners')
 
 
@@ -119,11 +119,11 @@ def lock(image: np.ndarray, plane: np.ndarray, *, seen: initial_guesses.Small) -
     homography.Lost: if it is nowhere near.
   """
   what, rough = template_match.sought(READ), grid_alignment.flattener(image, plane, coarse=True)
-  plane, moved, score = orientation.righted(rough, plane, what, enough=SURE)
+  plane, moved, score = orientation.orient(rough, plane, what, enough=SURE)
   if score < POSSIBLE:
     lattice = np.asarray(unwarp.lattice(plane, moved), np.float32)
     return Found(lattice, np.zeros(lattice.shape[:2]), READ, score, np.nan, 'fail', _no_page(score))
-  plane, moved, shown, judged = grid_alignment.settled(image, rough, plane, moved, what)
+  plane, moved, shown, judged = grid_alignment.align(image, rough, plane, moved, what)
   lattice = np.asarray(unwarp.lattice(plane, moved), np.float32)
   if image.shape[:2] == (paper.HEIGHT_PX, paper.WIDTH_PX) and np.sqrt(((lattice - lattices.page_lattice()) ** 2).mean()) < EXACT_PX:
     lattice = lattices.page_lattice()
@@ -131,7 +131,7 @@ def lock(image: np.ndarray, plane: np.ndarray, *, seen: initial_guesses.Small) -
   return Found(lattice, np.asarray(judged.confidence), READ, float(judged.score), _pulse_mv(shown), *verdict)
 
 
-def _pulse_mv(shown: unwarp.Flat) -> float:
+def _pulse_mv(shown: unwarp.FlatView) -> float:
   heights_mv, clear = (np.asarray(x) for x in _pulses_mv(shown.ink))
   return float(np.median(heights_mv[clear > PULSE_SEEN])) if (clear > PULSE_SEEN).sum() > 1 else float('nan')
 
@@ -156,7 +156,7 @@ def _verdict(seen: initial_guesses.Small, judged: grid_alignment.Judgement, latt
   if lacking > LACKING:
     return 'review', f"{100 * lacking:.0f} % of the page's traces lie outside the picture"
   if np.median(judged.confidence) < grid_alignment.SEEN:
-    return 'review', 'the page was found by its print alone: its grid is hardly seen, so time and height may be off by 1 per cent'
+    return 'review', 'grid barely visible: the page was located from its printed marks alone, so time and amplitude may be off by 1 %'
   if (lost := grid_alignment.unseen(judged.confidence)) > grid_alignment.TORN:
     return 'review', f'the page was found, but {100 * lost:.0f} % of it bears no grid that fits: there it may lie whole squares off'
   if judged.score < SURE:

@@ -1,4 +1,4 @@
-"""From about where a page lies to where exactly: straightened by its grid, turned and placed by its landmarks, settled on every line.
+"""Alignment of a lattice to the grid, from an initial error below 2.5 mm: straightened, turned and placed by landmarks, then refined.
 
 Everything is said in a page frame: a plane map takes it to the picture, and `moved` (45, 57, 2) is by how many page px its nodes lie
 from their places in it.
@@ -13,7 +13,7 @@ import numpy as np
 
 from ecgjax.geometry import homography as homography
 from ecgjax.geometry import lattices
-from ecgjax.geometry.homography import reframed
+from ecgjax.geometry.homography import change_frame
 from ecgjax.geometry.paper import MAJOR_PX, MINOR_PX
 from ecgjax.locate import displacement, grid_phase, subpixel, template_match, unwarp
 
@@ -32,7 +32,7 @@ TORN = 0.15
 DENSE = 1.2  # px per px of the flat picture that a picture keeps before it is laid flat: px between px are then told by their neighbours
 
 
-Flattener = Callable[[np.ndarray, jax.Array], unwarp.Flat]
+Flattener = Callable[[np.ndarray, jax.Array], unwarp.FlatView]
 
 
 def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> Flattener:
@@ -73,7 +73,7 @@ def _reduced(image: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
   return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.HAMMING)), np.array(size) / image.shape[1::-1]
 
 
-def straightened(flat, plane: np.ndarray, moved: jax.Array) -> tuple[jax.Array, unwarp.Flat]:
+def straightened(flat, plane: np.ndarray, moved: jax.Array) -> tuple[jax.Array, unwarp.FlatView]:
   """Makes a picture's lines straight and evenly spaced, if not yet in their places.
 
   Args:
@@ -94,7 +94,7 @@ def straightened(flat, plane: np.ndarray, moved: jax.Array) -> tuple[jax.Array, 
   return moved, shown
 
 
-def settled(image: np.ndarray, rough: Flattener, plane: np.ndarray, moved: jax.Array, what: template_match.Sought):
+def align(image: np.ndarray, rough: Flattener, plane: np.ndarray, moved: jax.Array, what: template_match.TemplateSpectra):
   """Puts every grid line in its place, of a page whose lines lie within half a 5 mm square of theirs.
 
   Args:
@@ -114,14 +114,14 @@ def settled(image: np.ndarray, rough: Flattener, plane: np.ndarray, moved: jax.A
       if jnp.abs(moved - before).max() < MINOR_PX:
         break
     for step_px, stiff in subpixel.RUNGS:
-      before, moved = moved, subpixel.refined(flat(plane, moved), moved, step_px=step_px, stiff=stiff)
+      before, moved = moved, subpixel.refine(flat(plane, moved), moved, step_px=step_px, stiff=stiff)
       if jnp.sqrt(((moved - before) ** 2).sum(-1).mean()) < FLAT_PX:
         break
     shown = flat(plane, moved)
     judged: Judgement = jax.device_get(judge(shown, what))
     if last or np.abs(judged.shift_px).max() < MINOR_PX / 2:
       break
-    plane, moved = reframed(plane, moved, turn=0, shift_px=np.asarray(judged.shift_px))
+    plane, moved = change_frame(plane, moved, turn=0, shift_px=np.asarray(judged.shift_px))
   return plane, moved, shown, judged
 
 
@@ -137,7 +137,7 @@ def _placed(flat, moved):
   tones = grid_phase.demodulate(flat, pitch_px=MAJOR_PX)
   _, agreed = grid_phase.steady(tones, tones, tones.z)  # what does not agree is chance, and stays where the landmarks put it
   part = grid_phase.angles(tones, grid_phase.offset_px(tones, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=PLACE_PX)
-  parts = [part._replace(weight=part.weight * agreed), grid_phase.still(tones, STAY, step_px=PLACE_PX)]
+  parts = [part._replace(weight=part.weight * agreed), grid_phase.zero_prior(tones, STAY, step_px=PLACE_PX)]
   return displacement.displace(moved, displacement.fit(parts, step_px=PLACE_PX, stiff=PLACE_STIFF, calm=subpixel.CALM))
 
 
@@ -156,7 +156,7 @@ class Judgement(NamedTuple):
 
 
 @jax.jit
-def judge(flat: unwarp.Flat, what: template_match.Sought) -> Judgement:
+def judge(flat: unwarp.FlatView, what: template_match.TemplateSpectra) -> Judgement:
   """Judges a page laid flat by its landmarks and its grid."""
   tones = subpixel.heard(flat)
   doubt_px = grid_phase.doubt_px(tones, grid_phase.slip(tones, grid_phase.demodulate(flat, pitch_px=MAJOR_PX)))

@@ -1,4 +1,4 @@
-"""Lock-in: from about where the page lies to where its grid lines lie, in closed form, as a lock-in amplifier finds a known frequency.
+"""Phase of the grid: displacement of a flat picture from its grid lines, in closed form, by demodulation at the known pitch.
 
 Multiplied by the grid's own wave and smoothed, the darkness of a picture laid flat becomes a slow complex number whose angle says how
 far the lines are displaced there. Angles between neighbours, which hold however far the whole has slipped, come first; then the
@@ -14,7 +14,7 @@ import numpy as np
 
 from ecgjax.geometry import lattices, paper
 from ecgjax.locate import displacement, unwarp
-from ecgjax.locate.displacement import Part
+from ecgjax.locate.displacement import Observation
 from ecgjax.locate.filters import gaussian, product, reduced, repeated
 
 WINDOW, LAG = 0.75, 3  # sigma of the smoothing and distance of compared neighbours, in pitches; 4 sigmas share no noise
@@ -23,7 +23,7 @@ AGREED_SURE = 0.005  # and how sure the 5 mm grid must be on the whole there: by
 NONE_PX, KNOWN = 4.0, 1e-3  # doubt where no grid is seen, and how much of it counts as seen
 
 
-class Tones(NamedTuple):
+class PhaseField(NamedTuple):
   """What the grid of one pitch says of its displacement along y and x: (2, h, w) complex numbers and (2, h, w) how sure they are, 0..1."""
 
   z: jax.Array
@@ -63,7 +63,7 @@ def mesh_px(pitch_px: float) -> list[np.ndarray]:
   return [np.arange(pitch_px / 2, limit, pitch_px) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX)]
 
 
-def demodulate(flat: unwarp.Flat, *, pitch_px: float, window: float = WINDOW, harmonic: int = 1) -> Tones:
+def demodulate(flat: unwarp.FlatView, *, pitch_px: float, window: float = WINDOW, harmonic: int = 1) -> PhaseField:
   """Multiplies by the grid's wave and smooths: matrix products only. Of lines snapped to px centres or not, what is seen more clearly.
 
   Args:
@@ -78,16 +78,16 @@ def demodulate(flat: unwarp.Flat, *, pitch_px: float, window: float = WINDOW, ha
   return told(smoothed(flat, pitch_px=pitch_px, window=window, harmonic=harmonic), pitch_px=pitch_px)
 
 
-def told(sums: Sums, *, pitch_px: float) -> Tones:
+def told(sums: Sums, *, pitch_px: float) -> PhaseField:
   """Returns the tones of `smoothed` sums."""
   snapped, plain = sums.waves[:, 0], sums.waves[:, 1]
   clearer = jnp.abs(snapped).sum((1, 2), keepdims=True) >= jnp.abs(plain).sum((1, 2), keepdims=True)
   z = jnp.where(clearer, snapped, plain)
   sure = jnp.abs(z) ** 2 / ((sums.used + 0.05) * (sums.power + 0.02))
-  return Tones(z, jnp.clip(sure, 0, 1), *mesh_px(pitch_px))
+  return PhaseField(z, jnp.clip(sure, 0, 1), *mesh_px(pitch_px))
 
 
-def smoothed(flat: unwarp.Flat, *, pitch_px: float, window: float, harmonic: int) -> Sums:
+def smoothed(flat: unwarp.FlatView, *, pitch_px: float, window: float, harmonic: int) -> Sums:
   """Returns the sums that `demodulate` tells tones by; arguments as there."""
   times = flat.lines.shape[0] // flat.ink.shape[0]
   fine, points = (unwarp.centres_px(step_px=step) for step in (unwarp.STEP_PX / times, unwarp.STEP_PX))
@@ -111,12 +111,12 @@ def smoothed(flat: unwarp.Flat, *, pitch_px: float, window: float, harmonic: int
   return Sums(jnp.stack(waves), jnp.stack([over(use) for use in flat.use]), jnp.stack(power))
 
 
-def offset_px(tones: Tones, *, pitch_px: float) -> jax.Array:
+def offset_px(tones: PhaseField, *, pitch_px: float) -> jax.Array:
   """Returns (2, h, w): the displacement along y and x that the tones tell, within half a pitch."""
   return jnp.angle(tones.z) * (pitch_px / 2 / math.pi)
 
 
-def steady(at: Tones, coarse: Tones, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+def steady(at: PhaseField, coarse: PhaseField, z: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Looks for what a wide neighbourhood agrees on. The 5 mm grid does; flat baselines, which look like one line of it, do not.
 
   Args:
@@ -134,7 +134,7 @@ def steady(at: Tones, coarse: Tones, z: jax.Array) -> tuple[jax.Array, jax.Array
   return jnp.angle(mean) * (paper.MAJOR_PX / 2 / math.pi), agreed
 
 
-def slip(fine: Tones, coarse: Tones) -> jax.Array:
+def slip(fine: PhaseField, coarse: PhaseField) -> jax.Array:
   """Says which 1 mm line a line is, by the 5 mm grid, as the main scale of a vernier says which of the fine scale's lines counts.
 
   Args:
@@ -150,18 +150,18 @@ def slip(fine: Tones, coarse: Tones) -> jax.Array:
   return jnp.where(agreed, jnp.round(lines_px / paper.MINOR_PX), 0.0)
 
 
-def angles(tones: Tones, off_px: jax.Array, *, pitch_px: float, step_px: float) -> Part:
+def angles(tones: PhaseField, off_px: jax.Array, *, pitch_px: float, step_px: float) -> Observation:
   """Returns what the tones say, as a measurement: the displacement `off_px` (2, h, w), and how surely."""
-  return Part(*displacement.bases(tones.ys, tones.xs, step_px=step_px), off_px, tones.sure / pitch_px**2)
+  return Observation(*displacement.bases(tones.ys, tones.xs, step_px=step_px), off_px, tones.sure / pitch_px**2)
 
 
-def still(tones: Tones, sure: float, *, step_px: float) -> Part:
+def zero_prior(tones: PhaseField, sure: float, *, step_px: float) -> Observation:
   """Returns that nothing is displaced where the tones are, as a measurement as sure as a 5 mm grid that is `sure`."""
   none = jnp.zeros_like(tones.sure)
   return angles(tones._replace(sure=none + sure), none, pitch_px=paper.MAJOR_PX, step_px=step_px)
 
 
-def slopes(tones: Tones, *, pitch_px: float, step_px: float) -> list[Part]:
+def slopes(tones: PhaseField, *, pitch_px: float, step_px: float) -> list[Observation]:
   """Returns what neighbouring tones say of the displacement's slope along y and x, up to 1 / (2 LAG)."""
   parts = []
   for axis in (0, 1):
@@ -175,11 +175,11 @@ def slopes(tones: Tones, *, pitch_px: float, step_px: float) -> list[Part]:
     agree = jnp.abs(mean) / (over(both) + 1e-3)
     bases = displacement.bases(ys, xs, step_px=step_px, orders=(1, 0) if axis == 0 else (0, 1))
     # the difference of two angles, as far apart as they lie
-    parts.append(Part(*bases, jnp.angle(mean) / (2 * math.pi * LAG), agree**4 * over(both) * LAG**2 / 2))
+    parts.append(Observation(*bases, jnp.angle(mean) / (2 * math.pi * LAG), agree**4 * over(both) * LAG**2 / 2))
   return parts
 
 
-def doubt_px(tones: Tones, slipped: jax.Array) -> jax.Array:
+def doubt_px(tones: PhaseField, slipped: jax.Array) -> jax.Array:
   """Returns (45, 57): how far the grid seen at each node still lies from where it should, rms in page px; NONE_PX where none is seen.
 
   Args:

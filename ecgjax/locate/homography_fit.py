@@ -1,15 +1,15 @@
-"""From what the page network says of every cell to one map of the plane: a robust weighted fit in a fixed number of steps."""
+"""Homography from the page network's votes, by iteratively reweighted least squares in a fixed number of rounds."""
 
 import jax
 import jax.numpy as jnp
 
-from ecgjax.networks.page_net import Whereabouts
+from ecgjax.networks.page_net import PageNetOutput
 
 ROUNDS = 12
 OUTLIER = 2.0  # in medians: a cell that misses by so much loses half its say
 
 
-def fit(seen: Whereabouts) -> tuple[jax.Array, jax.Array]:
+def fit(seen: PageNetOutput) -> tuple[jax.Array, jax.Array]:
   """Fits the homography that the cells agree on.
 
   Args:

@@ -1,4 +1,4 @@
-"""Where a page may lie in a picture, roughly: by the picture's own grid, by the page network, or as a scan that fills it."""
+"""Initial poses of the page: from the picture's grid, from the page network, or as a scan that fills the picture."""
 
 import functools
 import pathlib
@@ -67,7 +67,7 @@ def by_grid(seen: Small) -> Iterator[np.ndarray]:
   found = jax.device_get(_find(seen.canvas, seen.corner, seen.size))
   to_image = np.diag([seen.shape[1] / seen.size[0], seen.shape[0] / seen.size[1], 1.0])
   to_image[:2, 2] = -np.diag(to_image)[:2] * seen.corner
-  yield from (guess for guess in to_image @ grid_spectrum.planes(found) if homography.sane(guess, seen.shape))
+  yield from (guess for guess in to_image @ grid_spectrum.planes(found) if homography.is_plausible(guess, seen.shape))
 
 
 def another(seen: Small, lattice: np.ndarray) -> bool:
@@ -101,7 +101,7 @@ def by_network(image: np.ndarray, *, turns: int) -> Iterator[np.ndarray]:
     back = np.eye(3)
     back[:2] = np.stack([axes[1] - axes[0], axes[2] - axes[0], axes[0]], axis=-1)
     guess = back @ canvases.canvas_matrix(upright.shape, size_px=size_px) @ np.linalg.pinv(to_page) @ units
-    if homography.sane(guess, image.shape):
+    if homography.is_plausible(guess, image.shape):
       yield guess
 
 

@@ -1,11 +1,11 @@
-"""Which way up a page lies, and where: its grid is straightened once, then its landmarks are looked for in all four turns."""
+"""Orientation of a page: its grid is straightened once, then its landmarks are looked for in all four quarter turns."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ecgjax.geometry import lattices
-from ecgjax.geometry.homography import reframed
+from ecgjax.geometry.homography import change_frame
 from ecgjax.geometry.paper import MAJOR_PX, MINOR_PX
 from ecgjax.locate import filters, grid_phase, template_match, unwarp
 from ecgjax.locate.grid_alignment import Flattener, straightened
@@ -13,7 +13,9 @@ from ecgjax.locate.grid_alignment import Flattener, straightened
 NEAR_PX = 2 * MAJOR_PX  # how far the frame may lie off what bears a grid: so little of it is missing that its landmarks are seen
 
 
-def righted(flat: Flattener, plane: np.ndarray, what: template_match.Sought, *, enough: float) -> tuple[np.ndarray, jax.Array, float]:
+def orient(
+  flat: Flattener, plane: np.ndarray, what: template_match.TemplateSpectra, *, enough: float
+) -> tuple[np.ndarray, jax.Array, float]:
   """Straightens a page that lies anywhere in any turn, and finds its turn and place.
 
   Args:
@@ -31,15 +33,15 @@ def righted(flat: Flattener, plane: np.ndarray, what: template_match.Sought, *, 
   start = plane, jnp.zeros(lattices.page_lattice().shape)
   best = -1.0, np.zeros(2), start
   for quarter in (0, 1):
-    framed, shown = _straight(flat, *reframed(*start, turn=quarter, shift_px=np.zeros(2)))
+    framed, shown = _straight(flat, *change_frame(*start, turn=quarter, shift_px=np.zeros(2)))
     away_px = np.asarray(_grid_shift(shown))
     if np.abs(away_px).max() > NEAR_PX:
-      framed, shown = _straight(flat, *reframed(*framed, turn=0, shift_px=away_px))
-    start = reframed(*framed, turn=-quarter, shift_px=np.zeros(2))
+      framed, shown = _straight(flat, *change_frame(*framed, turn=0, shift_px=away_px))
+    start = change_frame(*framed, turn=-quarter, shift_px=np.zeros(2))
     for half, ink in enumerate((shown.ink, shown.ink[::-1, ::-1])):
       found = jax.device_get(_match(ink, what))
       if found.score > best[0]:
-        best = float(found.score), found.shift_px, reframed(*framed, turn=2 * half, shift_px=found.shift_px)
+        best = float(found.score), found.shift_px, change_frame(*framed, turn=2 * half, shift_px=found.shift_px)
       if best[0] >= enough:
         return _placed(flat, *best, what)
   return _placed(flat, *best, what)
@@ -50,7 +52,7 @@ def _straight(flat, plane: np.ndarray, moved: jax.Array):
   return (plane, moved), shown
 
 
-def _placed(flat, score: float, shift_px: np.ndarray, framed: tuple[np.ndarray, jax.Array], what: template_match.Sought):
+def _placed(flat, score: float, shift_px: np.ndarray, framed: tuple[np.ndarray, jax.Array], what: template_match.TemplateSpectra):
   """Straightens what came into the frame by the shift, and puts its landmarks in their places, at most twice."""
   for _ in range(2):
     if np.abs(shift_px).max() < MAJOR_PX:
@@ -58,7 +60,7 @@ def _placed(flat, score: float, shift_px: np.ndarray, framed: tuple[np.ndarray, 
     framed, shown = _straight(flat, *framed)
     found = jax.device_get(_match(shown.ink, what))
     score, shift_px = float(found.score), found.shift_px
-    framed = reframed(*framed, turn=0, shift_px=shift_px)
+    framed = change_frame(*framed, turn=0, shift_px=shift_px)
   return *framed, score
 
 

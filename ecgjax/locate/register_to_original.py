@@ -14,7 +14,7 @@ import numpy as np
 
 from ecgjax.ecg.errors import PageNotFound
 from ecgjax.geometry import lattices, paper
-from ecgjax.geometry.homography import Lost
+from ecgjax.geometry.homography import TrackingLost
 from ecgjax.geometry.paper import MAJOR_PX
 from ecgjax.locate import displacement, filters, grid_alignment, grid_phase, initial_guesses, orientation, subpixel, template_match, unwarp
 
@@ -82,7 +82,7 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   last, residual_px = flat(moved), np.inf
   for step_px, stiff in subpixel.RUNGS:
     ink = _ink(last, twin, grid, blur_px=SHARP_PX, step_px=step_px, say=INK_SAY)
-    better = subpixel.refined(last, moved, step_px=step_px, stiff=stiff, beside=(ink,))
+    better = subpixel.refine(last, moved, step_px=step_px, stiff=stiff, beside=(ink,))
     shown = flat(better)
     left_px = float(_residual(shown, twin, grid))
     if left_px > WORSE * residual_px:  # bits of a grid that a print lost tell no truth, though all tell the same
@@ -106,18 +106,18 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   return Registered(lattice, ink_lattice, residual_px)
 
 
-def _judge(flat, what: template_match.Sought) -> grid_alignment.Judgement:
+def _judge(flat, what: template_match.TemplateSpectra) -> grid_alignment.Judgement:
   return jax.device_get(grid_alignment.judge(flat, what))
 
 
-def _found(image: np.ndarray, what: template_match.Sought) -> tuple[np.ndarray, jax.Array]:
+def _found(image: np.ndarray, what: template_match.TemplateSpectra) -> tuple[np.ndarray, jax.Array]:
   """The plane map of the start whose page shows the twin's ink best, and its `moved`."""
   best = None, None, 0.0
   for start in initial_guesses.by_grid(initial_guesses.small(image)):
     try:
       rough = grid_alignment.flattener(image, start, coarse=True)
-      best = max(best, orientation.righted(rough, start, what, enough=ALIKE), key=lambda each: each[2])
-    except Lost:
+      best = max(best, orientation.orient(rough, start, what, enough=ALIKE), key=lambda each: each[2])
+    except TrackingLost:
       continue
     if best[2] >= ALIKE:
       break
@@ -187,9 +187,9 @@ def _by_ink(flat, moved, last, twin, grid) -> tuple[jax.Array, float]:
 
 
 @functools.partial(jax.jit, static_argnames=('blur_px', 'step_px'))
-def _ink(flat, twin, grid, *, blur_px: float, step_px: float, say: float) -> displacement.Part:
+def _ink(flat, twin, grid, *, blur_px: float, step_px: float, say: float) -> displacement.Observation:
   told = offsets(flat.ink, twin, grid, blur_px=blur_px)
-  return displacement.Part(*displacement.bases(*_mesh(), step_px=step_px), told.goal, told.weight * say)
+  return displacement.Observation(*displacement.bases(*_mesh(), step_px=step_px), told.goal, told.weight * say)
 
 
 @functools.partial(jax.jit, static_argnames=('blur_px', 'step_px'))

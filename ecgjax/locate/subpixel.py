@@ -1,4 +1,4 @@
-"""The last px of a page whose lines lie about where they belong: every line in its place, as far as two halves of the page say the same.
+"""Sub-pixel refinement of an approximate lattice, shrunk by split-half agreement.
 
 The 1 mm grid says where its lines are, but not which they are: a displacement of a whole line looks like none. Which line is which
 follows from the slopes between neighbouring lines, as in the unwrapping of a phase. And what it says is noisy: by 0.02 px on a crumpled
@@ -17,7 +17,7 @@ from ecgjax.ecg.errors import ECGError
 from ecgjax.geometry.paper import MINOR_PX
 from ecgjax.locate import displacement, grid_phase, unwarp
 from ecgjax.locate.filters import gaussian
-from ecgjax.locate.grid_phase import Tones
+from ecgjax.locate.grid_phase import PhaseField
 
 RUNGS = ((150.0, 1e-2), (80.0, 3e-3), (60.0, 3e-3))  # knots and stiffness, coarse to fine
 CALM = 1e-3  # of these surfaces, which correct by a px or two: none where nothing is seen
@@ -28,7 +28,9 @@ UNWRAP_PX, UNWRAP_STIFF, UNWRAP_STAY = 100.0, 1e-3, 0.01  # of the surface throu
 
 
 @functools.partial(jax.jit, static_argnames=('step_px', 'stiff'))
-def refined(flat: unwarp.Flat, moved: jax.Array, *, step_px: float, stiff: float, beside: tuple[displacement.Part, ...] = ()) -> jax.Array:
+def refine(
+  flat: unwarp.FlatView, moved: jax.Array, *, step_px: float, stiff: float, beside: tuple[displacement.Observation, ...] = ()
+) -> jax.Array:
   """Corrects a page of which no line lies by more than about a square from its place.
 
   Args:
@@ -52,16 +54,16 @@ def refined(flat: unwarp.Flat, moved: jax.Array, *, step_px: float, stiff: float
   white = jax.tree.map(jnp.subtract, every, black)
   halves = [part._replace(goal=_off_px(joined(half)) + lines_px) for half in (black, white)]
   say = [half.told(fit([half], rounds=1).coefficients) for half in halves]
-  gain = reliability(tones, say, [half.goal for half in halves], step_px=step_px)
+  gain = split_half_reliability(tones, say, [half.goal for half in halves], step_px=step_px)
   return displacement.displace(moved, both._replace(coefficients=gain * both.coefficients))
 
 
-def heard(flat: unwarp.Flat) -> Tones:
+def heard(flat: unwarp.FlatView) -> PhaseField:
   """Returns the tones of a flat page's 1 mm grid, smoothed so far that few are wrong."""
   return joined(sums(flat))
 
 
-def sums(flat: unwarp.Flat) -> tuple[grid_phase.Sums, grid_phase.Sums]:
+def sums(flat: unwarp.FlatView) -> tuple[grid_phase.Sums, grid_phase.Sums]:
   """Returns what the first and the second harmonic of a flat page's 1 mm grid are told by."""
   if flat.lines.shape == flat.ink.shape:
     raise ECGError('px of 2 page px are too wide for the second harmonic of the 1 mm grid: lay the picture flat with step_px=1')
@@ -69,7 +71,7 @@ def sums(flat: unwarp.Flat) -> tuple[grid_phase.Sums, grid_phase.Sums]:
   return first, second
 
 
-def joined(both: tuple[grid_phase.Sums, grid_phase.Sums]) -> Tones:
+def joined(both: tuple[grid_phase.Sums, grid_phase.Sums]) -> PhaseField:
   """Returns the tones of two harmonics together.
 
   Thin lines have a second harmonic nearly as strong as the first, whose angle is twice as exact: it counts four times what it is sure of.
@@ -80,20 +82,20 @@ def joined(both: tuple[grid_phase.Sums, grid_phase.Sums]) -> Tones:
   return first._replace(z=first.z * jnp.exp(4j * second.sure / (sure + 1e-12) * apart), sure=sure)
 
 
-def _off_px(tones: Tones) -> jax.Array:
+def _off_px(tones: PhaseField) -> jax.Array:
   return grid_phase.offset_px(tones, pitch_px=MINOR_PX)
 
 
-def lines(flat: unwarp.Flat, tones: Tones) -> jax.Array:
+def lines(flat: unwarp.FlatView, tones: PhaseField) -> jax.Array:
   """Returns (2, h, w): by how many lines a flat page is displaced where the tones are, by the slopes between neighbouring lines."""
   sharp = grid_phase.demodulate(flat, pitch_px=MINOR_PX)
   parts = grid_phase.slopes(sharp, pitch_px=MINOR_PX, step_px=UNWRAP_PX)
-  stay = grid_phase.still(sharp, UNWRAP_STAY, step_px=UNWRAP_PX)
+  stay = grid_phase.zero_prior(sharp, UNWRAP_STAY, step_px=UNWRAP_PX)
   smooth_px = stay.told(displacement.fit([*parts, stay], step_px=UNWRAP_PX, stiff=UNWRAP_STIFF, calm=CALM).coefficients)
   return jnp.round((smooth_px - _off_px(tones)) / MINOR_PX)
 
 
-def reliability(tones: Tones, say: list[jax.Array], goal: list[jax.Array], *, step_px: float) -> jax.Array:
+def split_half_reliability(tones: PhaseField, say: list[jax.Array], goal: list[jax.Array], *, step_px: float) -> jax.Array:
   """Says how much of what both halves together say is true, by how much of what one says the other confirms.
 
   Args:

@@ -46,7 +46,7 @@ def template(name: str) -> np.ndarray:
   return np.stack([cover, cover * left_of_traces])
 
 
-class Sought(NamedTuple):
+class TemplateSpectra(NamedTuple):
   """What `match` looks for, as N spectra (850, 551): computed once.
 
   Attributes:
@@ -61,24 +61,24 @@ class Sought(NamedTuple):
 
 
 @functools.cache
-def sought(name: str) -> Sought:
+def sought(name: str) -> TemplateSpectra:
   """Returns what is looked for of a layout, key of `layouts.ROWS`."""
   return spectra(jnp.asarray(template(name)))
 
 
 @jax.jit
-def spectra(covers: jax.Array) -> Sought:
+def spectra(covers: jax.Array) -> TemplateSpectra:
   """Returns what is looked for of templates (N, 850, 1100)."""
   near = jnp.stack([(unwarp.blur((cover > 0.1).astype(jnp.float32), 6.0) > 0.05).astype(jnp.float32) for cover in covers])
   wanted = jnp.stack([_sharp(cover) for cover in covers]) * near
-  return Sought(jnp.fft.rfft2(wanted), jnp.fft.rfft2(near), (wanted**2).sum((1, 2)))
+  return TemplateSpectra(jnp.fft.rfft2(wanted), jnp.fft.rfft2(near), (wanted**2).sum((1, 2)))
 
 
 def _sharp(a: jax.Array) -> jax.Array:
   return unwarp.blur(a, SHARP_PX[0]) - unwarp.blur(a, SHARP_PX[1])
 
 
-def match(ink: jax.Array, what: Sought) -> Match:
+def match(ink: jax.Array, what: TemplateSpectra) -> Match:
   """Looks for landmarks everywhere: normalised cross-correlation, over all shifts at once.
 
   Args:

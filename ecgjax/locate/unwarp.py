@@ -1,4 +1,4 @@
-"""A picture laid flat in the page frame along what is known of its lattice, with paper, light and ink told apart.
+"""Unwarped pictures: a page laid flat along its approximate lattice, with paper, light and ink told apart.
 
 In the page frame a plane map (3, 3) takes page px to image px, and `moved` (45, 57, 2) is by how many page px the nodes lie from their
 places in it.
@@ -25,7 +25,7 @@ BLACK = 0.05
 INK_SHARE, INK_LEVEL = 1.3, 0.5  # per cent of the page that is as dark as traces; beyond half of that a px counts as ink, not grid
 
 
-class Flat(NamedTuple):
+class FlatView(NamedTuple):
   """A picture laid flat: h x w px of STEP_PX page px each.
 
   Attributes:
@@ -109,7 +109,7 @@ def lay_flat(planes: Sequence[jax.Array], found: jax.Array, size_px: jax.Array, 
   return *(interpolation.linear(plane, x, y) for plane in planes), inside.astype(jnp.float32)
 
 
-def prepare(flat: Sequence[jax.Array]) -> Flat:
+def prepare(flat: Sequence[jax.Array]) -> FlatView:
   """Takes paper, light and ink out of a flat picture, so that the grid remains.
 
   Args:
@@ -140,4 +140,4 @@ def prepare(flat: Sequence[jax.Array]) -> Flat:
   black = jnp.prod((line * is_ink).sum((1, 2)) / (is_ink.sum() + 1e-6)) > BLACK
   use = inside * jnp.maximum(1 - widened(stored(widened(is_ink, 5, axis=0)), 5, axis=1), line & black)
   lines = (repeated(light, n, n) - flat[0]) * repeated(stored(1 / ((light + 0.03) * spread)), n, n) * flat[2]
-  return Flat(jnp.clip(lines, -2.0, 2.5), jnp.clip(ink / (level + 1e-6), 0, 1), use)
+  return FlatView(jnp.clip(lines, -2.0, 2.5), jnp.clip(ink / (level + 1e-6), 0, 1), use)

@@ -1,4 +1,4 @@
-"""What runs the trace network when pages are read: JAX, the reference, or OpenVINO, which is faster on CPUs."""
+"""Inference engines of the trace network: JAX, the reference, or OpenVINO, which is faster on CPUs."""
 
 import functools
 import importlib.util

@@ -1,4 +1,4 @@
-"""The trace network for other programs: as an ONNX graph, written from the parameters by hand, and as StableHLO.
+"""Export of the trace network: as an ONNX graph, written from the parameters by hand, and as StableHLO.
 
 `jax2onnx` makes slower graphs of fixed shapes; a U-Net of seven kinds of layers needs no compiler.
 """

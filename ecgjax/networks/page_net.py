@@ -1,4 +1,4 @@
-"""The page network (Flax NNX) that says, for every cell of a small copy of the picture, which part of the page it shows."""
+"""The page network (Flax NNX): for every cell of a small copy of the picture, which part of the page it shows."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from ecgjax.networks import unet
 STRIDE = 4  # px of the canvas that one cell holds
 
 
-class Whereabouts(NamedTuple):
+class PageNetOutput(NamedTuple):
   """What the page network says of one canvas, all float32; a cell is STRIDE x STRIDE px.
 
   Attributes:
@@ -65,7 +65,7 @@ class PageNet(nnx.Module):
     multiple = STRIDE << (self.levels - 1)
     return multiple, multiple
 
-  def __call__(self, canvas: jax.Array) -> Whereabouts:
+  def __call__(self, canvas: jax.Array) -> PageNetOutput:
     """Looks at one canvas.
 
     Args:
@@ -85,7 +85,7 @@ class PageNet(nnx.Module):
     out = self.head(x)[0].astype(jnp.float32)
     turn = self.turn(jnp.concatenate([deep.mean((1, 2)), deep.max((1, 2))], -1))[0].astype(jnp.float32)
     # a page that fills the canvas, and what is different: so it need not be learned that x grows to the right
-    return Whereabouts(_places(size // STRIDE) + out[..., :2], out[..., 2], out[..., 3], turn)
+    return PageNetOutput(_places(size // STRIDE) + out[..., :2], out[..., 2], out[..., 3], turn)
 
 
 def network(*, widths, dtype: str) -> unet.Network:

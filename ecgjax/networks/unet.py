@@ -1,4 +1,4 @@
-"""The U-Net (Flax NNX) that says, for every column of every strip of a page, where this row's trace passes."""
+"""The trace U-Net (Flax NNX): for every column of every strip of a page, where this row's trace passes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -34,7 +34,7 @@ def max_bytes(path: str) -> int:
   return SIGNALS_BYTES if path == '/api/save' else MAX_BYTES
 
 
-def make(children, *, limit_s: float, asked: handlers.Asked, scratch: str | None = None) -> fastapi.FastAPI:
+def make(children, *, limit_s: float, asked: handlers.DigitizeRequest, scratch: str | None = None) -> fastapi.FastAPI:
   """Makes the application.
 
   Args:

@@ -1,4 +1,4 @@
-"""`ecgjax serve`: who may ask the page and its API, how much and for how long. Nothing is kept, nothing is sent anywhere."""
+"""`ecgjax serve`: authentication and request limits. Nothing is kept, nothing is sent anywhere."""
 
 import argparse
 import asyncio
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
   except ImportError as error:
     raise MissingLibrary(f"serve needs {error.name}: pip install 'ecgjax[serve]'") from error
   token = args.token or secrets.token_urlsafe(24)
-  asked = handlers.Asked(weights=args.weights, engine=args.engine, precision=args.precision)
+  asked = handlers.DigitizeRequest(weights=args.weights, engine=args.engine, precision=args.precision)
   memory = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None  # on Linux a signal on its way to be downloaded does not go to the disk
   with tempfile.TemporaryDirectory(dir=memory) as scratch, process_pool.Children(args.jobs) as children:
     listener = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ':' in args.host else socket.AF_INET)

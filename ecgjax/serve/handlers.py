@@ -13,7 +13,7 @@ SHOWN_PX = 4000  # longer side of a picture that is sent to be looked at
 NAME = 60  # letters of a file's name that are kept
 
 
-class Asked(NamedTuple):
+class DigitizeRequest(NamedTuple):
   """How a page is read; see `digitizer.digitize`. `corners` and `lattice` are nested lists of x, y."""
 
   number: int = 0
@@ -60,7 +60,7 @@ def picture(data: bytes, number: int) -> Picture:
   return Picture(out.getvalue(), width, height, pages)
 
 
-def digitize(data: bytes, asked: Asked) -> dict:
+def digitize(data: bytes, asked: DigitizeRequest) -> dict:
   """Reads a page.
 
   Args:
@@ -105,12 +105,12 @@ def digitize(data: bytes, asked: Asked) -> dict:
   }  # fmt: skip
 
 
-def layouts(asked: Asked) -> list[str]:
+def layouts(asked: DigitizeRequest) -> list[str]:
   """Lists the layouts that the weights read."""
   return [_reader(asked).page.name]
 
 
-def _reader(asked: Asked):
+def _reader(asked: DigitizeRequest):
   from ecgjax.extract import digitizer
 
   return digitizer.cached(asked.weights, engine=asked.engine, precision=asked.precision)

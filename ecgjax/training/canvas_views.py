@@ -29,7 +29,7 @@ class Views(NamedTuple):
 
   Attributes:
     canvas: (K, S, S, 3) in 0..1.
-    page: (K, h, w, 2) page x, y that each cell's centre shows, in the units of `page_net.Whereabouts`.
+    page: (K, h, w, 2) page x, y that each cell's centre shows, in the units of `page_net.PageNetOutput`.
     on: (K, h, w) bool, whether it shows the page.
     turn: (K,) int, quarter turns counter-clockwise that make the canvas upright.
   """

@@ -1,4 +1,4 @@
-"""State on disk: written beside and renamed, with a sha256 manifest, so that what is restored is what was saved.
+"""Checkpoints: written beside and renamed, with a sha256 manifest, so that what is restored is what was saved.
 
 A checkpoint is a folder `step_00001234` with `state.msgpack` (flax.serialization), `meta.json` and `manifest.json`.
 Weights for shipping are one `.safetensors` file in bf16 whose header holds the configuration that builds the network.

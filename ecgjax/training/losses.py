@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from ecgjax.extract import path_decoder
 from ecgjax.extract.pixel_classes import class_target
-from ecgjax.networks.page_net import Whereabouts
+from ecgjax.networks.page_net import PageNetOutput
 from ecgjax.networks.unet import Scores
 
 NOISE_FLOOR = 1e-4  # share of the signal's power, 40 dB: less noise than that is no gain
@@ -108,7 +108,7 @@ def trace_loss(
 FINEST = 0.002  # page widths: no cell need claim to know its place better than this
 
 
-def place_xent(seen: Whereabouts, page: jax.Array, on: jax.Array) -> jax.Array:
+def place_xent(seen: PageNetOutput, page: jax.Array, on: jax.Array) -> jax.Array:
   """Negative log-likelihood of the cells' places: off / spread + 2 log spread, an error's length being exponential in the plane.
 
   Args:
@@ -124,11 +124,11 @@ def place_xent(seen: Whereabouts, page: jax.Array, on: jax.Array) -> jax.Array:
   return jnp.where(on, off / spread + 2 * jnp.log(spread), 0.0).sum() / jnp.maximum(on.sum(), 1)
 
 
-def on_xent(seen: Whereabouts, on: jax.Array) -> jax.Array:
+def on_xent(seen: PageNetOutput, on: jax.Array) -> jax.Array:
   """Cross entropy of "shows the page", mean over cells."""
   return (jax.nn.softplus(seen.on) - on * seen.on).mean()
 
 
-def turn_xent(seen: Whereabouts, turn: jax.Array) -> jax.Array:
+def turn_xent(seen: PageNetOutput, turn: jax.Array) -> jax.Array:
   """Cross entropy of the quarter turns."""
   return -jax.nn.log_softmax(seen.turn)[turn]

@@ -1,4 +1,4 @@
-"""The hosts of a run: they join before anything else, begin with what the first of them has on its disk, and stop together."""
+"""Several hosts in one run: joining, agreeing on what the first of them has on its disk, and stopping together."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a run leaves behind: one JSON line per report, pictures, TensorBoard files where tensorboardX is installed."""
+"""The journal of a run: one JSON line per report, pictures, TensorBoard files where tensorboardX is installed."""
 
 import importlib.util
 import json

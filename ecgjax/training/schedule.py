@@ -1,4 +1,4 @@
-"""How far a run is, by its steps or by its time, and how a step learns by that."""
+"""Progress of a run, by its steps or by its time, and the learning rate that follows from it."""
 
 import math
 import time

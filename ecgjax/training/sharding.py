@@ -1,4 +1,4 @@
-"""Where arrays live: pages shared out over all devices of all hosts, and, if asked for, the columns of a page over some of them."""
+"""Sharding of arrays: pages over all devices of all hosts and, if asked for, the columns of a page."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a run can learn, each taken apart from its config here and nowhere else: network, examples, loss, judges."""
+"""Training tasks: network, examples, loss and evaluators, each built from a config, here and nowhere else."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

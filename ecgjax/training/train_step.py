@@ -1,4 +1,4 @@
-"""The update: a pure function made from the network, the optimiser and the way examples are drawn."""
+"""The training step: a pure function of state and key, made from network, optimiser and the source of examples."""
 
 from typing import Any, NamedTuple
 
