@@ -25,13 +25,19 @@ def scratch():
   return tempfile.TemporaryDirectory(prefix='ecgjax-fuzz-')
 
 
+def errors():
+  from ecgjax.ecg import errors  # when it is asked: a fuzzer instruments the package first
+
+  return errors
+
+
 def refused_or(read: Callable, data: bytes):
   """What `read` makes of a file of these bytes, or None where it refuses them with a sentence."""
   path = pathlib.Path(scratch().name) / 'file'
   path.write_bytes(data)
   try:
     return read(path)
-  except ValueError as error:
+  except errors().ECGError as error:
     assert str(error) and 'Traceback' not in str(error)
     return None
 
@@ -125,8 +131,9 @@ def words(data: bytes) -> None:
   """The bytes are words of a command line, parted by zeros."""
   from ecgjax.archive import command
   from ecgjax.cli import command_line, digitize
+  from ecgjax.ecg.errors import ECGError
 
-  with contextlib.suppress(SystemExit, ValueError), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+  with contextlib.suppress(SystemExit, ECGError), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
     args = command_line.parser().parse_args(data.decode(errors='replace').split('\0'))
     digitize.options(args) if args.command == 'digitize' else command.shard(getattr(args, 'shard', None) or '')
 

@@ -9,11 +9,16 @@ import sys
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 import ecgjax
+from ecgjax.archive import listing
+from ecgjax.competition import submission
 from ecgjax.ecg import errors
 from ecgjax.geometry import lattices
+from ecgjax.ink import printers
+from ecgjax.networks import weight_files
 from ecgjax.simulate import pages, validation_set, variants
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -73,3 +78,43 @@ def test_many_are_read_page_by_page_and_what_cannot_be_read_stops_none(tmp_path)
   assert sorted(found) == [('missing.png', 1), ('text.png', 1), ('two.tif', 1), ('two.tif', 2)]
   assert all(r.recording is None for r in found.values())
   assert 'known kind' in found['text.png', 1].reason and 'too few' in found['two.tif', 2].reason
+
+
+@pytest.mark.parametrize(('meta', 'arrays', 'told'), [
+  ('no json', {}, 'header that cannot be read'), ('[' * 100_000, {}, 'header that cannot be read'),
+  ('{"model": {}, "strip": {}}', {'a': 1, 'a/b': 1}, 'header that cannot be read'),
+  ('{"model": {}, "strip": {}}', {'a': 1}, 'its strip has no height_px, layout, rate_hz'),
+  ('{"model": {}, "strip": 3}', {'a': 1}, 'says nothing of a strip'),
+])  # fmt: skip
+def test_weights_with_a_strange_header_are_refused_with_a_sentence(tmp_path, meta, arrays, told):
+  path = tmp_path / 'w.safetensors'
+  path.write_bytes(safetensors.numpy.save({name: np.zeros(n, np.float32) for name, n in arrays.items()}, metadata={'meta': meta}))
+  with pytest.raises(ecgjax.ECGError, match=told):
+    weight_files.load_network(path, lambda **how: None, part='strip')
+
+
+def test_files_that_are_no_tables_are_refused_with_a_sentence(tmp_path):
+  path = tmp_path / 'train.csv'
+  path.write_bytes('id,fs,sig_len\nM\xfcller,500,5000\n'.encode('latin-1'))
+  with pytest.raises(ecgjax.ECGError, match='no csv in UTF-8'):
+    submission.read_rows(path, columns=('id', 'fs', 'sig_len'))
+  path.write_bytes(b'\x89PNG\r\n\x1a\n\xff')
+  with pytest.raises(ecgjax.ECGError, match='no table of registration'):
+    printers.load(path)
+  with pytest.raises(ecgjax.ECGError, match='foo://x'):
+    listing.place('foo://x')
+
+
+@pytest.mark.parametrize('corners', [[[0, 0], [9, 0], [9, 9]], [[0, 0], [900, 0], [900, float('nan')], [0, 800]]])
+def test_corners_that_are_no_four_points_are_refused(corners):
+  with pytest.raises(ecgjax.ECGError, match='not four points'):
+    ecgjax.digitize(GREY, corners=np.array(corners))
+
+
+def test_train_stays_the_function_and_defines_no_flag_before_its_command_runs():
+  code = (
+    'import ecgjax, ecgjax.train; from absl import flags; assert callable(ecgjax.train) and "config" not in flags.FLAGS; '
+    'from ecgjax.cli import command_line; command_line.main(["--debug", "train", "--config=nowhere.py"])'
+  )
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
+  assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith('error: --config: ') and 'Traceback' not in done.stderr

@@ -26,7 +26,7 @@ SIMULATOR = ('drawing', 'damage', 'simulate')
 # a default that may be given without its name
 POSITIONAL_DEFAULTS = {
   'geometry.layouts.make': {'name'}, 'extract.digitizer.load_reader': {'weights'}, 'cli.command_line.main': {'argv'},
-  'competition.evaluate.main': {'argv'}, 'competition.predict.main': {'argv'}, 'training.loop.main': {'argv'},
+  'competition.evaluate.main': {'argv'}, 'competition.predict.main': {'argv'}, 'training.command.main': {'argv'},
 }  # fmt: skip
 LINES, FUNCTION_LINES, IN_A_PACKAGE = 240, 70, 14
 modules = pytest.mark.parametrize('name', MODULES)

@@ -91,7 +91,7 @@ def _make(record: data_folder.TrainRecord, variant: str, path: pathlib.Path) -> 
     return f'no picture {record.id}-{variant}.png'
   try:
     page = builder.example(record, variant=variant)
-  except (ValueError, OSError, csv.Error) as error:
+  except (ECGError, OSError) as error:
     return str(error)
   _save(path, page)  # a full disk is no fault of the record and ends the build
   return None

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import io
 import os
+import struct
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -122,7 +123,7 @@ def read_mv(record: data_folder.TrainRecord) -> np.ndarray:
 
 
 def read_page(path: str | os.PathLike) -> np.ndarray:
-  """Returns (1700, 2200, 3) uint8, a transparent picture on white; ValueError if unreadable or of another size."""
+  """Returns (1700, 2200, 3) uint8, a transparent picture on white; ECGError if unreadable or of another size."""
   return read_picture(path, size=(paper.WIDTH_PX, paper.HEIGHT_PX))
 
 
@@ -147,7 +148,9 @@ def read_picture(path: str | os.PathLike, *, size: tuple[int, int] | None = None
         raise ECGError(f'the picture is {file.width} x {file.height} px, more than {MAX_PX // 1_000_000} million')
       page = Image.new('RGBA', file.size, 'white')
       page.alpha_composite(file.convert('RGBA'))
-  except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+  except ECGError:
+    raise
+  except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
     raise ECGError(f'the picture cannot be read: {error}') from error
   return np.asarray(page.convert('RGB'))
 
@@ -182,7 +185,7 @@ def truth_rows(printed: np.ndarray, *, rate_hz: int) -> np.ndarray:
 
 
 def check_ink(image: np.ndarray, rows_px: np.ndarray) -> None:
-  """Raises ValueError if a segment has no ink in `image` (1700, 2200, 3) where `rows_px` (R, W) says it is printed."""
+  """Raises ECGError if a segment has no ink in `image` (1700, 2200, 3) where `rows_px` (R, W) says it is printed."""
   dark = (image < DARK).all(-1)
   ink = ndimage.maximum_filter(dark, size=(2 * INK_WITHIN_PX + 1, 1))
   time_s = FRAME.times_s()

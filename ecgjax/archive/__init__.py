@@ -11,6 +11,6 @@ def start(args) -> int:
   """
   try:
     from ecgjax.archive import command
-  except ImportError as error:
+  except ModuleNotFoundError as error:
     raise MissingLibrary(f"archive needs {error.name}: pip install 'ecgjax[scale]'") from error
   return command.run(args)

@@ -38,7 +38,7 @@ def members(source: Origin, *, wanted: Callable[[str], bool], part: int = 0, par
   """Reads the files of a source.
 
   Args:
-    source: one of `sources.listed`.
+    source: one of `listing.listed`.
     wanted: whether a member is to be read; what is not is passed over, where possible without reading it.
     part: of `parts`, into which the members are shared out by their names (of a Parquet file, by groups of rows).
     parts: how many.

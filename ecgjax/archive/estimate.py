@@ -15,7 +15,7 @@ CONTAINERS = 20  # tars and Parquet files that are looked into
 
 
 class Chosen:
-  """Stands for `store.CompletedPages`: all that was not chosen is done."""
+  """Stands for `parquet_store.CompletedPages`: all that was not chosen is done."""
 
   def __init__(self, files: set[tuple[str, str]]):
     self.files = files

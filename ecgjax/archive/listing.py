@@ -45,6 +45,8 @@ def place(text: str) -> tuple[Any, str]:
   except ImportError as error:
     package = PACKAGES.get(text.split('://')[0], str(error))
     raise MissingLibrary(f'{text} needs {package}: pip install {package}') from error
+  except ValueError as error:  # fsspec's own, of a protocol that it has not
+    raise ECGError(f'{text}: {error}') from error
 
 
 def address(files, path: str) -> str:

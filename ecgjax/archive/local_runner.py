@@ -32,7 +32,7 @@ def read(units: list[Unit], done: parquet_store.ProgressIndex, how: How, *, jobs
     jobs: child processes.
 
   Yields:
-    Rows of `rows.SCHEMA` as they are there.
+    Rows of `schema.SCHEMA` as they are there.
   """
   files = ((unit.source.url, member) for unit in units for member in undone(unit, done, how.column))
   waiting: collections.deque[Due] = collections.deque()

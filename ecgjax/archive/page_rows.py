@@ -35,7 +35,7 @@ def read(image, wanted: page_job.Options) -> dict[str, Any]:
     wanted: how.
 
   Returns:
-    Columns of `rows.SCHEMA`: all but where the page is.
+    Columns of `schema.SCHEMA`: all but where the page is.
   """
   start, made = time.perf_counter(), {}
   from ecgjax.archive import schema

@@ -20,7 +20,7 @@ class Unit(NamedTuple):
 
 
 class How(NamedTuple):
-  """How an archive is read: `limit_s` for a page, `column` as in `members.members`."""
+  """How an archive is read: `limit_s` for a page, `column` as in `containers.members`."""
 
   wanted: page_job.Options
   limit_s: float
@@ -39,6 +39,6 @@ def first_undone(done: parquet_store.ProgressIndex, url: str, name: str) -> int:
 
 
 def undone(unit: Unit, done: parquet_store.ProgressIndex, column: str) -> Iterator[containers.Member]:
-  """Yields the members of a part of a source of which not every page has its row; `column` as in `members.members`."""
+  """Yields the members of a part of a source of which not every page has its row; `column` as in `containers.members`."""
   wanted = lambda name: not done.file(unit.source.url, name)
   return containers.members(unit.source, wanted=wanted, part=unit.part, parts=unit.parts, column=column)

@@ -1,4 +1,4 @@
-"""An archive read by Ray Data: tasks that open files and decode pages feed actors that read them (`hands`), one for each device or core.
+"""An archive read by Ray Data: tasks that open files and decode pages feed actors that read them (`ray_tasks`), one a device or core.
 
 Ray shares out the work, holds back what would not fit in memory, and starts anew what a lost machine had.
 """
@@ -78,7 +78,7 @@ def read(units: list[Unit], done: Callable[[], parquet_store.CompletedPages], ho
     jobs: readers; one for each device, or core where there is none, where it is None.
 
   Yields:
-    Rows of `rows.SCHEMA` as they are there, in no order. What was lost with a process of Ray each time has a row that says so.
+    Rows of `schema.SCHEMA` as they are there, in no order. What was lost with a process of Ray each time has a row that says so.
 
   Raises:
     BrokenExecutor: if no child process could be started for a page, each time.

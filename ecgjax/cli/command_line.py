@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser(name, help=text, add_help=False)
   commands.add_parser('doctor', help='check this installation', description='Prints versions, devices, engines, checksums and a self-test.')
   _export(commands.add_parser('export', help='write the trace network for other programs'))
+  for name in COMMANDS:
+    console.add_debug(commands.choices[name], default=argparse.SUPPRESS)
   return whole
 
 
@@ -122,7 +124,7 @@ def _children(p: argparse.ArgumentParser, *, jobs: int | None = 1) -> None:
 
 
 PASSED = {  # commands with a command line of their own: module, help
-  'train': ('training.loop', 'train a network, as python -m ecgjax.train'),
+  'train': ('training.command', 'train a network, as python -m ecgjax.train'),
   'evaluate': ('competition.evaluate', 'score weights on pages whose signals are known, as python -m ecgjax.evaluate'),
   'predict': ('competition.predict', 'read a competition folder into a submission, as python -m ecgjax.predict'),
 }
@@ -142,6 +144,8 @@ def main(argv: list[str] | None = None) -> int:
     The exit code.
   """
   words = sys.argv[1:] if argv is None else argv
+  if words[:1] == ['--debug'] and words[1:2] and words[1] in PASSED:
+    words = [*words[1:], '--debug']
   if words[:1] and words[0] in PASSED:
     return importlib.import_module(f'ecgjax.{PASSED[words[0]][0]}').main(words[1:])
   args = parser().parse_args(words)

@@ -6,7 +6,6 @@ A picture that cannot be read counts with an all-zero prediction, and is listed 
 """
 
 import argparse
-import csv
 import functools
 import json
 import pathlib
@@ -167,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
   for i, job in enumerate(jobs, start=1):
     try:
       page = evaluate_page(job, reader=reader, true_lattice=args.true_lattice, overlays=overlays, masked=args.masks)
-    except (ValueError, OSError, csv.Error) as error:  # of the truth: there is nothing to compare with
+    except (ECGError, OSError) as error:  # of the truth: there is nothing to compare with
       unscored.append(f'{job.id}-{job.variant} is not scored: {error}')
       console.say(f'{i}/{len(jobs)} {unscored[-1]}')
       continue

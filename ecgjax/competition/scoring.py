@@ -58,7 +58,7 @@ def power(true: jax.Array, pred: jax.Array, valid: jax.Array, *, max_shift: int)
     max_shift: largest lag tried, in samples >= 0; `max_shift_samples(fs)`. Static.
 
   Returns:
-    Two scalars in mV^2: the sums of true^2 and of (true - aligned prediction)^2 over all leads. ValueError if the
+    Two scalars in mV^2: the sums of true^2 and of (true - aligned prediction)^2 over all leads. ECGError if the
     shapes differ or are not (L, T), or max_shift is negative.
   """
   if not (true.ndim == 2 and true.shape == pred.shape == valid.shape):
@@ -124,7 +124,7 @@ def reference_ratio(true: Leads, pred: Leads, *, fs: float, cap: float = CAP_PUB
 
 
 def reference_score(ratios: Iterable[float]) -> float:
-  """Returns `score_db` of all ratios in float64; ValueError if there is none or one is negative or nan."""
+  """Returns `score_db` of all ratios in float64; ECGError if there is none or one is negative or nan."""
   values = np.asarray(list(ratios), dtype=np.float64)
   if not values.size or not (values >= 0).all():
     raise ECGError(f'reference_score: got {values.size} ratios {values[:3]}; need at least one, all >= 0')

@@ -38,13 +38,15 @@ def read_rows(path: str | os.PathLike, *, columns: Sequence[str]) -> list[dict[s
   path = pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f'no file {path}; need a csv with columns {", ".join(columns)}; check the data folder')
-  with path.open(newline='', encoding='utf-8-sig') as file:
-    rows = csv.DictReader(file)
-    found = rows.fieldnames or []
-    missing = [name for name in columns if name not in found]
-    if missing:
-      raise ECGError(f'{path} has columns {", ".join(found) or "none"} but no {", ".join(missing)}; fix its header')
-    table = list(rows)
+  try:
+    with path.open(newline='', encoding='utf-8-sig') as file:
+      rows = csv.DictReader(file)
+      found, table = rows.fieldnames or [], list(rows)
+  except (UnicodeDecodeError, csv.Error) as error:
+    raise ECGError(f'{path} is no csv in UTF-8: {error}; save it as such') from error
+  missing = [name for name in columns if name not in found]
+  if missing:
+    raise ECGError(f'{path} has columns {", ".join(found) or "none"} but no {", ".join(missing)}; fix its header')
   for row in table:
     if None in row or None in row.values():
       raise ECGError(f'{path}: row {table.index(row) + 1} has not the {len(found)} cells of the header; fix that row')
@@ -52,7 +54,7 @@ def read_rows(path: str | os.PathLike, *, columns: Sequence[str]) -> list[dict[s
 
 
 def positive(text: str, *, what: str) -> int:
-  """Returns `text` as a whole number > 0; ValueError naming `what` (file, row and column) if it is not one."""
+  """Returns `text` as a whole number > 0; ECGError naming `what` (file, row and column) if it is not one."""
   if not text.isascii() or not text.isdigit() or not int(text):
     raise ECGError(f'{what} is {text!r}; need a whole number > 0')
   return int(text)

@@ -151,7 +151,7 @@ def write(path, mv: np.ndarray, *, fs: float, format: str = '') -> pathlib.Path:
     raise ECGError(f'{path.name} as {format or "?"}: choose a suffix of {", ".join(f"{s} ({n})" for s, n in known.items())}')
   try:
     formats.write(name, path, mv, fs=fs)
-  except ImportError as error:
+  except ModuleNotFoundError as error:
     raise MissingLibrary(f"{name} needs {error.name}: pip install 'ecgjax[files]'") from error
   return path
 

@@ -82,8 +82,11 @@ def load(path: str | os.PathLike, *, variant: str = ALL) -> Printer:
     OSError: if it cannot be read.
     ECGError: if it is no such table, or has no such variant.
   """
-  with open(path, newline='', encoding='utf-8') as file:
-    lines = list(csv.DictReader(file))
+  try:
+    with open(path, newline='', encoding='utf-8') as file:
+      lines = list(csv.DictReader(file))
+  except (UnicodeDecodeError, csv.Error) as error:
+    raise ECGError(f'{path} is no table of registration: {error}') from error
   if not lines or not set(COLUMNS) <= set(lines[0]):
     raise ECGError(f'{path} is no table of registration: it needs the columns {", ".join(COLUMNS)}')
   lines = [line for line in lines if line['variant'] == variant]

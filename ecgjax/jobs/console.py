@@ -3,6 +3,7 @@
 import argparse
 import sys
 import traceback
+from typing import Any
 
 
 def say(text: str) -> None:
@@ -13,9 +14,9 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def add_debug(parser: argparse.ArgumentParser) -> None:
-  """Adds --debug."""
-  parser.add_argument('--debug', action='store_true', help='also show where in the program something was refused')
+def add_debug(parser: argparse.ArgumentParser, *, default: Any = False) -> None:
+  """Adds --debug; with argparse.SUPPRESS as its default it leaves alone what a parser above was told."""
+  parser.add_argument('--debug', action='store_true', default=default, help='also show where in the program something was refused')
 
 
 def refused(error: BaseException, *, debug: bool) -> None:

@@ -80,7 +80,7 @@ def check(wanted: Options) -> str:
       return f'--layout {wanted.layout}: these weights read {read}; give --weights of others, trained for it'
     gain_mm_mv = layouts.paper.GAIN_MM_MV if wanted.gain_mm_mv is None else wanted.gain_mm_mv
     layouts.make(read, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=gain_mm_mv)
-  except (ECGError, OSError) as error:
+  except (ECGError, OSError, ImportError) as error:  # the last of a library that is there and cannot be loaded
     return str(error)
   for name in wanted.formats:
     if FORMATS[name].library and importlib.util.find_spec(FORMATS[name].library) is None:

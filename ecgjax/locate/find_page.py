@@ -88,6 +88,9 @@ def within(image: np.ndarray, corners: np.ndarray) -> Found:
   Raises:
     ECGError: if the corners do not show a page from the front.
   """
+  if np.shape(corners) != (4, 2) or not np.isfinite(corners).all():
+    given = np.asarray(corners).tolist()
+    raise ECGError(f'the corners {given} are not four points x, y: give upper left, upper right, lower right, lower left')
   page = np.array([[0, 0], [paper.WIDTH_PX, 0], [paper.WIDTH_PX, paper.HEIGHT_PX], [0, paper.HEIGHT_PX]], float)
   plane = homography(page, np.asarray(corners, float))
   if not is_plausible(plane, image.shape):
@@ -116,7 +119,7 @@ def lock(image: np.ndarray, plane: np.ndarray, *, seen: initial_guesses.Small) -
     Where it lies.
 
   Raises:
-    homography.Lost: if it is nowhere near.
+    homography.TrackingLost: if it is nowhere near.
   """
   what, rough = template_match.sought(READ), grid_alignment.flattener(image, plane, coarse=True)
   plane, moved, score = orientation.orient(rough, plane, what, enough=SURE)

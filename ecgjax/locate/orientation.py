@@ -28,7 +28,7 @@ def orient(
     The page's plane map, its `moved`, and how well its landmarks agree.
 
   Raises:
-    homography.Lost: if what was taken for the page's grid comes apart.
+    homography.TrackingLost: if what was taken for the page's grid comes apart.
   """
   start = plane, jnp.zeros(lattices.page_lattice().shape)
   best = -1.0, np.zeros(2), start

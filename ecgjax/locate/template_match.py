@@ -82,7 +82,7 @@ def match(ink: jax.Array, what: TemplateSpectra) -> Match:
   """Looks for landmarks everywhere: normalised cross-correlation, over all shifts at once.
 
   Args:
-    ink: (850, 1100) of a page laid flat (`unwarp.Flat.ink`), its scale nearly right.
+    ink: (850, 1100) of a page laid flat (`unwarp.FlatView.ink`), its scale nearly right.
     what: as `sought` gives it.
 
   Returns:

@@ -12,6 +12,8 @@ from ecgjax.ecg.errors import ECGError
 from ecgjax.io import atomic
 from ecgjax.networks import shipped
 
+LOOKS_AT = {'strip': {'layout', 'rate_hz', 'height_px'}, 'canvas': {'size_px'}}  # part of the meta -> what it must say
+
 
 def save_weights(path, params: Any, *, meta: dict) -> None:
   """Writes parameters as one bf16 safetensors file.
@@ -51,6 +53,8 @@ def load_weights(path) -> tuple[dict, dict]:
         _put(params, name.split('/'), np.asarray(file.get_tensor(name)).astype(np.float32))
   except SafetensorError as error:
     raise ECGError(f'{path} is not a safetensors file: {error}') from error
+  except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:  # whatever a stranger's header may hold
+    raise ECGError(f'{path} has a header that cannot be read: {type(error).__name__}: {error}') from error
   if not isinstance(meta, dict) or 'model' not in meta or not {'strip', 'canvas'} & meta.keys():
     raise ECGError(f'{path} says nothing of the network it belongs to; it was not written by ecgjax')
   return params, meta
@@ -71,8 +75,10 @@ def load_network(path, build, *, part: str) -> tuple[Any, dict, dict]:
     ECGError: if the file is missing, damaged, another network's, or of other shapes.
   """
   params, meta = load_weights(path)
-  if part not in meta:
+  if not isinstance(meta.get(part), dict):
     raise ECGError(f'{path} belongs to another network: it says nothing of a {part}; choose another file')
+  if missing := sorted(LOOKS_AT[part] - meta[part].keys()):
+    raise ECGError(f'{path} does not say what its network looks at: its {part} has no {", ".join(missing)}')
   try:
     net = build(**meta['model'])
     wanted = jax.eval_shape(net.init, jax.random.key(0))

@@ -38,7 +38,7 @@ def make(children, *, limit_s: float, asked: handlers.DigitizeRequest, scratch: 
   """Makes the application.
 
   Args:
-    children: their `schedule(function, args=, kwargs=, timeout=)` returns a future; `ecgjax.pool.Children`.
+    children: their `schedule(function, args=, kwargs=, timeout=)` returns a future; `process_pool.Children`.
     limit_s: for one request; its process is killed after it.
     asked: weights and engine; the rest comes with each request.
     scratch: folder for files on their way to be downloaded; the system's own for temporary files where it is None.

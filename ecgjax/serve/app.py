@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
-from ecgjax.ecg.errors import MissingLibrary
+from ecgjax.ecg.errors import ECGError, MissingLibrary
 from ecgjax.jobs import page_job, process_pool
 from ecgjax.jobs.notice import NOTICE
 from ecgjax.serve import handlers
@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
     import uvicorn
 
     from ecgjax.serve import api
-  except ImportError as error:
+  except ModuleNotFoundError as error:
     raise MissingLibrary(f"serve needs {error.name}: pip install 'ecgjax[serve]'") from error
   token = args.token or secrets.token_urlsafe(24)
   asked = handlers.DigitizeRequest(weights=args.weights, engine=args.engine, precision=args.precision)
@@ -155,5 +155,5 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it anew when all is closed
       server.run(sockets=[listener])
     if wrong := told():
-      raise BrokenExecutor(wrong) if checked.exception() else ValueError(wrong)
+      raise BrokenExecutor(wrong) if checked.exception() else ECGError(wrong)
   return 0

@@ -1,29 +1,21 @@
-"""Trains a network: python -m ecgjax.train --config configs/unet.py [--workdir DIR] [--config.x=y]"""
+"""The training loop: from a config to the last state, with reports, checkpoints and weights on the way."""
 
 import functools
 import json
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
-from ml_collections import config_flags
 
 from ecgjax.ecg.errors import ECGError
 from ecgjax.jobs import console
 from ecgjax.networks import weight_files
 from ecgjax.training import checkpoints, evaluators, multihost, run_log, sharding, tasks, train_step
 from ecgjax.training.schedule import Clock
-
-CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train: a file of configs/, with :variant.', lock_config=True)
-WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; runs/<config name> if not given. Resumed if it exists.')
-HOSTS = flags.DEFINE_string('hosts', '', 'Several hosts that train together: auto, or HOST:PORT,COUNT,RANK of this process.')
-
 
 PATHS = ('signals', 'dir', 'init_from')  # options of a config that name files
 
@@ -78,7 +70,7 @@ def _saved(c, workdir: pathlib.Path, like: train_step.State) -> tuple[train_step
 
 
 def same_run(c, saved: dict, workdir: pathlib.Path) -> None:
-  """Raises ValueError if a run would go on with other data or another loss than it began with."""
+  """Raises ECGError if a run would go on with other data or another loss than it began with."""
   now, names = json.loads(c.to_json()), ('task', 'seed', 'batch_size', 'data', 'loss', 'init_from', 'schedule')
   other = [name for name in names if json.loads(json.dumps(saved.get(name))) != now[name]]
   if other:
@@ -201,36 +193,3 @@ def weights_meta(c, shape: dict, step: int) -> dict:
   """Returns what a weights file says of itself: how to build its network, and where it comes from; no folder of this machine."""
   config = json.loads(c.to_json(), object_hook=lambda d: {k: pathlib.Path(v).name if k in PATHS else v for k, v in d.items()})
   return {'model': c.model.to_dict(), **shape, 'config': config, 'step': step, 'commit': commit()}
-
-
-def parse(argv: list[str]) -> list[str]:
-  """Parses the command line; a mistake in it ends with one sentence instead of a traceback."""
-  try:
-    rest = flags.FLAGS(argv)
-    _ = CONFIG.value.name  # a file that could not be loaded only says so here
-    return rest
-  except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-    # ml_collections wraps the reason, or its "did you mean", into several lines: the last one says it
-    text = str(error.args[0] if error.args else error).replace('\\n', '\n').strip().splitlines()[-1]
-    sys.exit(f'error: --config: {text.strip()}')
-
-
-def run(argv) -> None:
-  """Does what the flags ask for; what is wrong with it ends the process with one sentence."""
-  del argv
-  c = CONFIG.value
-  workdir = pathlib.Path(WORKDIR.value or f'runs/{c.name}')
-  try:
-    multihost.join(HOSTS.value)
-  except (ValueError, RuntimeError) as error:
-    sys.exit(f'error: --hosts: {error}')
-  try:
-    train(c, workdir)
-  except (ECGError, FloatingPointError, OSError) as error:
-    sys.exit(f'error: {error}')
-
-
-def main(argv: list[str] | None = None) -> None:
-  """Runs the command line, and ends the process."""
-  flags.mark_flag_as_required('config')
-  app.run(run, argv=[sys.argv[0], *(sys.argv[1:] if argv is None else argv)], flags_parser=parse)

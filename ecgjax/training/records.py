@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ecgjax.ecg.errors import ECGError
+from ecgjax.ecg.errors import ECGError, MissingLibrary
 
 RATE_HZ, HEIGHT_PX = 500, 640  # frame of the stored rows: lattices.frame(layouts.make('3x4+II'), ...)
 
@@ -50,17 +50,23 @@ def read(folder: str | os.PathLike, *, split: str) -> Pages:
   try:
     import tensorflow_datasets as tfds
   except ImportError as error:
-    raise ECGError("reading records needs tensorflow-datasets: pip install -e '.[data]'") from error
+    raise MissingLibrary("reading records needs tensorflow-datasets: pip install -e '.[data]'") from error
   versions = sorted(pathlib.Path(folder).glob('ecg_pages/*.*.*/dataset_info.json'))
   finished = [path.parent for path in versions if '.incomplete' not in path.parent.name]
   if not finished:
     raise ECGError(f'no finished records in {folder!s}; build some with python -m data_builders.ecg_pages and name their folder')
-  builder: Any = tfds.builder_from_directory(os.fspath(finished[-1]))
-  if split.split('[')[0] not in builder.info.splits:
-    raise ECGError(f'split={split!r} is not in {folder}; it has {", ".join(builder.info.splits)}')
-  # decoded here: TFDS would take cv2 where that is installed
-  skip = tfds.decode.SkipDecoding()
-  return Pages(builder.as_data_source(split=split, decoders={'image': skip, 'mask': skip}))
+  skip = tfds.decode.SkipDecoding()  # decoded here: TFDS would take cv2 where that is installed
+  try:
+    builder: Any = tfds.builder_from_directory(os.fspath(finished[-1]))
+    if split.split('[')[0] not in builder.info.splits:
+      raise ECGError(f'split={split!r} is not in {folder}; it has {", ".join(builder.info.splits)}')
+    return Pages(builder.as_data_source(split=split, decoders={'image': skip, 'mask': skip}))
+  except ECGError:
+    raise
+  except ImportError as error:
+    raise MissingLibrary(f"reading records needs {error.name}: pip install -e '.[data]'") from error
+  except ValueError as error:  # of TFDS: a damaged description, or a part of a split that is none
+    raise ECGError(f'the records in {folder} cannot be opened: {error}') from error
 
 
 def _pixels(png: bytes) -> np.ndarray:
