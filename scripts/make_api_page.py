@@ -6,6 +6,10 @@ import re
 import textwrap
 
 import ecgjax
+from ecgjax.competition import scoring
+from ecgjax.jobs import many
+from ecgjax.locate import find_page
+from ecgjax.simulate import pages
 
 PATH = pathlib.Path(__file__).resolve().parents[1] / 'docs' / 'api.md'
 HEAD = """# Python
@@ -24,20 +28,31 @@ def signature(name: str, value) -> str:
   return '\n'.join(textwrap.wrap(f'{name}{arguments}', 116, subsequent_indent='  ', break_long_words=False))
 
 
-def entry(name: str) -> str:
+def methods(kind: type) -> list[str]:
+  """Returns the public methods of a class: how each is called, and the first line of what it says."""
+  own = ((name, value) for name, value in vars(kind).items() if inspect.isfunction(value) and name[0] != '_')
+  first = lambda value: (inspect.getdoc(value) or '').split('\n')[0]
+  return [f'{signature("." + name, value)}\n  {first(value)}' for name, value in own if value.__doc__]
+
+
+def entry(name: str, value=None) -> str:
   """Returns the part of the page about one name."""
-  value = getattr(ecgjax, name)
+  value = getattr(ecgjax, name) if value is None else value
   if isinstance(value, tuple):
     return f'## `{name}`\n\n`{value}`\n'
-  told = inspect.cleandoc(value.__doc__ or '')
-  called = '' if isinstance(value, type) and issubclass(value, Exception) else f'{signature(name, value)}\n\n'
-  return f'## `{name}`\n\n```text\n{called}{told}\n```\n'
+  told, plain = [inspect.cleandoc(value.__doc__ or '')], isinstance(value, type)
+  if not plain:
+    told.insert(0, signature(name, value))
+  elif not issubclass(value, Exception):
+    told += methods(value)
+  return f'## `{name}`\n\n```text\n' + '\n\n'.join(told) + '\n```\n'
 
 
 def page() -> str:
   """Returns the whole page."""
   order = sorted(ecgjax.__all__, key=lambda name: (name[0].isupper(), name.lower()))
-  return '\n'.join([HEAD, *map(entry, order)])
+  results = (find_page.Found, many.PageResult, pages.Photograph, scoring.ImageReport)  # what those functions return
+  return '\n'.join([HEAD, *map(entry, order), *(entry(kind.__name__, kind) for kind in results)])
 
 
 if __name__ == '__main__':

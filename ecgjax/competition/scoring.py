@@ -132,7 +132,19 @@ def reference_score(ratios: Iterable[float]) -> float:
 
 
 def image_report(true: Leads, pred: Leads, *, fs: float) -> ImageReport:
-  """Returns every number of an evaluation table for one image; arguments and errors as in `reference_ratio`."""
+  """Scores one page as the competition does, with honest numbers of each lead beside it.
+
+  Args:
+    true: lead name -> (n,) mV of all 12 leads, each with its own n.
+    pred: the same, of the same lengths.
+    fs: Hz, int(len(II) / 10).
+
+  Returns:
+    The report: linear ratio and dB at the published cap (25.84 dB) and at 60 dB, dB, correlation and rms error in uV of each lead.
+
+  Raises:
+    ECGError: for a missing or empty lead, unequal lengths, a nan or inf on either side, or fs that does not fit.
+  """
   powers = _powers(true, pred, fs=fs)
   capped, opened = (_pooled(powers, cap=cap) for cap in (CAP_PUBLISHED, CAP_OPEN))
   return ImageReport(

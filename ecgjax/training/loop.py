@@ -26,7 +26,19 @@ def every(step: int, period: int, last: int) -> bool:
 
 
 def train(c, workdir: pathlib.Path) -> train_step.State:
-  """Runs the training that the config describes; returns the last state."""
+  """Runs a training, or goes on with it where its workdir holds one.
+
+  Args:
+    c: a config, as `get_config(variant)` of configs/unet.py gives it.
+    workdir: of checkpoints, journal, pictures and weights.
+
+  Returns:
+    The last state.
+
+  Raises:
+    ECGError: for a config that cannot be trained, other data or another loss than the workdir's run began with, or damaged checkpoints.
+    FloatingPointError: if the loss is no longer finite.
+  """
   console.say(f'{c.note} {jax.device_count()} x {jax.devices()[0].device_kind}, workdir {workdir}')
   given = weight_files.load_weights(c.init_from)[0] if c.init_from else None  # before anything is compiled
   devices = sharding.data_mesh(batch_size=c.batch_size, accumulate=c.accumulate, width_shards=c.width_shards)
