@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-EDF_RATE = 'EDF holds whole seconds, so its rate must be a whole number'
 DICOM_RATES_HZ = (200, 1000)  # of a 12-lead ECG object (PS3.3, A.34.3.4)
 
 
@@ -28,7 +27,7 @@ class Format(NamedTuple):
 
 
 def _edf(fs: float) -> str:
-  return '' if fs == round(fs) else EDF_RATE
+  return '' if fs == round(fs) else 'EDF holds whole seconds, so its rate must be a whole number'
 
 
 def _dicom(fs: float) -> str:
