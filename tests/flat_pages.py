@@ -1,15 +1,10 @@
 """Pages laid flat that are displaced by a known field."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
 from ecgjax.geometry import lattices, paper
-from ecgjax.locate import subpixel, unwarp
-
-prepare, heard, lines = jax.jit(unwarp.prepare), jax.jit(subpixel.heard), jax.jit(subpixel.lines)
-_lay_flat = jax.jit(unwarp.lay_flat, static_argnames='step_px')
+from ecgjax.locate import unwarp
 
 
 def flat_of(page, moved):
@@ -19,13 +14,13 @@ def flat_of(page, moved):
   at = [(y + moved[..., 1] - 0.5), (x + moved[..., 0] - 0.5)]
   smooth = ndimage.gaussian_filter(page.astype(np.float32) / 255, (0.7, 0.7, 0))
   colours = [ndimage.map_coordinates(smooth[..., c], at, order=1, mode='nearest') for c in range(3)]
-  return [jnp.asarray(plane, jnp.float32) for plane in (np.mean(colours, 0), np.max(colours, 0), np.ones_like(x))]
+  return np.stack([np.mean(colours, 0), np.max(colours, 0)], axis=-1).astype(np.float32), np.ones(x.shape, np.float32)
 
 
 def of_page(image, *, step_px=unwarp.STEP_PX):
-  """A drawn page (1700, 2200, 3) that lies in its place, prepared."""
-  size_px = jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX], jnp.float32)
-  return prepare(_lay_flat(unwarp.shades(image), jnp.asarray(lattices.page_lattice()), size_px, step_px=step_px))
+  """A drawn page (1700, 2200, 3) in 0..1 that lies in its place, prepared."""
+  image = np.round(255 * np.asarray(image)).astype(np.uint8)
+  return unwarp.prepare(*unwarp.lay_flat(unwarp.shades(image), lattices.page_lattice(), step_px=step_px))
 
 
 def at_nodes(moved):

@@ -68,7 +68,7 @@ def test_offsets_tell_a_shift_of_a_px_and_how_sure_they_are(page):
   ink[400:404, 100:1000] = 1  # a line says nothing of its own direction
   ink[600:640, 300:340] = 1
   y, x = 0.7, -0.9  # flat px of 2 page px
-  told = register_to_original.offsets(jnp.asarray(ndimage.shift(ink, (y, x), order=1)), jnp.asarray(ink), jnp.zeros_like(ink), blur_px=8.0)
+  told = register_to_original.offsets(ndimage.shift(ink, (y, x), order=1), ink, np.zeros_like(ink), blur_px=8.0)
   near = np.unravel_index(np.argmax(np.asarray(told.weight).min(0)), told.weight.shape[1:])
   np.testing.assert_allclose(np.asarray(told.goal)[(slice(None), *near)], [-2 * y, -2 * x], atol=0.1)
   on_line = (slice(None), int(804 / register_to_original.MAJOR_PX), 14)

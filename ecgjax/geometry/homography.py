@@ -54,40 +54,36 @@ def is_plausible(plane: np.ndarray, shape: tuple[int, ...]) -> bool:
   return bool(0.5 * FINEST**2 * paper.WIDTH_PX * paper.HEIGHT_PX < area < 9 * shape[0] * shape[1])
 
 
-def change_frame(plane: np.ndarray, moved: jax.Array, *, turn: int, shift_px: np.ndarray) -> tuple[np.ndarray, jax.Array]:
+def change_frame(plane: np.ndarray, displacement_px: np.ndarray, *, turn: int, shift_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Says the same of another page frame.
 
   Args:
     plane: (3, 3) page px -> image px.
-    moved: (45, 57, 2) page px.
+    displacement_px: (45, 57, 2) of the nodes, page px.
     turn: quarter turns of the new frame against the old, from its x to its y axis, around the page's middle.
     shift_px: (2,) where the new frame's middle lies from the old one's, along the new axes.
 
   Returns:
-    Both for the new frame. The plane map takes over all of `moved` that it can, so that only the rest, which is small, has to go on as
-    at its edge where the old frame ended.
+    Both for the new frame. The homography takes over all of the displacement that it can, so that only the rest, which is small, has to
+    go on as at its edge where the old frame ended.
 
   Raises:
-    Lost: if no plane map comes near to what they say.
+    TrackingLost: if no homography comes near to what they say.
   """
   turning = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), turn % 4)
   to_old = np.eye(3)
   to_old[:2, :2] = turning
   to_old[:2, 2] = MIDDLE + turning @ (np.asarray(shift_px, np.float64) - MIDDLE)
   nodes = lattices.page_lattice().astype(np.float64)
-  if not np.isfinite(np.asarray(moved)).all():
+  if not np.isfinite(displacement_px).all():
     raise TrackingLost('the grid that was followed is not there')
-  bent = homography(nodes.reshape(-1, 2), np.asarray(nodes + moved).reshape(-1, 2))
-  rest = projected(np.linalg.inv(bent), nodes + np.asarray(moved)) - nodes
+  bent = homography(nodes.reshape(-1, 2), (nodes + displacement_px).reshape(-1, 2))
+  rest = projected(np.linalg.inv(bent), nodes + displacement_px) - nodes
   seen = np.clip(projected(to_old, nodes), 0, 2 * MIDDLE)
-  rest = _image_px(jnp.asarray(rest, jnp.float32), jnp.asarray(seen, jnp.float32))
   framed = plane @ bent @ to_old
   if corners(framed) is None:
     raise TrackingLost('the lines that were followed as a grid run together')
-  return framed, rest @ jnp.asarray(turning, jnp.float32)
-
-
-_image_px = jax.jit(lattices.image_px)
+  return framed, lattices.image_px(rest, seen) @ turning
 
 
 def apply_plane(plane: lattices.Array, xy_px: lattices.Array) -> jax.Array:

@@ -96,6 +96,15 @@ def image_scale(lattice: Array) -> float:
   return float(np.median(np.concatenate([(steps[0] / np.diff(rows)[:, None]).ravel(), (steps[1] / np.diff(cols)).ravel()])))
 
 
+@functools.lru_cache(maxsize=4)
+def node_splines(step_px: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (h, 45) and (w, 57) float32: weights of the nodes at the centres of px of `step_px` page px."""
+  sizes = (paper.HEIGHT_PX, paper.WIDTH_PX)
+  centres = (np.arange(step_px / 2, size, step_px) for size in sizes)
+  down, across = (spline_weights(knots, at).astype(np.float32) for knots, at in zip(nodes_px(), centres, strict=True))
+  return down, across
+
+
 def padded(image: np.ndarray) -> np.ndarray:
   """Returns the picture with black px on its right and below, so that a folder of all sizes needs few compiled programs."""
   return np.pad(image, ((0, -image.shape[0] % BUCKET_PX), (0, -image.shape[1] % BUCKET_PX), (0, 0)))
@@ -149,7 +158,7 @@ def spline_weights(knots: np.ndarray, at: Array) -> Any:
   )
 
 
-def image_px(lattice: Array, page_px: Array) -> jax.Array:
+def image_px(lattice: Array, page_px: Array) -> Any:
   """Maps points of the page into the image, by the same spline as `cut` follows.
 
   Args:
@@ -157,10 +166,13 @@ def image_px(lattice: Array, page_px: Array) -> jax.Array:
     page_px: (..., 2) page x, y.
 
   Returns:
-    (..., 2) image x, y.
+    (..., 2) image x, y: NumPy's where both are, else JAX's.
   """
   rows, cols = nodes_px()
   down, across = spline_weights(rows, page_px[..., 1]), spline_weights(cols, page_px[..., 0])
+  if isinstance(lattice, np.ndarray) and isinstance(page_px, np.ndarray):  # on the host nothing need be compiled
+    crossed = (down @ lattice.reshape(len(rows), -1)).reshape(*down.shape[:-1], len(cols), 2)
+    return (across[..., None, :] @ crossed)[..., 0, :]
   return jnp.einsum('...r,rcd,...c->...d', down, lattice, across, precision='highest')
 
 

@@ -13,11 +13,10 @@ def canvas(image: np.ndarray, *, size_px: int) -> np.ndarray:
   Returns:
     (size_px, size_px, 3) uint8; the picture's point x, y lies where `canvas_matrix` says.
   """
-  from PIL import Image
+  import cv2
 
   (width, height), (left, top) = placed(image.shape, size_px)
-  how = Image.Resampling.BOX if size_px < max(image.shape[:2]) else Image.Resampling.BICUBIC
-  small = np.asarray(Image.fromarray(image).resize((width, height), how))
+  small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if size_px < max(image.shape[:2]) else cv2.INTER_CUBIC)
   square = np.zeros((size_px, size_px, 3), np.uint8)
   square[top : top + height, left : left + width] = small
   return square

@@ -1,16 +1,16 @@
 """Smooth displacement of the page, a B-spline surface: least-squares fit to observations, evaluation at the nodes."""
 
+import functools
 import math
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ecgjax.geometry import bsplines, lattices, paper
 
 SIZE_PX = (paper.HEIGHT_PX, paper.WIDTH_PX)
 ROUNDS = 3  # of reweighting
+OVERLAP = 4  # cubic B-splines so many knots apart, or more, share no point
 
 
 class Surface(NamedTuple):
@@ -21,30 +21,30 @@ class Surface(NamedTuple):
     step_px: distance of its knots.
   """
 
-  coefficients: jax.Array
+  coefficients: np.ndarray
   step_px: float
 
 
 class Observation(NamedTuple):
   """One kind of measurement: down @ coefficients @ across.T should be `goal` (2, h, w), weights likewise."""
 
-  down: jax.Array
-  across: jax.Array
-  goal: jax.Array
-  weight: jax.Array
+  down: np.ndarray
+  across: np.ndarray
+  goal: np.ndarray
+  weight: np.ndarray
 
-  def told(self, coefficients: jax.Array) -> jax.Array:
-    """(2, h, w): what a surface says should be measured."""
-    return jnp.einsum('ha,cab,wb->chw', self.down, coefficients, self.across, precision='highest')
+  def predicted(self, coefficients: np.ndarray) -> np.ndarray:
+    """Returns (2, h, w): the measurement that a surface of these coefficients predicts."""
+    return self.down @ coefficients @ self.across.T
 
-  def off(self, coefficients: jax.Array) -> jax.Array:
-    """(2, h, w): what a surface leaves unexplained."""
-    return self.goal - self.told(coefficients)
+  def residual(self, coefficients: np.ndarray) -> np.ndarray:
+    """Returns (2, h, w): the part of the measurement that a surface leaves unexplained."""
+    return self.goal - self.predicted(coefficients)
 
-  def trusted(self, coefficients: jax.Array) -> 'Observation':
-    """The same with less weight the farther a surface is off: what lies off by its rms keeps a quarter of its say."""
-    square = self.off(coefficients) ** 2
-    width = jnp.sqrt((self.weight * square).sum((1, 2)) / (self.weight.sum((1, 2)) + 1e-9)) + 1e-4
+  def reweighted(self, coefficients: np.ndarray) -> 'Observation':
+    """Returns the same with less weight where its residual is large: where it is the rms residual, a quarter is left."""
+    square = self.residual(coefficients) ** 2
+    width = np.sqrt((self.weight * square).sum((1, 2)) / (self.weight.sum((1, 2)) + 1e-9)) + 1e-4
     return self._replace(weight=self.weight / (1 + square / width[:, None, None] ** 2) ** 2)
 
 
@@ -53,76 +53,96 @@ def knots_px(step_px: float) -> list[np.ndarray]:
   return [step_px * (np.arange(math.ceil(size / step_px) + 3) - 1.0) for size in SIZE_PX]
 
 
-def bases(ys, xs, *, step_px: float, orders: tuple[int, int] = (0, 0)) -> tuple[jax.Array, jax.Array]:
+def bases(ys, xs, *, step_px: float, orders: tuple[int, int] = (0, 0)) -> tuple[np.ndarray, np.ndarray]:
   """Returns (H, ny) and (W, nx): B-spline weights of page y and x, or of their derivatives per px where an order is 1."""
   down, across = (
-    bsplines.basis(jnp.asarray(at, jnp.float32), low=0.0, step=step_px, count=len(knots), order=order)
+    bsplines.basis(np.asarray(at, np.float64), low=0.0, step=step_px, count=len(knots), order=order)
     for at, knots, order in zip((ys, xs), knots_px(step_px), orders, strict=True)
   )
   return down, across
 
 
-def fit(parts: list[Observation], *, step_px: float, stiff: float, calm: float = 1e-6, rounds: int = ROUNDS) -> Surface:
+def fit(parts: list[Observation], *, step_px: float, bending: float, ridge: float = 1e-6, rounds: int = ROUNDS) -> Surface:
   """Fits a smooth displacement to measurements of it, robustly.
 
   Args:
     parts: the measurements.
     step_px: distance of the surface's knots.
-    stiff: how much bending costs.
-    calm: how much any displacement costs: beyond what is measured it fades to none, rather than going on with its last slope.
+    bending: weight of the penalty on second differences.
+    ridge: weight of the penalty on the displacement: beyond what is measured it fades to none, rather than going on with its last slope.
     rounds: of reweighting.
 
   Returns:
     The surface.
   """
-  solved = jnp.zeros((2, parts[0].down.shape[1], parts[0].across.shape[1]))
+  coefficients = np.zeros((2, parts[0].down.shape[1], parts[0].across.shape[1]))
   for turn in range(rounds):
-    heard = [part if turn == 0 else part.trusted(solved) for part in parts]
-    solved = jnp.stack([_solve([(p.down, p.across, p.goal[axis], p.weight[axis]) for p in heard], stiff, calm) for axis in (0, 1)])
-  return Surface(solved, step_px)
+    weighted = parts if turn == 0 else [part.reweighted(coefficients) for part in parts]
+    coefficients = np.stack([
+      _solve([(p.down, p.across, p.goal[axis], p.weight[axis]) for p in weighted], bending, ridge) for axis in (0, 1)
+    ])
+  return Surface(coefficients, step_px)
 
 
-def _solve(parts, stiff: float, calm: float) -> jax.Array:
-  """Least squares for B-spline coefficients (ny, nx), bending made dear in proportion to what is known."""
+def _solve(parts, bending: float, ridge: float) -> np.ndarray:
+  """Least squares for B-spline coefficients (ny, nx), with penalties in proportion to the weight of the measurements."""
+  from scipy import linalg
+
   ny, nx = parts[0][0].shape[1], parts[0][1].shape[1]
-  (left, right), places = zip(_pairs(ny), _pairs(nx), strict=True), [_placed_pairs(n) for n in (ny, nx)]
-  found, pull = jnp.zeros((len(left[0]) + 1, len(left[1]) + 1)), jnp.zeros((ny, nx))
+  sums, pull = np.zeros((OVERLAP, ny, OVERLAP, nx)), np.zeros((ny, nx))
   for down, across, goal, weight in parts:
-    both = [jnp.pad(base[:, i] * base[:, j], ((0, 0), (0, 1))) for base, i, j in zip((down, across), left, right, strict=True)]
-    found += both[0].T @ weight @ both[1]
+    sums += (_neighbours(down).T @ weight @ _neighbours(across)).reshape(sums.shape)
     pull += down.T @ (weight * goal) @ across
-  normal = found[places[0]][:, :, places[1]].transpose(0, 2, 1, 3).reshape(ny * nx, ny * nx)
-  known = jnp.trace(normal) / len(normal) + 1e-12  # more than 0 where nothing at all is measured: then there is no displacement
-  bends = [np.diff(np.eye(n), 2, axis=0) for n in (ny, nx)]
-  twist = [np.diff(np.eye(n), axis=0) for n in (ny, nx)]
-  cost = np.kron(bends[0].T @ bends[0], np.eye(nx)) + np.kron(np.eye(ny), bends[1].T @ bends[1])
-  cost += 2 * np.kron(twist[0].T @ twist[0], twist[1].T @ twist[1])
-  normal = normal + known * (stiff * jnp.asarray(cost, jnp.float32) + calm * jnp.eye(ny * nx))
-  return jax.scipy.linalg.solve(normal, pull.ravel(), assume_a='pos').reshape(ny, nx)
+  normal = _diagonals(sums)
+  known = normal[0].mean() + 1e-12  # more than 0 where nothing at all is measured: then there is no displacement
+  normal += known * bending * _bending_penalty(ny, nx)
+  normal[0] += known * ridge
+  solved = linalg.solveh_banded(normal, pull.T.ravel(), lower=True, overwrite_ab=True, check_finite=False)
+  return solved.reshape(nx, ny).T
 
 
-def _pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (P,) and (P,): all i <= j of `n` cubic B-splines that overlap; most pairs do not, and their products are 0."""
-  left, right = np.triu_indices(n)
-  return left[right - left < 4], right[right - left < 4]
+def _neighbours(base: np.ndarray) -> np.ndarray:
+  """Returns (N, OVERLAP * n): every one of n B-splines (N, n) times itself and times each of those after it that overlap it."""
+  after = np.pad(base, ((0, 0), (0, OVERLAP)))
+  return np.concatenate([base * after[:, apart : apart + base.shape[1]] for apart in range(OVERLAP)], axis=1)
 
 
-def _placed_pairs(n: int) -> np.ndarray:
-  """Returns (n, n): which of `_pairs` i and j are, P where they do not overlap."""
-  left, right = _pairs(n)
-  places = np.full((n, n), len(left))
-  places[left, right] = places[right, left] = np.arange(len(left))
-  return places
+def _diagonals(sums: np.ndarray) -> np.ndarray:
+  """Returns the lower diagonals of a symmetric matrix of unknowns (ny, nx), counted down first, as LAPACK keeps them.
+
+  Args:
+    sums: (OVERLAP, ny, OVERLAP, nx), [i, a, j, b] being the element of (a, b) and (a + i, b + j), and so of (a + i, b) and (a, b + j).
+  """
+  _, ny, _, nx = sums.shape
+  found = np.zeros(((OVERLAP - 1) * (ny + 1) + 1, nx, ny))
+  for i in range(OVERLAP):
+    for j in range(OVERLAP):
+      found[j * ny + i] += sums[i, :, j].T
+      if i and j:  # from the lower of the two rows up
+        found[j * ny - i, :, i:] += sums[i, : ny - i, j].T
+  return found.reshape(len(found), -1)
 
 
-def translation(shift_px: jax.Array) -> Surface:
+@functools.lru_cache(maxsize=8)
+def _bending_penalty(ny: int, nx: int) -> np.ndarray:
+  """Returns the sum of squares of second differences of unknowns (ny, nx), as `_diagonals` gives a matrix."""
+
+  def bands(n: int, order: int) -> np.ndarray:
+    rows = np.diff(np.eye(n), order, axis=0)
+    square = rows.T @ rows
+    return np.stack([np.pad(np.diagonal(square, apart), (0, apart)) for apart in range(OVERLAP)])
+
+  both = lambda down, across: bands(ny, down)[:, :, None, None] * bands(nx, across)
+  return _diagonals(both(2, 0) + both(0, 2) + 2 * both(1, 1))
+
+
+def translation(shift_px: np.ndarray) -> Surface:
   """Returns the surface that moves everything by (2,) page x, y."""
-  return Surface(jnp.broadcast_to(shift_px[::-1, None, None], (2, *map(len, knots_px(1000.0)))), 1000.0)
+  return Surface(np.broadcast_to(shift_px[::-1, None, None], (2, *map(len, knots_px(1000.0)))), 1000.0)
 
 
-def displace(moved: jax.Array, surface: Surface) -> jax.Array:
-  """Returns (45, 57, 2): where the nodes lie once what was found at p is put to p + surface(p)."""
-  rows, cols = lattices.nodes_px()
-  down, across = bases(rows, cols, step_px=surface.step_px)
-  shift = jnp.einsum('ha,cab,wb->hwc', down, surface.coefficients, across, precision='highest')[..., ::-1]
-  return lattices.image_px(moved, jnp.asarray(lattices.page_lattice() - shift)) - shift
+def displace(displacement_px: np.ndarray, surface: Surface) -> np.ndarray:
+  """Returns (45, 57, 2): the nodes' displacement once what was found at p is put to p + surface(p)."""
+  down, across = bases(*lattices.nodes_px(), step_px=surface.step_px)
+  shift = np.moveaxis(down @ surface.coefficients @ across.T, 0, -1)[..., ::-1]
+  return lattices.image_px(displacement_px, lattices.page_lattice() - shift) - shift

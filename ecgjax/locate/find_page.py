@@ -5,10 +5,8 @@ landmarks say which, which way up, and whether it is a page at all. What they do
 given up.
 """
 
-import functools
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from ecgjax.ecg.errors import ECGError
@@ -124,22 +122,19 @@ def lock(image: np.ndarray, plane: np.ndarray, *, seen: initial_guesses.Small) -
   what, rough = template_match.sought(READ), grid_alignment.flattener(image, plane, coarse=True)
   plane, moved, score = orientation.orient(rough, plane, what, enough=SURE)
   if score < POSSIBLE:
-    lattice = np.asarray(unwarp.lattice(plane, moved), np.float32)
+    lattice = unwarp.lattice(plane, moved)
     return Found(lattice, np.zeros(lattice.shape[:2]), READ, score, np.nan, 'fail', _no_page(score))
   plane, moved, shown, judged = grid_alignment.align(image, rough, plane, moved, what)
-  lattice = np.asarray(unwarp.lattice(plane, moved), np.float32)
+  lattice = unwarp.lattice(plane, moved)
   if image.shape[:2] == (paper.HEIGHT_PX, paper.WIDTH_PX) and np.sqrt(((lattice - lattices.page_lattice()) ** 2).mean()) < EXACT_PX:
     lattice = lattices.page_lattice()
   verdict = _verdict(seen, judged, lattice)
-  return Found(lattice, np.asarray(judged.confidence), READ, float(judged.score), _pulse_mv(shown), *verdict)
+  return Found(lattice, judged.confidence, READ, float(judged.score), _pulse_mv(shown), *verdict)
 
 
 def _pulse_mv(shown: unwarp.FlatView) -> float:
-  heights_mv, clear = (np.asarray(x) for x in _pulses_mv(shown.ink))
+  heights_mv, clear = template_match.pulses_mv(shown.ink, page=layouts.make(READ))
   return float(np.median(heights_mv[clear > PULSE_SEEN])) if (clear > PULSE_SEEN).sum() > 1 else float('nan')
-
-
-_pulses_mv = jax.jit(functools.partial(template_match.pulses_mv, page=layouts.make(READ)))
 
 
 def _no_page(score: float) -> str:

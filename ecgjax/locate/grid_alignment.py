@@ -7,8 +7,6 @@ from their places in it.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ecgjax.geometry import homography as homography
@@ -20,7 +18,7 @@ from ecgjax.locate import displacement, grid_phase, subpixel, template_match, un
 ROUNDS, SETTLED_PX = 6, 1.0  # of straightening, at most, and the change of its shape below which it is done
 COARSE_PX = 300.0  # knots of the surfaces that straighten
 # the surface through the 5 mm grid hardly bends: flat baselines look like lines of it, and must not pull it to themselves
-PLACE_PX, PLACE_STIFF = 300.0, 30.0  # knots and stiffness
+PLACE_PX, PLACE_BENDING = 300.0, 30.0  # knots and stiffness
 PLACINGS = 3  # at most: once more only if a line was a whole square off. Where the 5 mm grid is invisible, each pulls by a px or so
 FLAT_PX = 0.1  # rms by which a rung moves a page that is flat (0.01 to 0.09; wrinkled ones 0.3): a finer one has nothing left to follow
 STAY = 0.002  # how sure the 5 mm grid must be to have as much say as the landmarks: seen well it is 0.01 to 0.1, invisible 0.001
@@ -32,7 +30,7 @@ TORN = 0.15
 DENSE = 1.2  # px per px of the flat picture that a picture keeps before it is laid flat: px between px are then told by their neighbours
 
 
-Flattener = Callable[[np.ndarray, jax.Array], unwarp.FlatView]
+Flattener = Callable[[np.ndarray, np.ndarray], unwarp.FlatView]
 
 
 def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> Flattener:
@@ -44,36 +42,30 @@ def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> 
     coarse: from a copy with about a px for each px of the flat picture: four times as fast, and near enough to straighten lines.
 
   Returns:
-    (plane (3, 3), `moved` (45, 57, 2) page px) -> how the picture looks flat along them.
+    (plane (3, 3), displacement (45, 57, 2) page px) -> how the picture looks flat along them.
   """
-  seen = lattices.image_scale(np.asarray(homography.apply_plane(plane, lattices.page_lattice())))
+  scale = lattices.image_scale(homography.projected(plane, lattices.page_lattice()))
   step_px = unwarp.STEP_PX if coarse else 1
-  image, factors = _reduced(image, DENSE / step_px / max(seen, 1e-3))
-  size, planes = jnp.array(image.shape[1::-1], jnp.float32), _shades(lattices.padded(image))
+  small, factors = _shrunk(image, DENSE / step_px / max(scale, 1e-3))
+  planes, to_small = unwarp.shades(small), np.diag([*factors, 1.0])
 
-  def flat(plane, moved):
-    found = _lattice(jnp.asarray(np.diag([*factors, 1.0]) @ plane, jnp.float32), moved)
-    return _prepare(_lay_flat(planes, found, size, step_px=step_px))
+  def flat(plane, displacement_px):
+    return unwarp.prepare(*unwarp.lay_flat(planes, unwarp.lattice(to_small @ plane, displacement_px), step_px=step_px))
 
   return flat
 
 
-# programs of their own: in one, XLA's CPU compiler samples the picture anew for all that is made of a sample
-_shades, _prepare, _lattice = jax.jit(unwarp.shades), jax.jit(unwarp.prepare), jax.jit(unwarp.lattice)
-_lay_flat = jax.jit(unwarp.lay_flat, static_argnames='step_px')
-
-
-def _reduced(image: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+def _shrunk(image: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
   """Makes a picture smaller, if `factor` is below 0.9; also returns by what its px coordinates x, y are to be multiplied."""
-  from PIL import Image
+  import cv2
 
   if factor > 0.9:
     return image, np.ones(2)
   size = [max(1, round(n * factor)) for n in image.shape[1::-1]]
-  return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.HAMMING)), np.array(size) / image.shape[1::-1]
+  return cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.array(size) / image.shape[1::-1]
 
 
-def straightened(flat, plane: np.ndarray, moved: jax.Array) -> tuple[jax.Array, unwarp.FlatView]:
+def straightened(flat, plane: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, unwarp.FlatView]:
   """Makes a picture's lines straight and evenly spaced, if not yet in their places.
 
   Args:
@@ -88,13 +80,13 @@ def straightened(flat, plane: np.ndarray, moved: jax.Array) -> tuple[jax.Array, 
     shown = flat(plane, moved)
     change = _straighten(shown, moved) - moved
     change -= change.mean((0, 1))  # slopes say nothing of the place
-    moved += change
-    if jnp.abs(change).max() < SETTLED_PX:
+    moved = moved + change
+    if np.abs(change).max() < SETTLED_PX:
       break
   return moved, shown
 
 
-def align(image: np.ndarray, rough: Flattener, plane: np.ndarray, moved: jax.Array, what: template_match.TemplateSpectra):
+def align(image: np.ndarray, rough: Flattener, plane: np.ndarray, moved: np.ndarray, what: template_match.TemplateSpectra):
   """Puts every grid line in its place, of a page whose lines lie within half a 5 mm square of theirs.
 
   Args:
@@ -111,34 +103,32 @@ def align(image: np.ndarray, rough: Flattener, plane: np.ndarray, moved: jax.Arr
   for last in (False, True):
     for _ in range(PLACINGS):
       before, moved = moved, _placed(rough(plane, moved), moved)
-      if jnp.abs(moved - before).max() < MINOR_PX:
+      if np.abs(moved - before).max() < MINOR_PX:
         break
-    for step_px, stiff in subpixel.RUNGS:
-      before, moved = moved, subpixel.refine(flat(plane, moved), moved, step_px=step_px, stiff=stiff)
-      if jnp.sqrt(((moved - before) ** 2).sum(-1).mean()) < FLAT_PX:
+    for step_px, bending in subpixel.RUNGS:
+      before, moved = moved, subpixel.refine(flat(plane, moved), moved, step_px=step_px, bending=bending)
+      if np.sqrt(((moved - before) ** 2).sum(-1).mean()) < FLAT_PX:
         break
     shown = flat(plane, moved)
-    judged: Judgement = jax.device_get(judge(shown, what))
+    judged: Judgement = judge(shown, what)
     if last or np.abs(judged.shift_px).max() < MINOR_PX / 2:
       break
     plane, moved = change_frame(plane, moved, turn=0, shift_px=np.asarray(judged.shift_px))
   return plane, moved, shown, judged
 
 
-@jax.jit
 def _straighten(flat, moved):
   phases = ((p, grid_phase.demodulate(flat, pitch_px=p)) for p in (MAJOR_PX, MINOR_PX))
   parts = [part for p, phase in phases for part in grid_phase.slopes(phase, pitch_px=p, step_px=COARSE_PX)]
-  return displacement.displace(moved, displacement.fit(parts, step_px=COARSE_PX, stiff=1e-2))
+  return displacement.displace(moved, displacement.fit(parts, step_px=COARSE_PX, bending=1e-2))
 
 
-@jax.jit
 def _placed(flat, moved):
   tones = grid_phase.demodulate(flat, pitch_px=MAJOR_PX)
   _, agreed = grid_phase.steady(tones, tones, tones.z)  # what does not agree is chance, and stays where the landmarks put it
   part = grid_phase.angles(tones, grid_phase.offset_px(tones, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=PLACE_PX)
   parts = [part._replace(weight=part.weight * agreed), grid_phase.zero_prior(tones, STAY, step_px=PLACE_PX)]
-  return displacement.displace(moved, displacement.fit(parts, step_px=PLACE_PX, stiff=PLACE_STIFF, calm=subpixel.CALM))
+  return displacement.displace(moved, displacement.fit(parts, step_px=PLACE_PX, bending=PLACE_BENDING, ridge=subpixel.RIDGE))
 
 
 class Judgement(NamedTuple):
@@ -150,20 +140,19 @@ class Judgement(NamedTuple):
     confidence: (45, 57) 1 / (1 + d^2), d the rms error that is to be expected of a node that the grid bears out so well, in page px.
   """
 
-  shift_px: jax.Array
-  score: jax.Array
-  confidence: jax.Array
+  shift_px: np.ndarray
+  score: np.ndarray
+  confidence: np.ndarray
 
 
-@jax.jit
 def judge(flat: unwarp.FlatView, what: template_match.TemplateSpectra) -> Judgement:
   """Judges a page laid flat by its landmarks and its grid."""
-  tones = subpixel.heard(flat)
+  tones = subpixel.minor_grid_phase(flat)
   doubt_px = grid_phase.doubt_px(tones, grid_phase.slip(tones, grid_phase.demodulate(flat, pitch_px=MAJOR_PX)))
-  off_px = jnp.exp(jnp.interp(jnp.log(doubt_px), *(jnp.log(jnp.array(a)) for a in OFF_PX)))
+  off_px = np.exp(np.interp(np.log(doubt_px), np.log(OFF_PX[0]), np.log(OFF_PX[1])))
   return Judgement(*template_match.match(flat.ink, what), 1 / (1 + off_px**2))
 
 
-def unseen(confidence: lattices.Array) -> float:
+def unseen(confidence: np.ndarray) -> float:
   """Returns the share of the trace area's nodes whose confidence (45, 57) says that they are more likely off than not."""
   return float((np.asarray(confidence)[lattices.trace_area()] < 0.5).mean())

@@ -6,8 +6,6 @@ no writing, desk or screen makes two such rows at right angles. No weights, and 
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ecgjax.geometry import homography, paper
@@ -35,36 +33,37 @@ class Guess(NamedTuple):
     sure: (N,) how clearly both combs are seen.
   """
 
-  squares: jax.Array
-  middle: jax.Array
-  sure: jax.Array
+  squares: np.ndarray
+  middle: np.ndarray
+  sure: np.ndarray
 
 
-def find(canvas: jax.Array, corner_px: jax.Array, size_px: jax.Array) -> Guess:
+def find(canvas: np.ndarray, corner_px: np.ndarray, size_px: np.ndarray) -> Guess:
   """Looks for a grid.
 
   Args:
-    canvas: (CANVAS_PX, CANVAS_PX, 3) colours in 0..1.
+    canvas: (CANVAS_PX, CANVAS_PX, 3) uint8.
     corner_px: (2,) x, y where the picture begins on the canvas.
     size_px: (2,) its width and height there.
 
   Returns:
     2 * GUESSES guesses: each with its pitch taken for 5 mm, and for 1 mm.
   """
-  clear, middles = _windows(canvas.mean(-1), corner_px, size_px)
+  grey = canvas.astype(np.float32).mean(-1) / 255
+  clear, middles = _windows(grey, corner_px, size_px)
   comb = _comb(_soft(clear.mean(0)))
-  partner = jnp.roll(comb, -TURNS // 2, axis=0)  # [t, p]: the comb at right angles
+  partner = np.roll(comb, -TURNS // 2, axis=0)  # [t, p]: the comb at right angles
   both, found = comb + _highest(partner, ASKEW[0], round(ASKEW[1] / RATIO)), []
   for _ in range(GUESSES):
-    first = jnp.unravel_index(jnp.argmax(both), both.shape)
-    second = jnp.unravel_index(jnp.argmax(jnp.where(_near((first[0] + TURNS // 2, first[1]), ASKEW), comb, -jnp.inf)), comb.shape)
-    waves = jnp.stack([_peak(comb, *first), _peak(comb, *second)])
+    first = _top(both)
+    second = _top(np.where(_near((first[0] + TURNS // 2, first[1]), ASKEW), comb, -np.inf))
+    waves = np.stack([_peak(comb, *first), _peak(comb, *second)])
     weight = clear[:, first[0], first[1]] + clear[:, second[0], second[1]] + 1e-6
     middle = (weight[:, None] * middles).sum(0) / weight.sum()
     found += [(waves / n, middle, both[first]) for n in (1, FINE_LINES)]
-    both = jnp.where(_near(first, APART) | _near((first[0] + TURNS // 2, first[1]), APART), -jnp.inf, both)
-  waves, middle, sure = (jnp.stack(a) for a in zip(*found, strict=True))
-  return Guess(jax.vmap(_upright)(waves), middle, sure)
+    both = np.where(_near(first, APART) | _near((first[0] + TURNS // 2, first[1]), APART), -np.inf, both)
+  waves, middle, sure = (np.stack(a) for a in zip(*found, strict=True))
+  return Guess(np.stack([_upright(pair) for pair in waves]), middle, sure)
 
 
 def planes(guess: Guess) -> np.ndarray:
@@ -75,35 +74,44 @@ def planes(guess: Guess) -> np.ndarray:
   return planes
 
 
-def _windows(grey, corner_px, size_px):
+def _top(a: np.ndarray) -> tuple[int, int]:
+  """Returns the place (row, column) of the highest value."""
+  row, column = np.unravel_index(np.argmax(a), a.shape)
+  return int(row), int(column)
+
+
+def _windows(grey: np.ndarray, corner_px: np.ndarray, size_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """(N, TURNS, PITCHES) how clear a wave of each direction and pitch is in parts of the picture, and (N, 2) their middles, canvas x, y."""
-  across = jnp.linspace(0.0, 1.0, WINDOWS)
-  starts = jnp.stack(jnp.meshgrid(across, across), -1).reshape(-1, 2)
-  starts = jnp.round(corner_px + starts * jnp.maximum(size_px - WINDOW_PX, 0)).astype(jnp.int32)
-  starts = jnp.clip(starts, 0, CANVAS_PX - WINDOW_PX)
-  taper = jnp.asarray(np.outer(*[np.hanning(WINDOW_PX)] * 2), jnp.float32)
+  import cv2
+
+  across = np.linspace(0.0, 1.0, WINDOWS)
+  starts = np.stack(np.meshgrid(across, across), -1).reshape(-1, 2)
+  starts = np.round(corner_px + starts * np.maximum(size_px - WINDOW_PX, 0)).astype(int)
+  starts = np.clip(starts, 0, CANVAS_PX - WINDOW_PX)
+  taper = np.outer(*[np.hanning(WINDOW_PX)] * 2).astype(np.float32)
   angles = np.arange(TURNS)[:, None] * (np.pi / TURNS)
   radii = WINDOW_PX / PITCH_PX[0] * np.exp(RATIO * np.arange(PITCHES))
-  spots = np.stack([radii * np.sin(angles), radii * np.cos(angles)])
-
-  def clear(start):
-    part = jax.lax.dynamic_slice(grey, (start[1], start[0]), (WINDOW_PX, WINDOW_PX))
-    at = start + jnp.stack(jnp.meshgrid(jnp.arange(WINDOW_PX), jnp.arange(WINDOW_PX)), -1)
-    weight = taper * ((at >= corner_px) & (at < corner_px + size_px)).all(-1)
+  # of a real picture half the spectrum says all; it is put so that frequency 0 stands in the middle of its first column
+  half = np.sign(np.cos(angles) + 1e-9)
+  columns, rows = ((radii * half * a + first).astype(np.float32) for a, first in ((np.cos(angles), 0), (np.sin(angles), WINDOW_PX // 2)))
+  clear = np.empty((len(starts), TURNS, PITCHES), np.float32)
+  for n, (left, top) in enumerate(starts):
+    xs, ys = left + np.arange(WINDOW_PX), top + np.arange(WINDOW_PX)
+    inside = [(at >= low) & (at < low + size) for at, low, size in zip((xs, ys), corner_px, size_px, strict=True)]
+    weight = taper * (inside[1][:, None] & inside[0])
+    part = grey[top : top + WINDOW_PX, left : left + WINDOW_PX]
     mean = (weight * part).sum() / (weight.sum() + 1e-6)
-    power = jnp.abs(jnp.fft.fft2(weight * (part - mean) / (mean + 0.03))) ** 2
-    power = jax.scipy.ndimage.map_coordinates(power, list(spots), order=1, mode='wrap')
-    over = power / (filters.quantile(power, jnp.ones_like(power, bool), 0.5) + 1e-6)
-    return jnp.clip(jnp.log(jnp.maximum(over, 1e-3) / CLEAR), 0, MOST)
-
-  return jax.lax.map(clear, starts), starts + WINDOW_PX / 2
+    power = np.abs(np.fft.fftshift(np.fft.rfft2(weight * (part - mean) / (mean + 0.03)), axes=0)) ** 2
+    power = cv2.remap(power, columns, rows, cv2.INTER_LINEAR)
+    clear[n] = np.clip(np.log(np.maximum(power / (filters.quantile(power.ravel(), 0.5) + 1e-6), 1e-3) / CLEAR), 0, MOST)
+  return clear, starts + WINDOW_PX / 2
 
 
 def _soft(a):
   """A little blur, so that a peak between two steps counts for both; directions wrap around."""
-  a = jnp.concatenate([a[-1:], a, a[:1]])
+  a = np.concatenate([a[-1:], a, a[:1]])
   a = a[:-2] / 4 + a[1:-1] / 2 + a[2:] / 4
-  a = jnp.pad(a, ((0, 0), (1, 1)), mode='edge')
+  a = np.pad(a, ((0, 0), (1, 1)), mode='edge')
   return a[:, :-2] / 4 + a[:, 1:-1] / 2 + a[:, 2:] / 4
 
 
@@ -117,16 +125,16 @@ def _comb(clear):
 
 
 def _highest(comb, turns: int, pitches: int):
-  """The highest within so many steps of direction, which wraps around, and then of pitch: at once it would be 20 times the work."""
-  comb = jnp.concatenate([comb[-turns:], comb, comb[:turns]])
-  for reach, pad in (((2 * turns + 1, 1), (0, 0)), ((1, 2 * pitches + 1), (pitches, pitches))):
-    comb = jax.lax.reduce_window(comb, -jnp.inf, jax.lax.max, reach, (1, 1), [(0, 0), pad])
-  return comb
+  """The highest within so many steps of direction, which wraps around, and of pitch."""
+  from scipy import ndimage
+
+  comb = ndimage.maximum_filter1d(comb, 2 * turns + 1, axis=0, mode='wrap')
+  return ndimage.maximum_filter1d(comb, 2 * pitches + 1, axis=1, mode='nearest')
 
 
 def _near(place, reach):
-  turns = jnp.abs((jnp.arange(TURNS)[:, None] - place[0] + TURNS // 2) % TURNS - TURNS // 2)
-  return (turns <= reach[0]) & (jnp.abs(jnp.arange(PITCHES) - place[1]) <= round(reach[1] / RATIO))
+  turns = np.abs((np.arange(TURNS)[:, None] - place[0] + TURNS // 2) % TURNS - TURNS // 2)
+  return (turns <= reach[0]) & (np.abs(np.arange(PITCHES) - place[1]) <= round(reach[1] / RATIO))
 
 
 def _peak(comb, turn, pitch):
@@ -134,16 +142,16 @@ def _peak(comb, turn, pitch):
 
   def top(low, middle, high):
     bend = low - 2 * middle + high
-    return jnp.where(bend < -1e-6, 0.5 * (low - high) / jnp.minimum(bend, -1e-6), 0.0)
+    return 0.5 * (low - high) / bend if bend < -1e-6 else 0.0
 
-  nearby = jnp.clip(pitch + jnp.arange(-1, 2), 0, PITCHES - 1)
-  turn = turn + top(*comb[(turn + jnp.arange(-1, 2)) % TURNS, pitch])
-  pitch = pitch + top(*comb[turn.astype(int) % TURNS, nearby])
+  nearby = np.clip(pitch + np.arange(-1, 2), 0, PITCHES - 1)
+  turn = turn + top(*comb[(turn + np.arange(-1, 2)) % TURNS, pitch])
+  pitch = pitch + top(*comb[int(turn) % TURNS, nearby])
   angle = turn * (np.pi / TURNS)
-  return jnp.exp(RATIO * pitch) / PITCH_PX[0] * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+  return np.exp(RATIO * pitch) / PITCH_PX[0] * np.stack([np.cos(angle), np.sin(angle)])
 
 
 def _upright(waves):
   """The two waves (2, 2), ordered and signed so that the first runs to the right and the second down."""
-  waves = jnp.where(jnp.abs(waves[0, 0]) >= jnp.abs(waves[1, 0]), waves, waves[::-1])
-  return waves * jnp.where(jnp.stack([waves[0, 0], waves[1, 1]]) < 0, -1.0, 1.0)[:, None]
+  waves = np.where(np.abs(waves[0, 0]) >= np.abs(waves[1, 0]), waves, waves[::-1])
+  return waves * np.where(np.stack([waves[0, 0], waves[1, 1]]) < 0, -1.0, 1.0)[:, None]

@@ -64,7 +64,7 @@ def small(image: np.ndarray) -> Small:
 
 def by_grid(seen: Small) -> Iterator[np.ndarray]:
   """Yields (3, 3) page px -> px of the picture, sound but for quarter turns and the place."""
-  found = jax.device_get(_find(seen.canvas, seen.corner, seen.size))
+  found = grid_spectrum.find(seen.canvas, seen.corner, seen.size)
   to_image = np.diag([seen.shape[1] / seen.size[0], seen.shape[0] / seen.size[1], 1.0])
   to_image[:2, 2] = -np.diag(to_image)[:2] * seen.corner
   yield from (guess for guess in to_image @ grid_spectrum.planes(found) if homography.is_plausible(guess, seen.shape))
@@ -72,20 +72,15 @@ def by_grid(seen: Small) -> Iterator[np.ndarray]:
 
 def another(seen: Small, lattice: np.ndarray) -> bool:
   """Returns whether a picture still bears a grid once the page of the lattice (45, 57, 2) is covered: perhaps a second page."""
-  from PIL import Image, ImageDraw
+  import cv2
 
   rim = np.concatenate([lattice[0], lattice[1:, -1], lattice[-1, -2::-1], lattice[-2:0:-1, 0]]).astype(np.float64)
   rim = rim.mean(0) + (rim - rim.mean(0)) * RIM
-  covered, top = Image.fromarray(seen.canvas), int(seen.corner[1])
+  covered, top = seen.canvas.copy(), int(seen.corner[1])
   grey = int(seen.canvas[top : int(seen.corner[1] + seen.size[1])].mean())
-  points = [(float(x), float(y)) for x, y in rim * seen.size / seen.shape[1::-1] + seen.corner]
-  ImageDraw.Draw(covered).polygon(points, fill=(grey, grey, grey))
-  return float(jax.device_get(_find(np.asarray(covered), seen.corner, seen.size)).sure[0]) > SECOND
-
-
-@jax.jit
-def _find(canvas, corner, small):
-  return grid_spectrum.find(canvas / jnp.float32(255), corner, small)
+  points = np.round(rim * seen.size / seen.shape[1::-1] + seen.corner).astype(np.int32)
+  cv2.fillPoly(covered, [points], (grey, grey, grey))
+  return float(grid_spectrum.find(covered, seen.corner, seen.size).sure[0]) > SECOND
 
 
 def by_network(image: np.ndarray, *, turns: int) -> Iterator[np.ndarray]:

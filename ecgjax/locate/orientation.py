@@ -1,7 +1,5 @@
 """Orientation of a page: its grid is straightened once, then its landmarks are looked for in all four quarter turns."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ecgjax.geometry import lattices
@@ -15,7 +13,7 @@ NEAR_PX = 2 * MAJOR_PX  # how far the frame may lie off what bears a grid: so li
 
 def orient(
   flat: Flattener, plane: np.ndarray, what: template_match.TemplateSpectra, *, enough: float
-) -> tuple[np.ndarray, jax.Array, float]:
+) -> tuple[np.ndarray, np.ndarray, float]:
   """Straightens a page that lies anywhere in any turn, and finds its turn and place.
 
   Args:
@@ -30,7 +28,7 @@ def orient(
   Raises:
     homography.TrackingLost: if what was taken for the page's grid comes apart.
   """
-  start = plane, jnp.zeros(lattices.page_lattice().shape)
+  start = plane, np.zeros(lattices.page_lattice().shape)
   best = -1.0, np.zeros(2), start
   for quarter in (0, 1):
     framed, shown = _straight(flat, *change_frame(*start, turn=quarter, shift_px=np.zeros(2)))
@@ -39,7 +37,7 @@ def orient(
       framed, shown = _straight(flat, *change_frame(*framed, turn=0, shift_px=away_px))
     start = change_frame(*framed, turn=-quarter, shift_px=np.zeros(2))
     for half, ink in enumerate((shown.ink, shown.ink[::-1, ::-1])):
-      found = jax.device_get(_match(ink, what))
+      found = template_match.match(ink, what)
       if found.score > best[0]:
         best = float(found.score), found.shift_px, change_frame(*framed, turn=2 * half, shift_px=found.shift_px)
       if best[0] >= enough:
@@ -47,37 +45,34 @@ def orient(
   return _placed(flat, *best, what)
 
 
-def _straight(flat, plane: np.ndarray, moved: jax.Array):
+def _straight(flat, plane: np.ndarray, moved: np.ndarray):
   moved, shown = straightened(flat, plane, moved)
   return (plane, moved), shown
 
 
-def _placed(flat, score: float, shift_px: np.ndarray, framed: tuple[np.ndarray, jax.Array], what: template_match.TemplateSpectra):
+def _placed(flat, score: float, shift_px: np.ndarray, framed: tuple[np.ndarray, np.ndarray], what: template_match.TemplateSpectra):
   """Straightens what came into the frame by the shift, and puts its landmarks in their places, at most twice."""
   for _ in range(2):
     if np.abs(shift_px).max() < MAJOR_PX:
       break
     framed, shown = _straight(flat, *framed)
-    found = jax.device_get(_match(shown.ink, what))
+    found = template_match.match(shown.ink, what)
     score, shift_px = float(found.score), found.shift_px
     framed = change_frame(*framed, turn=0, shift_px=shift_px)
   return *framed, score
 
 
-_match = jax.jit(template_match.match)
-
-
-@jax.jit
-def _grid_shift(flat):
+def _grid_shift(flat: unwarp.FlatView) -> np.ndarray:
   """(2,) page x, y by which the page's frame must be moved to hold the most of what bears a grid, and the least of what does not."""
   tones, coarse = (grid_phase.demodulate(flat, pitch_px=pitch) for pitch in (MINOR_PX, MAJOR_PX))
-  look = lambda a, step_px: a[(tones.ys / step_px).astype(int)][:, (tones.xs / step_px).astype(int)]
-  seen = tones.sure.mean(0) + look(coarse.sure.mean(0), MAJOR_PX)
-  known = look(unwarp.blur(flat.use.max(0), 2 * MINOR_PX), unwarp.STEP_PX) > 0.1  # outside the picture there may be more of the page
-  gain = (jnp.minimum(seen / filters.quantile(seen.ravel(), jnp.ones(seen.size, bool), 0.7), 1.0) - 0.5) * known
+  index = lambda at_px, step_px, size: np.minimum((at_px / step_px).astype(int), size - 1)  # the last square is not a whole one
+  nearest = lambda a, step_px: a[index(tones.ys, step_px, len(a))][:, index(tones.xs, step_px, a.shape[1])]
+  sure = tones.sure.mean(0) + nearest(coarse.sure.mean(0), MAJOR_PX)
+  known = nearest(unwarp.blurred(flat.use.max(0), 2 * MINOR_PX), unwarp.STEP_PX) > 0.1  # outside the picture there may be more of the page
+  gain = (np.minimum(sure / filters.quantile(sure.ravel(), 0.7), 1.0) - 0.5) * known
   for axis, n in enumerate(gain.shape):  # sums over frames moved by -n // 2 to n // 2 lines
-    sums = jnp.cumsum(jnp.pad(gain, [(n + 1, n) if i == axis else (0, 0) for i in (0, 1)]), axis)
-    low = jnp.arange(n - n // 2, n + n // 2 + 1)
-    gain = jnp.take(sums, low + n, axis) - jnp.take(sums, low, axis)
-  best = jnp.stack(jnp.unravel_index(jnp.argmax(gain), gain.shape))
-  return (best - jnp.array(gain.shape) // 2)[::-1] * MINOR_PX
+    sums = np.cumsum(np.pad(gain, [(n + 1, n) if i == axis else (0, 0) for i in (0, 1)]), axis)
+    low = np.arange(n - n // 2, n + n // 2 + 1)
+    gain = np.take(sums, low + n, axis) - np.take(sums, low, axis)
+  best = np.array(np.unravel_index(np.argmax(gain), gain.shape))
+  return (best - np.array(gain.shape) // 2)[::-1] * MINOR_PX

@@ -8,8 +8,6 @@ it stands. What is left between the two inks then is the residual.
 import functools
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ecgjax.ecg.errors import PageNotFound
@@ -26,7 +24,7 @@ SAME = 0.25  # of the original's ink must be seen for a neighbourhood to count
 TRUSTED_PX = 0.05  # best accuracy of one neighbourhood
 INK_SAY = 0.02  # of inks beside fine lines, which are five times as exact where they are seen; where they are not, the ink still rules
 LIKELY = 0.3  # correlation with which a start is followed: black-and-white prints with a black grid begin at 0.37, and only the end decides
-INK_ALONE = (80.0, 0.01, 0.003, 2)  # knots, stiffness, calm of how far ink stands off the grid, and how often that is measured
+INK_ALONE = (80.0, 0.01, 0.003, 2)  # knots, bending, ridge of how far ink stands off the grid, and how often that is measured
 EDGE_PX = 2 * MAJOR_PX  # there the page's edge is dark, too, and would be the only ink around
 # By the grid, residual and correlation of a page that fits: right originals have 0.81 and more, others at most 0.52
 ACCEPTED_PX, ALIKE = 1.0, 0.72
@@ -54,8 +52,8 @@ class Offsets(NamedTuple):
     weight: 0..1, how sure that is; 0 where nothing is seen.
   """
 
-  goal: jax.Array
-  weight: jax.Array
+  goal: np.ndarray
+  weight: np.ndarray
 
 
 def register(image: np.ndarray, clean: np.ndarray) -> Registered:
@@ -71,24 +69,24 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   Raises:
     ECGError: if they do not fit within ACCEPTED_PX, show different ink, or too little of the grid is seen.
   """
-  twin, grid = _twin(clean, jnp.asarray(lattices.page_lattice()))
+  twin, grid = _twin(clean)
   what = template_match.spectra(twin[None])
   plane, moved = _found(image, what)
   flat = functools.partial(grid_alignment.flattener(image, plane), plane)
   # where a print has lost most of its grid, no bending at all may be nearer to the truth than what noise made of it
-  moved = max((moved, jnp.zeros_like(moved)), key=lambda bent: float(_judge(flat(bent), what).score))
+  moved = max((moved, np.zeros_like(moved)), key=lambda bent: float(grid_alignment.judge(flat(bent), what).score))
   for blur_px, step_px in STEPS:
     moved = _inked(flat(moved), moved, twin, grid, blur_px=blur_px, step_px=step_px)
   last, residual_px = flat(moved), np.inf
-  for step_px, stiff in subpixel.RUNGS:
+  for step_px, bending in subpixel.RUNGS:
     ink = _ink(last, twin, grid, blur_px=SHARP_PX, step_px=step_px, say=INK_SAY)
-    better = subpixel.refine(last, moved, step_px=step_px, stiff=stiff, beside=(ink,))
+    better = subpixel.refine(last, moved, step_px=step_px, bending=bending, beside=(ink,))
     shown = flat(better)
-    left_px = float(_residual(shown, twin, grid))
+    left_px = _residual(shown, twin, grid)
     if left_px > WORSE * residual_px:  # bits of a grid that a print lost tell no truth, though all tell the same
       break
     moved, last, residual_px = better, shown, left_px
-  _, alike, confidence = _judge(last, what)
+  _, alike, confidence = grid_alignment.judge(last, what)
   if not (residual_px <= ACCEPTED_PX and alike >= ALIKE):
     raise PageNotFound(
       f'the picture does not fit its original: {residual_px:.2f} px rms between their inks, whose correlation is {alike:.2f}; '
@@ -102,15 +100,11 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
     share = f'{100 * lost:.0f} % of it has no grid that fits; need at most {100 * allowed:.0f} %'
     raise PageNotFound(f'the picture shows its original, but {share}')
   by_ink, residual_px = _by_ink(flat, moved, last, twin, grid)
-  lattice, ink_lattice = (np.asarray(unwarp.lattice(jnp.asarray(plane, jnp.float32), nodes), np.float32) for nodes in (moved, by_ink))
+  lattice, ink_lattice = (unwarp.lattice(plane, nodes) for nodes in (moved, by_ink))
   return Registered(lattice, ink_lattice, residual_px)
 
 
-def _judge(flat, what: template_match.TemplateSpectra) -> grid_alignment.Judgement:
-  return jax.device_get(grid_alignment.judge(flat, what))
-
-
-def _found(image: np.ndarray, what: template_match.TemplateSpectra) -> tuple[np.ndarray, jax.Array]:
+def _found(image: np.ndarray, what: template_match.TemplateSpectra) -> tuple[np.ndarray, np.ndarray]:
   """The plane map of the start whose page shows the twin's ink best, and its `moved`."""
   best = None, None, 0.0
   for start in initial_guesses.by_grid(initial_guesses.small(image)):
@@ -123,12 +117,12 @@ def _found(image: np.ndarray, what: template_match.TemplateSpectra) -> tuple[np.
       break
   plane, moved, score = best
   if plane is None or moved is None or score < LIKELY:
-    told = f'along its grid their inks correlate by {score:.2f}; need {LIKELY:g}, unmirrored'
-    raise PageNotFound(f'the picture does not show its original: {told}')
+    reason = f'along its grid their inks correlate by {score:.2f}; need {LIKELY:g}, unmirrored'
+    raise PageNotFound(f'the picture does not show its original: {reason}')
   return plane, moved
 
 
-def offsets(seen: jax.Array, wanted: jax.Array, grid: jax.Array, *, blur_px: float) -> Offsets:
+def offsets(seen: np.ndarray, wanted: np.ndarray, grid: np.ndarray, *, blur_px: float) -> Offsets:
   """Compares two inks in neighbourhoods: least squares for gain and displacement, to first order (Lucas and Kanade, 1981).
 
   On a black-and-white print the grid is as black as the ink: so much of it as is seen is taken out in the same fit.
@@ -142,21 +136,21 @@ def offsets(seen: jax.Array, wanted: jax.Array, grid: jax.Array, *, blur_px: flo
   Returns:
     What they say.
   """
-  sharp = lambda a: unwarp.blur(a, blur_px) - unwarp.blur(a, 80.0)
+  sharp = lambda a: unwarp.blurred(a, blur_px) - unwarp.blurred(a, 80.0)
   seen, wanted, grid = sharp(seen), sharp(wanted), sharp(grid)
-  along = [wanted, *(g / unwarp.STEP_PX for g in jnp.gradient(wanted)), grid]
-  near = [filters.gaussian(a, p, PATCH_PX) for a, p in zip(_mesh(), unwarp.centres_px(), strict=True)]
-  over = lambda a: filters.product(near[1], filters.product(near[0], a, axis=0), axis=1)
-  normal = jnp.stack([jnp.stack([over(a * b) for b in along], -1) for a in along], -1)
-  right = jnp.stack([over(a * seen) for a in along], -1)
-  floor = 1e-6 * jnp.array([1.0, blur_px**-2, blur_px**-2, 1.0])
-  inverse = jnp.linalg.inv(normal + jnp.diag(floor))
-  solved = jnp.einsum('hwab,hwb->hwa', inverse, right)
-  gain = jnp.maximum(solved[..., 0], 1e-3)
-  goal = jnp.moveaxis(solved[..., 1:3] / gain[..., None], -1, 0)
-  noise = jnp.maximum(over(seen**2) - (solved * right).sum(-1), 0) + 1e-4
-  spread = jnp.stack([inverse[..., i, i] for i in (1, 2)]) * noise / gain**2 * (blur_px / PATCH_PX) ** 2
-  there = (solved[..., 0] > SAME) & (jnp.abs(goal) < 1.5 * blur_px).all(0)
+  along = [wanted, *(g / unwarp.STEP_PX for g in np.gradient(wanted)), grid]
+  near = [filters.banded(filters.gaussian(a, p, PATCH_PX)) for a, p in zip(_mesh(), unwarp.centres_px(), strict=True)]
+  over = lambda a: filters.product(near[1], filters.product(near[0], a, axis=0), axis=1).astype(np.float64)
+  normal = np.stack([np.stack([over(a * b) for b in along], -1) for a in along], -1)
+  right = np.stack([over(a * seen) for a in along], -1)
+  floor = 1e-6 * np.array([1.0, blur_px**-2, blur_px**-2, 1.0])
+  inverse = np.linalg.inv(normal + np.diag(floor))
+  solved = (inverse @ right[..., None])[..., 0]
+  gain = np.maximum(solved[..., 0], 1e-3)
+  goal = np.moveaxis(solved[..., 1:3] / gain[..., None], -1, 0)
+  noise = np.maximum(over(seen**2) - (solved * right).sum(-1), 0) + 1e-4
+  spread = np.stack([inverse[..., i, i] for i in (1, 2)]) * noise / gain**2 * (blur_px / PATCH_PX) ** 2
+  there = (solved[..., 0] > SAME) & (np.abs(goal) < 1.5 * blur_px).all(0)
   weight = there * TRUSTED_PX**2 / (spread + TRUSTED_PX**2)
   return Offsets(goal, weight)
 
@@ -165,45 +159,41 @@ def _mesh() -> list[np.ndarray]:
   return [np.arange(MAJOR_PX / 2, limit, MAJOR_PX) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX)]
 
 
-@jax.jit
-def _twin(clean, lattice):
+def _twin(clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """(850, 1100) ink of the original, and its grid."""
-  size = jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX], jnp.float32)
-  grey, brightest, darkest, inside = unwarp.lay_flat([*unwarp.shades(clean), clean.min(-1) / 255], lattice, size)
-  return unwarp.prepare([grey, brightest, inside]).ink, (1 - darkest) * (brightest > 0.7)
+  planes = np.dstack([unwarp.shades(clean), clean.min(-1) * np.float32(1 / 255)])
+  sampled, inside = unwarp.lay_flat(planes, lattices.page_lattice())
+  return unwarp.prepare(sampled[..., :2], inside).ink, (1 - sampled[..., 2]) * (sampled[..., 1] > 0.7)
 
 
-def _by_ink(flat, moved, last, twin, grid) -> tuple[jax.Array, float]:
+def _by_ink(flat, moved, last, twin, grid) -> tuple[np.ndarray, float]:
   """Returns `moved` once the ink alone lies on the twin's but at its edges, and what is left between them then."""
-  step_px, stiff, calm, rounds = INK_ALONE
+  step_px, bending, ridge, rounds = INK_ALONE
   ys, xs = (np.minimum(at, size - at) > EDGE_PX for at, size in zip(_mesh(), displacement.SIZE_PX, strict=True))
   within = (ys[:, None] & xs).astype(np.float32)
   for _ in range(rounds):
     ink = _ink(last, twin, grid, blur_px=SHARP_PX, step_px=step_px, say=1.0)
     ink = ink._replace(weight=ink.weight * within)
-    moved = displacement.displace(moved, displacement.fit([ink], step_px=step_px, stiff=stiff, calm=calm))
+    moved = displacement.displace(moved, displacement.fit([ink], step_px=step_px, bending=bending, ridge=ridge))
     last = flat(moved)
-  return moved, float(_residual(last, twin, grid, within))
+  return moved, _residual(last, twin, grid, within)
 
 
-@functools.partial(jax.jit, static_argnames=('blur_px', 'step_px'))
 def _ink(flat, twin, grid, *, blur_px: float, step_px: float, say: float) -> displacement.Observation:
-  told = offsets(flat.ink, twin, grid, blur_px=blur_px)
-  return displacement.Observation(*displacement.bases(*_mesh(), step_px=step_px), told.goal, told.weight * say)
+  found = offsets(flat.ink, twin, grid, blur_px=blur_px)
+  return displacement.Observation(*displacement.bases(*_mesh(), step_px=step_px), found.goal, found.weight * say)
 
 
-@functools.partial(jax.jit, static_argnames=('blur_px', 'step_px'))
 def _inked(flat, moved, twin, grid, *, blur_px: float, step_px: float):
   """`moved` once ink and 5 mm grid lie on the twin's."""
   tones = grid_phase.demodulate(flat, pitch_px=MAJOR_PX)
   lines = grid_phase.angles(tones, grid_phase.offset_px(tones, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=step_px)
   ink = _ink(flat, twin, grid, blur_px=blur_px, step_px=step_px, say=1.0)
-  return displacement.displace(moved, displacement.fit([ink, lines], step_px=step_px, stiff=1e-2))
+  return displacement.displace(moved, displacement.fit([ink, lines], step_px=step_px, bending=1e-2))
 
 
-@jax.jit
-def _residual(flat, twin, grid, within=1.0):
-  told = offsets(flat.ink, twin, grid, blur_px=SHARP_PX)
-  weight = told.weight * within
-  square = (weight * told.goal**2).sum((1, 2)) / (weight.sum((1, 2)) + 1e-6)
-  return jnp.sqrt(square.sum() + jnp.where(weight.sum() > 0, 0.0, jnp.inf))
+def _residual(flat, twin, grid, within: np.ndarray | float = 1.0) -> float:
+  found = offsets(flat.ink, twin, grid, blur_px=SHARP_PX)
+  weight = found.weight * within
+  square = (weight * found.goal**2).sum((1, 2)) / (weight.sum((1, 2)) + 1e-6)
+  return float(np.sqrt(square.sum())) if weight.any() else np.inf

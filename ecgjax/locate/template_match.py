@@ -7,8 +7,6 @@ import functools
 import pathlib
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ecgjax.geometry import paper
@@ -30,8 +28,8 @@ class Match(NamedTuple):
     score: () -1..1, their correlation with the page's ink there, the mean over the templates.
   """
 
-  shift_px: jax.Array
-  score: jax.Array
+  shift_px: np.ndarray
+  score: np.ndarray
 
 
 @functools.cache
@@ -55,30 +53,29 @@ class TemplateSpectra(NamedTuple):
     power: (N,) sum of the squares of what is wanted.
   """
 
-  wanted: jax.Array
-  near: jax.Array
-  power: jax.Array
+  wanted: np.ndarray
+  near: np.ndarray
+  power: np.ndarray
 
 
 @functools.cache
 def sought(name: str) -> TemplateSpectra:
   """Returns what is looked for of a layout, key of `layouts.ROWS`."""
-  return spectra(jnp.asarray(template(name)))
+  return spectra(template(name))
 
 
-@jax.jit
-def spectra(covers: jax.Array) -> TemplateSpectra:
+def spectra(covers: np.ndarray) -> TemplateSpectra:
   """Returns what is looked for of templates (N, 850, 1100)."""
-  near = jnp.stack([(unwarp.blur((cover > 0.1).astype(jnp.float32), 6.0) > 0.05).astype(jnp.float32) for cover in covers])
-  wanted = jnp.stack([_sharp(cover) for cover in covers]) * near
-  return TemplateSpectra(jnp.fft.rfft2(wanted), jnp.fft.rfft2(near), (wanted**2).sum((1, 2)))
+  near = np.stack([(unwarp.blurred((cover > 0.1).astype(np.float32), 6.0) > 0.05).astype(np.float32) for cover in covers])
+  wanted = np.stack([_sharp(cover) for cover in covers]) * near
+  return TemplateSpectra(np.fft.rfft2(wanted), np.fft.rfft2(near), (wanted**2).sum((1, 2)))
 
 
-def _sharp(a: jax.Array) -> jax.Array:
-  return unwarp.blur(a, SHARP_PX[0]) - unwarp.blur(a, SHARP_PX[1])
+def _sharp(a: np.ndarray) -> np.ndarray:
+  return unwarp.blurred(a, SHARP_PX[0]) - unwarp.blurred(a, SHARP_PX[1])
 
 
-def match(ink: jax.Array, what: TemplateSpectra) -> Match:
+def match(ink: np.ndarray, what: TemplateSpectra) -> Match:
   """Looks for landmarks everywhere: normalised cross-correlation, over all shifts at once.
 
   Args:
@@ -89,19 +86,18 @@ def match(ink: jax.Array, what: TemplateSpectra) -> Match:
     The best place.
   """
   seen = _sharp(ink)
-  ours = [jnp.fft.rfft2(a) for a in (seen, seen**2)]
+  ours = [np.fft.rfft2(a) for a in (seen, seen * seen)]
+  score = np.zeros(ink.shape, np.float32)
+  for wanted, near, power in zip(*what, strict=True):
+    found, there = (np.fft.irfft2(a * np.conj(b), ink.shape) for a, b in zip(ours, (wanted, near), strict=True))
+    score += found / np.sqrt(power * np.maximum(there, EMPTY * there.max() + 1e-6) + 1e-6)
+  score /= len(what.power)
+  best = np.array(np.unravel_index(np.argmax(score), score.shape)[::-1])
+  size = np.array(ink.shape[::-1])
+  return Match(((best + size // 2) % size - size // 2) * float(unwarp.STEP_PX), score.max())
 
-  def score(wanted, near, power):
-    found, there = (jnp.fft.irfft2(a * jnp.conj(b), ink.shape) for a, b in zip(ours, (wanted, near), strict=True))
-    return found / jnp.sqrt(power * jnp.maximum(there, EMPTY * there.max() + 1e-6) + 1e-6)
 
-  scores = jnp.mean(jnp.stack([score(*one) for one in zip(*what, strict=True)]), axis=0)
-  best = jnp.stack(jnp.unravel_index(jnp.argmax(scores), scores.shape)[::-1])
-  size = jnp.array(ink.shape[::-1])
-  return Match(((best + size // 2) % size - size // 2) * float(unwarp.STEP_PX), scores.max())
-
-
-def pulses_mv(ink: jax.Array, *, page: Layout) -> tuple[jax.Array, jax.Array]:
+def pulses_mv(ink: np.ndarray, *, page: Layout) -> tuple[np.ndarray, np.ndarray]:
   """Measures the calibration pulses of a page laid flat, against its grid.
 
   Args:
@@ -112,17 +108,17 @@ def pulses_mv(ink: jax.Array, *, page: Layout) -> tuple[jax.Array, jax.Array]:
     (R,) height of each row's pulse in mV at the page's gain: PULSE_MV if the page is what it is taken for; and (R,) how clearly its top
     is seen, 0..1.
   """
-  ys, xs = (jnp.asarray(a, jnp.float32) for a in unwarp.centres_px())
+  ys, xs = unwarp.centres_px()
   right = paper.START_X_PX - TOP_INSET_PX
   left = paper.START_X_PX - paper.px_per_s(page.speed_mm_s) * paper.PULSE_S + TOP_INSET_PX
-  mean = lambda low, high: ((xs > low) & (xs < high)) / jnp.sum((xs > low) & (xs < high))
+  mean = lambda low, high: ((xs > low) & (xs < high)) / np.sum((xs > low) & (xs < high))
   # what also stands left of the pulse is a black grid
   profile = ink @ mean(left, right) - ink @ mean(left - right + left - 2 * TOP_INSET_PX, left - 2 * TOP_INSET_PX)
   profile = filters.gaussian(ys, ys, unwarp.STEP_PX) @ profile
-  heights = (jnp.asarray(page.zeros_px)[:, None] - ys) / page.px_per_mv
-  rows = jnp.where((heights > PULSE_RANGE_MV[0]) & (heights < PULSE_RANGE_MV[1]), profile, -jnp.inf)
-  top = jnp.clip(jnp.argmax(rows, axis=1), 1, len(ys) - 2)
+  heights = (np.asarray(page.zeros_px)[:, None] - ys) / page.px_per_mv
+  rows = np.where((heights > PULSE_RANGE_MV[0]) & (heights < PULSE_RANGE_MV[1]), profile, -np.inf)
+  top = np.clip(np.argmax(rows, axis=1), 1, len(ys) - 2)
   low, middle, high = (profile[top + i] for i in (-1, 0, 1))
-  bend = jnp.minimum(low - 2 * middle + high, -1e-6)
-  tops_px = ys[top] + unwarp.STEP_PX * jnp.clip(0.5 * (low - high) / bend, -1, 1)
-  return (jnp.asarray(page.zeros_px) - tops_px) / page.px_per_mv, jnp.clip(2 * middle, 0, 1)
+  bend = np.minimum(low - 2 * middle + high, -1e-6)
+  tops_px = ys[top] + unwarp.STEP_PX * np.clip(0.5 * (low - high) / bend, -1, 1)
+  return (np.asarray(page.zeros_px) - tops_px) / page.px_per_mv, np.clip(2 * middle, 0, 1)

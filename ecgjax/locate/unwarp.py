@@ -1,21 +1,16 @@
-"""Unwarped pictures: a page laid flat along its approximate lattice, with paper, light and ink told apart.
+"""Unwarped pictures: a page laid flat along its approximate lattice, with its paper, light and ink separated.
 
-In the page frame a plane map (3, 3) takes page px to image px, and `moved` (45, 57, 2) is by how many page px the nodes lie from their
-places in it.
+In the page frame a homography (3, 3) takes page px to image px, and `displacement_px` (45, 57, 2) is by how many page px the nodes lie
+from their places in it.
 """
 
-import functools
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ecgjax.geometry import homography as homography
-from ecgjax.geometry import interpolation, lattices, paper
-from ecgjax.locate.filters import gaussian, product, quantile, reduced, repeated, stored, widened
+from ecgjax.geometry import lattices, paper
+from ecgjax.locate.filters import blur, quantile, reduced, repeated
 
 STEP_PX = 2  # page px per px of the flat picture
 SIZE = (paper.HEIGHT_PX // STEP_PX, paper.WIDTH_PX // STEP_PX)
@@ -23,6 +18,8 @@ LINE_PX, LINE_SHARE = (200.0, 80.0), 0.6  # ink lies in a line along x or y if o
 # a grid is black if the shares of ink that lie in lines along x and along y have such a product; for baselines and separators it is 0.025
 BLACK = 0.05
 INK_SHARE, INK_LEVEL = 1.3, 0.5  # per cent of the page that is as dark as traces; beyond half of that a px counts as ink, not grid
+PAPER_PX, SPREAD_PX, SOFT_PX = 16.0, 32.0, 1.2  # sigmas, page px: of the paper's brightness, of the spread of darkness, of ink
+LIGHTEST, DARKEST = -2.0, 2.5  # limits of a line's darkness, in units of its neighbourhood's spread
 
 
 class FlatView(NamedTuple):
@@ -34,9 +31,9 @@ class FlatView(NamedTuple):
     use: (2, h, w) 0 or 1, whether the px may speak of the grid along y and x: it lies in the picture and holds no ink, or a line.
   """
 
-  lines: jax.Array
-  ink: jax.Array
-  use: jax.Array
+  lines: np.ndarray
+  ink: np.ndarray
+  use: np.ndarray
 
 
 def centres_px(*, step_px: float = STEP_PX) -> tuple[np.ndarray, np.ndarray]:
@@ -45,99 +42,84 @@ def centres_px(*, step_px: float = STEP_PX) -> tuple[np.ndarray, np.ndarray]:
   return ys, xs
 
 
-def lattice(plane: lattices.Array, moved: jax.Array) -> jax.Array:
-  """Returns (45, 57, 2) image px of the nodes: a plane map (3, 3) of nodes that lie `moved` (45, 57, 2) page px from their places."""
-  return homography.apply_plane(plane, lattices.page_lattice() + moved)
+def lattice(plane: np.ndarray, displacement_px: np.ndarray) -> np.ndarray:
+  """Returns (45, 57, 2) float32 image px of the nodes, each displaced by (45, 57, 2) page px from its place, by a homography (3, 3)."""
+  return homography.projected(plane, lattices.page_lattice() + displacement_px).astype(np.float32)
 
 
-def blur(a: jax.Array, sigma_px: float) -> jax.Array:
-  """Returns a flat picture (h, w) smoothed; beyond its border it counts as 0."""
-  return blur_along(blur_along(a, sigma_px, axis=0), sigma_px, axis=1)
+def blurred(a: np.ndarray, sigma_px: float) -> np.ndarray:
+  """Returns a flat picture (h, w) smoothed by a Gaussian of `sigma_px` page px; beyond its border it counts as 0."""
+  return blur(a, (sigma_px / STEP_PX, sigma_px / STEP_PX))
 
 
-def blur_along(a: jax.Array, sigma_px: float, *, axis: int) -> jax.Array:
-  """Smooths a flat picture along one axis.
+def shades(image: np.ndarray) -> np.ndarray:
+  """Returns (H, W, 2) float32 0..1, the mean and the highest of a picture's colours (H, W, 3) uint8: all that is used of it."""
+  import cv2
 
-  A wide Gaussian goes by way of a coarse mesh: a Gaussian of a Gaussian is one, and that is half the work. A narrow one is a sum of shifts.
-
-  Args:
-    a: (h, w); beyond its border it counts as 0.
-    sigma_px: of the Gaussian, page px.
-    axis: 0 down, 1 across.
-
-  Returns:
-    (h, w).
-  """
-  points, coarse_px, part_px = centres_px()[axis], sigma_px / 2, sigma_px / math.sqrt(2)
-  if coarse_px < 2 * STEP_PX:
-    reach = math.ceil(3.5 * sigma_px / STEP_PX)
-    weights = gaussian(np.zeros(1), STEP_PX * np.arange(-reach, reach + 1.0), sigma_px)[0]
-    padded = jnp.pad(a, [(reach, reach) if i == axis else (0, 0) for i in (0, 1)])
-    shifted = (jax.lax.slice_in_dim(padded, i, i + a.shape[axis], axis=axis) for i in range(2 * reach + 1))
-    return functools.reduce(jnp.add, (float(weights[i]) * part for i, part in enumerate(shifted)))
-  few = np.arange(-3 * sigma_px, points[-1] + 3 * sigma_px, coarse_px)
-  return product(gaussian(points, few, part_px), product(gaussian(few, points, part_px), a, axis=axis), axis=axis)
+  colours = cv2.split(image)
+  total = np.add(np.add(colours[0], colours[1], dtype=np.uint16), colours[2])
+  return cv2.merge([total * np.float32(1 / 765), np.maximum.reduce(colours) * np.float32(1 / 255)])
 
 
-def shades(image: lattices.Array) -> tuple[jax.Array, jax.Array]:
-  """Returns the mean and the highest (H, W), 0..1, of a picture's colours (H, W, 3), uint8 or 0..1: all that is looked at of it.
-
-  Planes, because XLA's CPU programs take ten times as long over colours that lie side by side.
-  """
-  whole = 255 if image.dtype == jnp.uint8 else 1
-  colours = [jnp.asarray(image[..., i], jnp.float32) for i in range(3)]
-  return functools.reduce(jnp.add, colours) / (3 * whole), functools.reduce(jnp.maximum, colours) / whole
-
-
-def lay_flat(planes: Sequence[jax.Array], found: jax.Array, size_px: jax.Array, *, step_px: int = STEP_PX) -> tuple[jax.Array, ...]:
-  """Samples a picture in the page frame.
+def lay_flat(planes: np.ndarray, lattice_px: np.ndarray, *, step_px: int = STEP_PX) -> tuple[np.ndarray, np.ndarray]:
+  """Samples a picture in the page frame, linearly between its px.
 
   Args:
-    planes: (H, W) each, of a picture of about one px for each px of the result; may be padded.
-    found: (45, 57, 2) image px of the nodes.
-    size_px: (2,) width and height of the picture without its padding.
-    step_px: page px per px.
+    planes: (H, W, C) float32, of a picture of about one px for each px of the result.
+    lattice_px: (45, 57, 2) image px of the nodes.
+    step_px: page px per px of the result.
 
   Returns:
-    (1700 / step_px, 2200 / step_px) each: the planes, and 1 where the px lies in the picture, else 0.
+    (1700 / step_px, 2200 / step_px, C) the planes; and without C, float32, 1 where the px lies in the picture, else 0.
   """
-  rows, cols = lattices.nodes_px()
-  ys, xs = centres_px(step_px=step_px)
-  down, across = (jnp.asarray(lattices.spline_weights(k, a), jnp.float32) for k, a in ((rows, ys), (cols, xs)))
-  x, y = (jnp.einsum('hr,rc,wc->hw', down, found[..., i], across, precision='highest') for i in (0, 1))
-  inside = (x > 1) & (x < size_px[0] - 1) & (y > 1) & (y < size_px[1] - 1)
-  return *(interpolation.linear(plane, x, y) for plane in planes), inside.astype(jnp.float32)
+  import cv2
+
+  down, across = lattices.node_splines(step_px)
+  x, y = (down @ lattice_px[..., i].astype(np.float32) @ across.T for i in (0, 1))
+  height, width = planes.shape[:2]
+  inside = np.minimum(cv2.inRange(x, 1.0, width - 1.0), cv2.inRange(y, 1.0, height - 1.0)) * np.float32(1 / 255)
+  sampled = cv2.remap(planes, x - np.float32(0.5), y - np.float32(0.5), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+  return sampled, inside
 
 
-def prepare(flat: Sequence[jax.Array]) -> FlatView:
+def prepare(sampled: np.ndarray, inside: np.ndarray) -> FlatView:
   """Takes paper, light and ink out of a flat picture, so that the grid remains.
 
   Args:
-    flat: (n h, n w) each, as `lay_flat` gives them of `shades`, n being 1 or STEP_PX.
+    sampled: (n h, n w, 2) of `shades`, as `lay_flat` gives them, n being 1 or STEP_PX.
+    inside: (n h, n w), likewise.
 
   Returns:
     What is left.
   """
-  n = len(flat[0]) // SIZE[0]
-  # `stored`: what several results are made of; XLA's CPU compiler would compute it anew for each of them
-  grey, brightest, inside = stored(tuple(reduced(plane, n, n) for plane in flat))
-  there = stored(blur(inside, 16.0) + 1e-3)
+  n = len(sampled) // SIZE[0]
+  fine = np.ascontiguousarray(sampled[..., 0])
+  grey, brightest, there = (reduced(plane, n, n) for plane in (fine, np.ascontiguousarray(sampled[..., 1]), inside))
+  known = blurred(there, PAPER_PX) + np.float32(1e-3)
+  light = blurred(grey * there, PAPER_PX) / known
+  dark = (light - grey) / (light + 0.03) * there
+  spread = np.sqrt(np.maximum(blurred(dark * dark, SPREAD_PX), 0) / (blurred(there, SPREAD_PX) + 1e-3)) + 0.01
+  soft = blurred(brightest, SOFT_PX)
+  paper_like = blurred(soft * there, PAPER_PX) / known
+  ink = (paper_like - soft) / (paper_like + 0.03) * there
+  few = np.maximum(ink[::4, ::4], 0)[there[::4, ::4] > 0]
+  level = quantile(few, 1 - INK_SHARE / 100)
+  lines = (repeated(light, n, n) - fine) * repeated(1 / ((light + 0.03) * spread), n, n) * inside
+  return FlatView(
+    np.clip(lines, LIGHTEST, DARKEST, out=lines), np.clip(ink / (level + 1e-6), 0, 1), _usable(ink > INK_LEVEL * level, there)
+  )
 
-  def paper_like(brightness):
-    return stored(blur(brightness * inside, 16.0) / there)
 
-  def darkness(brightness, paper):
-    return (paper - brightness) / (paper + 0.03) * inside
+def _usable(is_ink: np.ndarray, there: np.ndarray) -> np.ndarray:
+  """Returns (2, h, w) float32: where a picture, `there` (h, w), holds no ink (h, w) bool, or ink that lies in the lines of a black grid."""
+  import cv2
 
-  light = paper_like(grey)
-  spread = jnp.sqrt(blur(stored(darkness(grey, light) ** 2), 32.0) / (blur(inside, 32.0) + 1e-3)) + 0.01
-  smooth = stored(blur(brightest, 1.2))
-  ink = stored(darkness(smooth, paper_like(smooth)))
-  level = stored(quantile(jnp.maximum(ink[::4, ::4].ravel(), 0), inside[::4, ::4].ravel() > 0, 1 - INK_SHARE / 100))
-  is_ink = stored(ink > INK_LEVEL * level)
-  along = [blur_along(stored(widened(is_ink, 3, axis=axis).astype(jnp.float32)), LINE_PX[axis], axis=1 - axis) for axis in (0, 1)]
-  line = jnp.stack(along) > LINE_SHARE
-  black = jnp.prod((line * is_ink).sum((1, 2)) / (is_ink.sum() + 1e-6)) > BLACK
-  use = inside * jnp.maximum(1 - widened(stored(widened(is_ink, 5, axis=0)), 5, axis=1), line & black)
-  lines = (repeated(light, n, n) - flat[0]) * repeated(stored(1 / ((light + 0.03) * spread)), n, n) * flat[2]
-  return FlatView(jnp.clip(lines, -2.0, 2.5), jnp.clip(ink / (level + 1e-6), 0, 1), use)
+  as_bytes = is_ink.astype(np.uint8)
+  total, in_lines = is_ink.sum() + 1e-6, []
+  for axis in (0, 1):
+    wide = cv2.dilate(as_bytes, np.ones((3, 1) if axis == 0 else (1, 3), np.uint8)).astype(np.float32)
+    sigma = LINE_PX[axis] / STEP_PX
+    in_lines.append(blur(wide, (0.0, sigma) if axis == 0 else (sigma, 0.0)) > LINE_SHARE)
+  black = np.prod([(line & is_ink).sum() / total for line in in_lines]) > BLACK
+  free = cv2.dilate(as_bytes, np.ones((5, 5), np.uint8)) == 0
+  return np.stack([free | line if black else free for line in in_lines]).astype(np.float32) * there
