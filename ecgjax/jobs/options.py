@@ -1,4 +1,4 @@
-"""Options that several commands have: which weights read, and what runs them. Imports nothing heavy, as `cli`."""
+"""Options shared by several commands: weights, engine, precision, printer. Imports nothing heavy, like `cli`."""
 
 import argparse
 
@@ -29,10 +29,10 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def check_how(args: argparse.Namespace) -> None:
-  """Refuses limits and rates that no command reads pages with.
+  """Validates --timeout and --fs.
 
   Raises:
-    ECGError: for --timeout or --fs.
+    ECGError: for a time limit or rate out of range.
   """
   if not (args.timeout > 0 and 50 <= args.fs <= 10_000):
     raise ECGError('--timeout must be above 0, --fs 50 to 10000')

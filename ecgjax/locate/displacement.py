@@ -34,22 +34,22 @@ class Observation(NamedTuple):
   weight: jax.Array
 
   def told(self, coefficients: jax.Array) -> jax.Array:
-    """(2, h, w): what a surface says should be measured."""
+    """Returns (2, h, w): the measurement that these coefficients predict."""
     return jnp.einsum('ha,cab,wb->chw', self.down, coefficients, self.across, precision='highest')
 
   def off(self, coefficients: jax.Array) -> jax.Array:
-    """(2, h, w): what a surface leaves unexplained."""
+    """Returns (2, h, w): the residual of the measurement."""
     return self.goal - self.told(coefficients)
 
   def trusted(self, coefficients: jax.Array) -> 'Observation':
-    """The same with less weight the farther a surface is off: what lies off by its rms keeps a quarter of its say."""
+    """Returns the observation with robust (Geman-McClure) weights: a residual of one rms keeps a quarter of its weight."""
     square = self.off(coefficients) ** 2
     width = jnp.sqrt((self.weight * square).sum((1, 2)) / (self.weight.sum((1, 2)) + 1e-9)) + 1e-4
     return self._replace(weight=self.weight / (1 + square / width[:, None, None] ** 2) ** 2)
 
 
 def knots_px(step_px: float) -> list[np.ndarray]:
-  """Returns page y (ny,) and x (nx,) of the middles of a surface's B-splines."""
+  """Returns page y (ny,) and x (nx,) of the centres of a surface's B-splines."""
   return [step_px * (np.arange(math.ceil(size / step_px) + 3) - 1.0) for size in SIZE_PX]
 
 
@@ -68,8 +68,8 @@ def fit(parts: list[Observation], *, step_px: float, stiff: float, calm: float =
   Args:
     parts: the measurements.
     step_px: distance of the surface's knots.
-    stiff: how much bending costs.
-    calm: how much any displacement costs: beyond what is measured it fades to none, rather than going on with its last slope.
+    stiff: weight of the bending energy.
+    calm: weight of the displacement itself, so that it fades to 0 outside the observations instead of extrapolating the last slope.
     rounds: of reweighting.
 
   Returns:
@@ -83,7 +83,7 @@ def fit(parts: list[Observation], *, step_px: float, stiff: float, calm: float =
 
 
 def _solve(parts, stiff: float, calm: float) -> jax.Array:
-  """Least squares for B-spline coefficients (ny, nx), bending made dear in proportion to what is known."""
+  """Solves for B-spline coefficients (ny, nx) by least squares; the bending energy is scaled by the mean weight of the data."""
   ny, nx = parts[0][0].shape[1], parts[0][1].shape[1]
   (left, right), places = zip(_pairs(ny), _pairs(nx), strict=True), [_placed_pairs(n) for n in (ny, nx)]
   found, pull = jnp.zeros((len(left[0]) + 1, len(left[1]) + 1)), jnp.zeros((ny, nx))
@@ -102,13 +102,13 @@ def _solve(parts, stiff: float, calm: float) -> jax.Array:
 
 
 def _pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (P,) and (P,): all i <= j of `n` cubic B-splines that overlap; most pairs do not, and their products are 0."""
+  """Returns (P,) and (P,): all pairs i <= j of `n` cubic B-splines that overlap; products of all other pairs are 0."""
   left, right = np.triu_indices(n)
   return left[right - left < 4], right[right - left < 4]
 
 
 def _placed_pairs(n: int) -> np.ndarray:
-  """Returns (n, n): which of `_pairs` i and j are, P where they do not overlap."""
+  """Returns (n, n): the index of i and j in `_pairs`, P where they do not overlap."""
   left, right = _pairs(n)
   places = np.full((n, n), len(left))
   places[left, right] = places[right, left] = np.arange(len(left))
@@ -116,12 +116,12 @@ def _placed_pairs(n: int) -> np.ndarray:
 
 
 def translation(shift_px: jax.Array) -> Surface:
-  """Returns the surface that moves everything by (2,) page x, y."""
+  """Returns the constant surface of a shift by (2,) page x, y."""
   return Surface(jnp.broadcast_to(shift_px[::-1, None, None], (2, *map(len, knots_px(1000.0)))), 1000.0)
 
 
 def displace(moved: jax.Array, surface: Surface) -> jax.Array:
-  """Returns (45, 57, 2): where the nodes lie once what was found at p is put to p + surface(p)."""
+  """Returns (45, 57, 2): the nodes' displacement after content found at p is moved to p + surface(p)."""
   rows, cols = lattices.nodes_px()
   down, across = bases(rows, cols, step_px=surface.step_px)
   shift = jnp.einsum('ha,cab,wb->hwc', down, surface.coefficients, across, precision='highest')[..., ::-1]

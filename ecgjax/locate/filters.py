@@ -11,7 +11,7 @@ RUNS = 12  # of rows of a matrix that are multiplied at a time: with more, each 
 
 
 def gaussian(at, points, sigma_px: float):
-  """(A, P): what the value at each of `points` adds to the smooth value at each of `at`, both in px; rows sum to 1 far from the ends."""
+  """Returns (A, P): Gaussian weights of the values at `points` for smooth values at `at`, both in px; rows sum to 1 far from the ends."""
   xp = jnp if isinstance(at, jax.Array) or isinstance(points, jax.Array) else np
   step = points[1] - points[0]
   near = (at[:, None] - points) / sigma_px
@@ -19,7 +19,7 @@ def gaussian(at, points, sigma_px: float):
 
 
 def product(weights: np.ndarray, a: jax.Array, *, axis: int) -> jax.Array:
-  """Multiplies a plane by a matrix that is mostly zero, some of its rows at a time: most zeros left and right of them are left out.
+  """Multiplies a plane by a banded matrix in runs of rows; most zeros left and right of each run are skipped.
 
   Args:
     weights: (..., A, P), known when the program is compiled.
@@ -42,7 +42,7 @@ def product(weights: np.ndarray, a: jax.Array, *, axis: int) -> jax.Array:
 
 
 def _runs(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the first column (RUNS,) and what is not zero (RUNS, ..., rows, columns) of equal runs of the rows of (..., A, P)."""
+  """Returns the first column (RUNS,) and the nonzero block (RUNS, ..., rows, columns) of equal runs of the rows of (..., A, P)."""
   *lead, n, columns = weights.shape
   rows = -(-n // RUNS)
   runs = np.zeros((*lead, rows * RUNS, columns), np.float32)
@@ -58,7 +58,7 @@ def _runs(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def quantile(a: jax.Array, there: jax.Array, share: float) -> jax.Array:
   """Returns (...) the smallest values that `share` of the values >= 0 (n, ...) that are `there` do not exceed; 0 where none are there.
 
-  By halving what is left of the range of their bits: XLA's CPU programs take 30 times as long to sort them.
+  By bisection of the range of their bits: sorting takes 30 times as long in XLA's CPU programs.
   """
   bits = jax.lax.bitcast_convert_type(a, jnp.int32)
   enough = share * there.sum(0)
@@ -78,16 +78,16 @@ stored = jax.lax.optimization_barrier  # has XLA compute a value once, and keep 
 
 
 def widened(a: jax.Array, size: int, *, axis: int) -> jax.Array:
-  """Returns the highest of `size` px along an axis around each px (h, w) of values >= 0; `reduce_window` is ten times as slow on a CPU."""
+  """Returns the maximum of `size` px along an axis around each px (h, w) of values >= 0; `reduce_window` is ten times as slow on a CPU."""
   padded = jnp.pad(a, [(size // 2, size // 2) if i == axis else (0, 0) for i in (0, 1)])
   return functools.reduce(jnp.maximum, (jax.lax.slice_in_dim(padded, i, i + a.shape[axis], axis=axis) for i in range(size)))
 
 
 def reduced(a: jax.Array, down: int, across: int) -> jax.Array:
-  """The means of all `down` x `across` px (h, w)."""
+  """Returns the means of blocks of `down` x `across` px (h, w)."""
   return functools.reduce(jnp.add, (a[i::down, j::across] for i in range(down) for j in range(across))) / (down * across)
 
 
 def repeated(a: jax.Array, down: int, across: int) -> jax.Array:
-  """Every px (h, w) as `down` x `across`."""
+  """Returns every px (h, w) repeated as a block of `down` x `across`."""
   return jnp.repeat(jnp.repeat(a, down, 0), across, 1)

@@ -1,6 +1,6 @@
-"""What every page of a layout has, whoever's ECG it is: pulses, separators, lead names. They say where a flat page lies, and which it is.
+"""Matching of a layout's landmarks (pulses, separators, lead names), which gives the shift, the quarter turn and the layout.
 
-A grid looks the same from square to square and from turn to turn; its landmarks do not.
+A grid is periodic and looks the same after a quarter turn; the landmarks remove both ambiguities.
 """
 
 import functools
@@ -23,10 +23,10 @@ EMPTY = 0.2  # of the most ink under the landmarks anywhere: a place with less c
 
 
 class Match(NamedTuple):
-  """Where a layout's landmarks are found best.
+  """Best match of a layout's landmarks.
 
   Attributes:
-    shift_px: (2,) page x, y by which what is found lies right and below of where it belongs, within half a page.
+    shift_px: (2,) displacement of the landmarks from their nominal positions, page x, y, within half a page.
     score: () -1..1, their correlation with the page's ink there, the mean over the templates.
   """
 
@@ -38,7 +38,7 @@ class Match(NamedTuple):
 def template(name: str) -> np.ndarray:
   """Returns (2, 850, 1100) float32 coverage of a layout, half the page's size: all its landmarks, and its pulses alone.
 
-  Machines print names and separators in their own ways, so on a foreign page the pulses, which all print alike, have to speak louder.
+  Machines print names and separators in different ways, so the pulses, which all print alike, need more weight on a foreign page.
   """
   with np.load(PATH) as file:
     cover = file[name].astype(np.float32) / 255
@@ -47,12 +47,12 @@ def template(name: str) -> np.ndarray:
 
 
 class TemplateSpectra(NamedTuple):
-  """What `match` looks for, as N spectra (850, 551): computed once.
+  """Templates of `match`, as N spectra (850, 551): computed once.
 
   Attributes:
-    wanted: of the landmarks without what is finer or wider than SHARP_PX.
-    near: of the places near a landmark: only ink there can be taken for it, so a page full of writing is not punished for it.
-    power: (N,) sum of the squares of what is wanted.
+    wanted: of the landmarks, band-passed by SHARP_PX.
+    near: of the neighbourhoods of landmarks: the score is normalised by the ink there, so that other writing does not lower it.
+    power: (N,) sum of squares of the band-passed landmarks.
   """
 
   wanted: jax.Array
@@ -62,13 +62,13 @@ class TemplateSpectra(NamedTuple):
 
 @functools.cache
 def sought(name: str) -> TemplateSpectra:
-  """Returns what is looked for of a layout, key of `layouts.ROWS`."""
+  """Returns the templates of a layout, key of `layouts.ROWS`."""
   return spectra(jnp.asarray(template(name)))
 
 
 @jax.jit
 def spectra(covers: jax.Array) -> TemplateSpectra:
-  """Returns what is looked for of templates (N, 850, 1100)."""
+  """Returns the spectra of templates (N, 850, 1100)."""
   near = jnp.stack([(unwarp.blur((cover > 0.1).astype(jnp.float32), 6.0) > 0.05).astype(jnp.float32) for cover in covers])
   wanted = jnp.stack([_sharp(cover) for cover in covers]) * near
   return TemplateSpectra(jnp.fft.rfft2(wanted), jnp.fft.rfft2(near), (wanted**2).sum((1, 2)))
@@ -79,14 +79,14 @@ def _sharp(a: jax.Array) -> jax.Array:
 
 
 def match(ink: jax.Array, what: TemplateSpectra) -> Match:
-  """Looks for landmarks everywhere: normalised cross-correlation, over all shifts at once.
+  """Matches landmarks by normalised cross-correlation, over all shifts at once.
 
   Args:
-    ink: (850, 1100) of a page laid flat (`unwarp.FlatView.ink`), its scale nearly right.
-    what: as `sought` gives it.
+    ink: (850, 1100) of a rectified page (`unwarp.FlatView.ink`), its scale nearly right.
+    what: a result of `sought`.
 
   Returns:
-    The best place.
+    The best match.
   """
   seen = _sharp(ink)
   ours = [jnp.fft.rfft2(a) for a in (seen, seen**2)]
@@ -102,21 +102,21 @@ def match(ink: jax.Array, what: TemplateSpectra) -> Match:
 
 
 def pulses_mv(ink: jax.Array, *, page: Layout) -> tuple[jax.Array, jax.Array]:
-  """Measures the calibration pulses of a page laid flat, against its grid.
+  """Measures the calibration pulses of a rectified page against its grid.
 
   Args:
-    ink: (850, 1100) of the page in its place.
-    page: says where the rows' zero lines are.
+    ink: (850, 1100) of the aligned page.
+    page: layout with the rows' zero lines.
 
   Returns:
-    (R,) height of each row's pulse in mV at the page's gain: PULSE_MV if the page is what it is taken for; and (R,) how clearly its top
-    is seen, 0..1.
+    (R,) height of each row's pulse in mV at the page's gain: PULSE_MV if the assumed gain is right; and (R,) contrast of its top,
+    0..1.
   """
   ys, xs = (jnp.asarray(a, jnp.float32) for a in unwarp.centres_px())
   right = paper.START_X_PX - TOP_INSET_PX
   left = paper.START_X_PX - paper.px_per_s(page.speed_mm_s) * paper.PULSE_S + TOP_INSET_PX
   mean = lambda low, high: ((xs > low) & (xs < high)) / jnp.sum((xs > low) & (xs < high))
-  # what also stands left of the pulse is a black grid
+  # ink that is also left of the pulse is a black grid
   profile = ink @ mean(left, right) - ink @ mean(left - right + left - 2 * TOP_INSET_PX, left - 2 * TOP_INSET_PX)
   profile = filters.gaussian(ys, ys, unwarp.STEP_PX) @ profile
   heights = (jnp.asarray(page.zeros_px)[:, None] - ys) / page.px_per_mv

@@ -1,7 +1,7 @@
-"""Unwarped pictures: a page laid flat along its approximate lattice, with paper, light and ink told apart.
+"""Rectified pictures: a page resampled along its approximate lattice, separated into paper, light and ink.
 
-In the page frame a plane map (3, 3) takes page px to image px, and `moved` (45, 57, 2) is by how many page px the nodes lie from their
-places in it.
+In the page frame a plane map (3, 3) takes page px to image px, and `moved` (45, 57, 2) is the displacement of the nodes from their
+nominal positions in page px.
 """
 
 import functools
@@ -26,12 +26,12 @@ INK_SHARE, INK_LEVEL = 1.3, 0.5  # per cent of the page that is as dark as trace
 
 
 class FlatView(NamedTuple):
-  """A picture laid flat: h x w px of STEP_PX page px each.
+  """A rectified picture: h x w px of STEP_PX page px each.
 
   Attributes:
-    lines: (n h, n w), n being 1 or STEP_PX: darkness against the neighbourhood, in units of its own spread there; 0 outside the picture.
-    ink: (h, w) 0..1, how dark against the neighbourhood even the lightest colour is: traces, text, bars, black grids.
-    use: (2, h, w) 0 or 1, whether the px may speak of the grid along y and x: it lies in the picture and holds no ink, or a line.
+    lines: (n h, n w), n being 1 or STEP_PX: darkness relative to the neighbourhood, in units of its local spread; 0 outside the picture.
+    ink: (h, w) 0..1, darkness of the lightest colour relative to the neighbourhood: traces, text, bars, black grids.
+    use: (2, h, w) 0 or 1, whether the px is used for the grid along y and x: it is in the picture and holds no ink, or a line.
   """
 
   lines: jax.Array
@@ -40,28 +40,28 @@ class FlatView(NamedTuple):
 
 
 def centres_px(*, step_px: float = STEP_PX) -> tuple[np.ndarray, np.ndarray]:
-  """Returns page y and x of the px of a flat picture with px of `step_px` page px."""
+  """Returns page y and x of the px of a rectified picture with px of `step_px` page px."""
   ys, xs = (np.arange(step_px / 2, limit, step_px) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX))
   return ys, xs
 
 
 def lattice(plane: lattices.Array, moved: jax.Array) -> jax.Array:
-  """Returns (45, 57, 2) image px of the nodes: a plane map (3, 3) of nodes that lie `moved` (45, 57, 2) page px from their places."""
+  """Returns (45, 57, 2) image px of the nodes: a plane map (3, 3) of nodes displaced by `moved` (45, 57, 2) page px."""
   return homography.apply_plane(plane, lattices.page_lattice() + moved)
 
 
 def blur(a: jax.Array, sigma_px: float) -> jax.Array:
-  """Returns a flat picture (h, w) smoothed; beyond its border it counts as 0."""
+  """Returns a rectified picture (h, w) smoothed; it is 0 beyond its border."""
   return blur_along(blur_along(a, sigma_px, axis=0), sigma_px, axis=1)
 
 
 def blur_along(a: jax.Array, sigma_px: float, *, axis: int) -> jax.Array:
-  """Smooths a flat picture along one axis.
+  """Smooths a rectified picture along one axis.
 
-  A wide Gaussian goes by way of a coarse mesh: a Gaussian of a Gaussian is one, and that is half the work. A narrow one is a sum of shifts.
+  A wide Gaussian is applied as two narrower ones over a coarse mesh, which is half the work. A narrow one is a sum of shifts.
 
   Args:
-    a: (h, w); beyond its border it counts as 0.
+    a: (h, w); 0 beyond its border.
     sigma_px: of the Gaussian, page px.
     axis: 0 down, 1 across.
 
@@ -80,9 +80,9 @@ def blur_along(a: jax.Array, sigma_px: float, *, axis: int) -> jax.Array:
 
 
 def shades(image: lattices.Array) -> tuple[jax.Array, jax.Array]:
-  """Returns the mean and the highest (H, W), 0..1, of a picture's colours (H, W, 3), uint8 or 0..1: all that is looked at of it.
+  """Returns the mean and the maximum (H, W), 0..1, of a picture's colours (H, W, 3), uint8 or 0..1: the only planes that are used.
 
-  Planes, because XLA's CPU programs take ten times as long over colours that lie side by side.
+  Separate planes, because XLA's CPU programs take ten times as long over interleaved colours.
   """
   whole = 255 if image.dtype == jnp.uint8 else 1
   colours = [jnp.asarray(image[..., i], jnp.float32) for i in range(3)]
@@ -93,13 +93,13 @@ def lay_flat(planes: Sequence[jax.Array], found: jax.Array, size_px: jax.Array, 
   """Samples a picture in the page frame.
 
   Args:
-    planes: (H, W) each, of a picture of about one px for each px of the result; may be padded.
+    planes: (H, W) each, of a picture with about one px per px of the result; may be padded.
     found: (45, 57, 2) image px of the nodes.
     size_px: (2,) width and height of the picture without its padding.
     step_px: page px per px.
 
   Returns:
-    (1700 / step_px, 2200 / step_px) each: the planes, and 1 where the px lies in the picture, else 0.
+    (1700 / step_px, 2200 / step_px) each: the planes, and 1 where the px is inside the picture, else 0.
   """
   rows, cols = lattices.nodes_px()
   ys, xs = centres_px(step_px=step_px)
@@ -110,16 +110,16 @@ def lay_flat(planes: Sequence[jax.Array], found: jax.Array, size_px: jax.Array, 
 
 
 def prepare(flat: Sequence[jax.Array]) -> FlatView:
-  """Takes paper, light and ink out of a flat picture, so that the grid remains.
+  """Removes paper, light and ink from a rectified picture, so that the grid remains.
 
   Args:
-    flat: (n h, n w) each, as `lay_flat` gives them of `shades`, n being 1 or STEP_PX.
+    flat: (n h, n w) each, results of `lay_flat` for `shades`, n being 1 or STEP_PX.
 
   Returns:
-    What is left.
+    The grid's darkness with the ink and the usable px.
   """
   n = len(flat[0]) // SIZE[0]
-  # `stored`: what several results are made of; XLA's CPU compiler would compute it anew for each of them
+  # `stored`: intermediate values of several results; XLA's CPU compiler would recompute them for each
   grey, brightest, inside = stored(tuple(reduced(plane, n, n) for plane in flat))
   there = stored(blur(inside, 16.0) + 1e-3)
 
