@@ -1,4 +1,4 @@
-"""Scores of pages, and the tables of them."""
+"""Scores of pages, and tables of them."""
 
 from typing import NamedTuple
 

@@ -1,8 +1,8 @@
-"""The competition's score and honest per-lead numbers beside it.
+"""The competition's score, and per-lead numbers without its cap and alignment.
 
 Leads in mV, time in samples at fs (Hz), lag k > 0 when the prediction comes k samples too early. An image's ratio is
 linear, the pooled signal power over the pooled noise power of its 12 leads; a score is 10 log10 of a mean of ratios, in
-dB. `power`, `ratio` and `score_db` run inside jit, vmap and grad; `reference_*` is the judge, in NumPy float64.
+dB. `power`, `ratio` and `score_db` run inside jit, vmap and grad; `reference_*` is the reference, in NumPy float64.
 
 Source: the metric of Kaggle "PhysioNet - Digitization of ECG Images". It breaks ties between lags by equality of
 floats, which after an FFT is chance (a flat prediction correlates with nothing). Here correlations that differ by less
@@ -29,7 +29,7 @@ Leads = Mapping[str, np.ndarray]
 
 
 class ImageReport(NamedTuple):
-  """What `image_report` measures; dicts are keyed by lead name."""
+  """Scores of one page; dicts are keyed by lead name."""
 
   ratio: float  # linear, at CAP_PUBLISHED
   ratio_open: float  # linear, at CAP_OPEN
@@ -132,7 +132,7 @@ def reference_score(ratios: Iterable[float]) -> float:
 
 
 def image_report(true: Leads, pred: Leads, *, fs: float) -> ImageReport:
-  """Scores one page as the competition does, with honest numbers of each lead beside it.
+  """Scores one page as the competition does, and reports unaligned numbers of each lead.
 
   Args:
     true: lead name -> (n,) mV of all 12 leads, each with its own n.

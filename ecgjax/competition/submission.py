@@ -1,4 +1,4 @@
-"""The competition's submission: which samples test.csv asks for, and a file that holds exactly those.
+"""The competition's submission: the samples requested by test.csv, and a file with exactly these.
 
 `submission.csv` has the header id,value; an id is `{record}_{row}_{lead}` with row from 0, a value is in mV. Records
 and leads come in the order of test.csv, and each lead has the number_of_rows named there, whatever fs suggests.

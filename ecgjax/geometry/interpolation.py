@@ -1,4 +1,4 @@
-"""Values of an image between its px: by Keys' cubic, for all that is read or trained on, or between four px, to see where lines lie.
+"""Interpolation of images: Keys' cubic for reading and training, bilinear for locating grid lines.
 
 Points are x, y in continuous px: px i covers [i, i + 1), its centre is at i + 0.5.
 """

@@ -1,4 +1,4 @@
-"""Lattices and strips: where the page lies in an image, and the one sampling that cuts rows of signal out of it.
+"""Lattices and strips: the position of the page in an image, and the single sampling that cuts its rows out.
 
 A lattice is (rows, cols, 2): the image's x, y of every node of the page, nodes standing every 5 mm and on the border.
 A strip is one row of a layout as the network sees it: column j shows the second (j - margin) / rate, row h shows the

@@ -1,4 +1,4 @@
-"""Jumps of a scanner's feed, found in the vertical grid lines of all rows at once, scan line by scan line.
+"""Jumps of a scanner's feed, detected in the vertical grid lines of all rows together, for each scan line.
 
 The lattice is smooth; between two of its nodes a feed may leap by some px and back (`scanner_feed`). Along a page the darkness of its grid,
 taken over bands of rows, is a profile whose lines stand where the print has them. How far each scan line lies off is the path through all

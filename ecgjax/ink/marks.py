@@ -1,4 +1,4 @@
-"""Black marks in known places (pulses, separators, names, words of header and footer): they say where a page's black ink stands.
+"""Black marks at known positions (pulses, separators, names, words of header and footer), which measure the offset of a page's black ink.
 
 Each is compared with its own drawing, to a few hundredths of a px: its picture is taken for the drawing's, moved and blurred, over grid
 lines that stay, by least squares that bear traces running through it.

@@ -1,4 +1,4 @@
-"""Offset of black ink from the grid over a page, from its marks: a Gaussian process with a wave of unknown length."""
+"""Offset field of black ink from the grid, fitted to a page's marks: a Gaussian process with a wave of unknown length."""
 
 import math
 

@@ -16,7 +16,7 @@ def say(text: str) -> None:
 
 def add_debug(parser: argparse.ArgumentParser, *, default: Any = False) -> None:
   """Adds --debug; with argparse.SUPPRESS as its default it keeps the value set by a parent parser."""
-  parser.add_argument('--debug', action='store_true', default=default, help='also show where in the program something was refused')
+  parser.add_argument('--debug', action='store_true', default=default, help='also print the traceback of an error')
 
 
 def refused(error: BaseException, *, debug: bool) -> None:

@@ -1,4 +1,4 @@
-"""The page network (Flax NNX): for every cell of a small copy of the picture, which part of the page it shows."""
+"""The page network (Flax NNX): page coordinates of every cell of a small copy of the picture."""
 
 from typing import NamedTuple
 

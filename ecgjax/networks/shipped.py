@@ -1,4 +1,4 @@
-"""The trace weights that install with the package, by name; wherever weights are asked for, a name will do, or a path."""
+"""Trace weights that install with the package, by name; every option for weights takes a name or a path."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""The trace U-Net (Flax NNX): for every column of every strip of a page, where this row's trace passes."""
+"""The trace U-Net (Flax NNX): position of the row's trace in every column of every strip of a page."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""`ecgjax serve`: authentication and request limits. Nothing is kept, nothing is sent anywhere."""
+"""`ecgjax serve`: authentication and request limits. Nothing is stored, nothing is sent to other hosts."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""What a child process does for the page: bytes of a file to a picture that a browser shows, to leads, and leads to bytes of a file."""
+"""The work of a child process for the local page: file bytes to a picture for the browser and to leads, leads to file bytes."""
 
 import io
 import pathlib

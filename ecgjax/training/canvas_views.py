@@ -1,6 +1,6 @@
-"""What the page network looks at: canvases. A canvas is a picture, made small, in the middle of a black square.
+"""Canvases for training the page network. A canvas is a picture reduced and centred on a black square.
 
-In training a simulated picture gives several canvases, each turned, moved, zoomed and seen askew anew: drawing it is what costs.
+In training a simulated picture gives several canvases, each with its own turn, shift, zoom and tilt, because drawing it is expensive.
 """
 
 import math

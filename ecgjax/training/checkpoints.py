@@ -1,4 +1,4 @@
-"""Checkpoints: written beside and renamed, with a sha256 manifest, so that what is restored is what was saved.
+"""Checkpoints: written under a temporary name and renamed, with a sha256 manifest against damage.
 
 A checkpoint is a folder `step_00001234` with `state.msgpack` (flax.serialization), `meta.json` and `manifest.json`.
 Weights for shipping are one `.safetensors` file in bf16 whose header holds the configuration that builds the network.

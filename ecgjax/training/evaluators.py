@@ -1,4 +1,4 @@
-"""Evaluators: closures made once, then `run(params) -> Result`, on the same pages every time."""
+"""Evaluators: closures `run(params) -> Result`, made once, on the same pages every time."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The training loop: from a config to the last state, with reports, checkpoints and weights on the way."""
+"""The training loop: from a config to the final state, with reports, checkpoints and weights during the run."""
 
 import functools
 import json
@@ -26,18 +26,18 @@ def every(step: int, period: int, last: int) -> bool:
 
 
 def train(c, workdir: pathlib.Path) -> train_step.State:
-  """Runs a training, or goes on with it where its workdir holds one.
+  """Runs a training, or resumes the one in its workdir.
 
   Args:
-    c: a config, as `get_config(variant)` of configs/unet.py gives it.
-    workdir: of checkpoints, journal, pictures and weights.
+    c: a config, a result of `get_config(variant)` of configs/unet.py.
+    workdir: folder of checkpoints, metrics, pictures and weights.
 
   Returns:
     The last state.
 
   Raises:
     ECGError: for a config that cannot be trained, other data or another loss than the workdir's run began with, or damaged checkpoints.
-    FloatingPointError: if the loss is no longer finite.
+    FloatingPointError: if the loss is not finite.
   """
   console.say(f'{c.note} {jax.device_count()} x {jax.devices()[0].device_kind}, workdir {workdir}')
   given = weight_files.load_weights(c.init_from)[0] if c.init_from else None  # before anything is compiled

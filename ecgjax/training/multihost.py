@@ -1,4 +1,4 @@
-"""Several hosts in one run: joining, agreeing on what the first of them has on its disk, and stopping together."""
+"""Several hosts in one run: joining, broadcasting the disk state of the first host, and stopping together."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Opens the records that `python -m data_builders.ecg_pages` has built (TFDS, array_record, no TensorFlow)."""
+"""Reading of the records built by `python -m data_builders.ecg_pages` (TFDS, array_record, no TensorFlow)."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Progress of a run, by its steps or by its time, and the learning rate that follows from it."""
+"""Progress of a run, by steps or by time, and the learning rate as a function of it."""
 
 import math
 import time

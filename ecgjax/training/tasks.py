@@ -1,4 +1,4 @@
-"""Training tasks: network, examples, loss and evaluators, each built from a config, here and nowhere else."""
+"""Training tasks: network, examples, loss and evaluators, each built from a config in this module alone."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
