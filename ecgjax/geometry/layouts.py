@@ -51,7 +51,7 @@ class Segment(NamedTuple):
     return self.lead if self.sign > 0 else f'-{self.lead}'
 
   def count(self, fs: float) -> int:
-    """Returns how many samples of it are printed at `fs` Hz; 2562 of 2562.5, as the competition cuts them."""
+    """Returns the number of its samples printed at `fs` Hz, rounded down as in the competition (2562.5 gives 2562)."""
     return int((self.stop_s - self.start_s) * fs + 1e-6)
 
 
@@ -109,7 +109,7 @@ def make(name: str = '3x4+II', *, speed_mm_s: float = paper.SPEED_MM_S, gain_mm_
     gain_mm_mv: one of GAINS_MM_MV.
 
   Returns:
-    The layout, with every segment's seconds.
+    The layout, with the start and end of every segment.
 
   Raises:
     ECGError: for a name, speed or gain that is not in the tables.
