@@ -5,7 +5,7 @@ linear, the pooled signal power over the pooled noise power of its 12 leads; a s
 dB. `power`, `ratio` and `score_db` run inside jit, vmap and grad; `reference_*` is the reference, in NumPy float64.
 
 Source: the metric of Kaggle "PhysioNet - Digitization of ECG Images". It breaks ties between lags by equality of
-floats, which after an FFT is chance (a flat prediction correlates with nothing). Here correlations that differ by less
+floats, which is arbitrary after an FFT (a flat prediction correlates with nothing). Here correlations that differ by less
 than their round-off are equal, and the smallest |lag| wins, the negative one first.
 """
 
@@ -41,14 +41,14 @@ class ImageReport(NamedTuple):
 
 
 def max_shift_samples(fs: float) -> int:
-  """Returns how many samples a lead may be moved either way at `fs` Hz: 0.2 s, rounded down."""
+  """Returns the largest shift of a lead in samples at `fs` Hz: 0.2 s, rounded down."""
   return int(fs * MAX_SHIFT_S)
 
 
 def power(true: jax.Array, pred: jax.Array, valid: jax.Array, *, max_shift: int) -> tuple[jax.Array, jax.Array]:
-  """Signal and noise power of one image after the score's alignment; batch it with vmap.
+  """Returns signal and noise power of one image after the score's alignment; batch it with vmap.
 
-  Differentiable but for the choice of the lag, which is held fixed. From `reference_ratio`, on real ECGs, float64 is
+  Differentiable except for the choice of the lag, which is held fixed. From `reference_ratio`, on real ECGs, float64 is
   within 1e-13 dB and float32 within 1e-6 dB (at 60 dB: 1e-4; where lags nearly tie, as in noise alone: 1e-3).
 
   Args:

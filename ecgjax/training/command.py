@@ -14,7 +14,7 @@ from ecgjax.training import loop, multihost
 
 
 class _Flags(NamedTuple):
-  """The command line's, defined when it is used: a program that only calls `train` may have flags of the same names."""
+  """Flags of the command line, defined at first use: a program that only calls `train` may have flags of the same names."""
 
   config: Any
   workdir: Any
@@ -49,7 +49,7 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def run(argv) -> None:
-  """Does what the flags ask for; what is wrong with it ends the process with one sentence."""
+  """Runs the training of the flags; an error of the user ends the process with one sentence."""
   del argv
   wanted = _flags()
   c = wanted.config.value

@@ -39,7 +39,7 @@ def read(folder: str | os.PathLike, *, split: str) -> Pages:
 
   Args:
     folder: the --out of the build.
-    split: 'train', 'val' or a part of one as TFDS writes it, 'train[:10%]'.
+    split: 'train', 'val' or a part of one in TFDS notation, 'train[:10%]'.
 
   Returns:
     Its pages.
