@@ -1,7 +1,7 @@
 """Paper ECGs to calibrated 12-lead signals, in JAX.
 
-`ecgjax.digitize(path_or_pixels)` reads a page and returns an `ecgjax.Recording`; nothing heavy is imported before it is used. What
-stands in `__all__` is the interface that stays; modules below may change their names.
+`ecgjax.digitize(path_or_pixels)` reads a page and returns an `ecgjax.Recording`; heavy libraries are imported at first use. The names
+in `__all__` are the stable interface; modules below the package may be renamed.
 """
 
 import importlib

@@ -14,7 +14,8 @@ from ecgjax.simulate import pages
 PATH = pathlib.Path(__file__).resolve().parents[1] / 'docs' / 'api.md'
 HEAD = """# Python
 
-What `import ecgjax` offers; the names here stay, modules below may change theirs. Nothing heavy is imported before it is used.
+The names that `import ecgjax` offers. They are stable; names of modules below the package may change. Heavy libraries
+are imported at first use.
 """
 
 

@@ -19,6 +19,8 @@ BLOCK = re.compile(r'^( *)```.*?\n(.*?)^\1```', re.S | re.M)
 # pip's, Slurm's, Docker's
 FOREIGN = {'--require-hashes', '--no-deps', '--no-index', '--find-links', '--signal', '--ntasks-per-node', '--shm-size'}
 MOST_BYTES = 250_000
+MOST_CHARACTERS = 120
+LINK_ALONE = re.compile(r'\s*(?:[-*] |\d+\. )?(?:!?\[[^\]]*\]\([^)]*\)|<?https?://\S+)[.,;:]?')
 documents = pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
@@ -35,6 +37,16 @@ def test_links_and_pictures_of_a_document_are_there(path):
   missing = [t for t in targets if ':' not in t and t[0] != '#' and not (path.parent / t.split('#')[0]).exists()]
   outside = [t for t in targets if ':' not in t and ROOT not in (path.parent / t).resolve().parents and t[0] != '#']
   assert not missing + outside
+
+
+@documents
+def test_lines_of_a_document_are_short_but_for_tables_code_and_a_link_alone(path):
+  long, fenced = [], False
+  for number, line in enumerate(path.read_text().splitlines(), start=1):
+    fenced ^= line.lstrip().startswith('```')
+    text = not fenced and not line.lstrip().startswith('|') and not LINK_ALONE.fullmatch(line)
+    long += [f'line {number}: {len(line)} characters'] if text and len(line) > MOST_CHARACTERS else []
+  assert not long, f'{path.relative_to(ROOT)}: wrap at {MOST_CHARACTERS}'
 
 
 @documents

@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
   parser.formatter_class = argparse.RawTextHelpFormatter
   parser.add_argument('--data', required=True, help='competition folder, with train.csv and train/')
   parser.add_argument('--out', required=True, help='folder for the dataset')
-  parser.add_argument('--variants', nargs='+', default=(), metavar='0001', help='to build; none: all there are')
+  parser.add_argument('--variants', nargs='+', default=(), metavar='0001', help='variants to build (default: all)')
   parser.add_argument('--val_share', type=float, default=0.1, help='share of the records in the split val')
   parser.add_argument('--overwrite', action='store_true', help='replace a finished dataset')
   args = parser.parse_args(argv)

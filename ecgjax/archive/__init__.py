@@ -1,10 +1,10 @@
-"""`ecgjax archive`: archives of any size to Parquet, one row a page."""
+"""`ecgjax archive`: archives of any size to Parquet, one row per page."""
 
 from ecgjax.ecg.errors import MissingLibrary
 
 
 def start(args) -> int:
-  """Does what `ecgjax archive` asks for; returns the exit code.
+  """Runs `ecgjax archive`; returns the exit code.
 
   Raises:
     MissingLibrary: if the extra `scale` is not installed.

@@ -1,4 +1,4 @@
-"""`ecgjax archive`: lists, reads what has no row yet, writes rows; with Ray, or alone as one of many like it."""
+"""`ecgjax archive`: lists the files, reads pages without a row, writes rows; with Ray, or as one job of an array."""
 
 import argparse
 import collections
@@ -21,7 +21,7 @@ def shard(text: str) -> tuple[int, int]:
   """Returns (i, n) of 'i/n'.
 
   Raises:
-    ECGError: if it is not such, or i is not in 0 ... n - 1.
+    ECGError: if the text has another form, or i is not in 0 ... n - 1.
   """
   i, _, n = text.partition('/')
   if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
@@ -30,7 +30,7 @@ def shard(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Does what `ecgjax archive` asks for; returns 0 if every page has its row, whatever it says."""
+  """Runs `ecgjax archive`; returns 0 if every page has its row, whatever its status."""
   options.check_how(args)
   if args.jobs is not None and args.jobs < 1:
     raise ECGError('--jobs must be 1 or more')
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _kept(read: Callable, kept: parquet_store.Store, found: list[listing.Origin], *, parts: int) -> None:
-  """Keeps the rows that `read(done)` yields, and says on stderr how far it is with its share of `parts`."""
+  """Stores the rows that `read(done)` yields, and prints the progress of its share of `parts` on stderr."""
   start, size, before = time.monotonic(), sum(source.size_bytes for source in found), 0
 
   def done() -> parquet_store.CompletedPages:

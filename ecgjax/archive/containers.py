@@ -1,6 +1,6 @@
-"""Containers: pictures by themselves, members of tars, rows of Parquet files. Their bytes are not decoded here.
+"""Containers: single pictures, members of tars, rows of Parquet files. Their bytes are not decoded here.
 
-A member has a name: in a tar its own, in a Parquet file the number of its row, from 0; a picture by itself is its own only member, ''.
+A member has a name: in a tar its own, in a Parquet file the number of its row, from 0; a single picture is its own only member, ''.
 """
 
 import os
@@ -22,7 +22,7 @@ OURS = b'ecgjax.archive'  # in the schema of a file of rows: it is no source
 
 
 class Member(NamedTuple):
-  """A file to be read, or, where `data` is None, the reason why it, or what is left of its source, cannot be."""
+  """A file to be read, or, if `data` is None, the reason why it, or the rest of its source, cannot be read."""
 
   name: str
   data: bytes | None
@@ -30,7 +30,7 @@ class Member(NamedTuple):
 
 
 def part_of(name: str, *, parts: int) -> int:
-  """Returns to which of `parts` a name belongs, always the same."""
+  """Returns the part, of `parts`, of a name; it depends on the name alone."""
   return zlib.crc32(name.encode('utf-8', 'surrogateescape')) % parts
 
 
@@ -39,14 +39,14 @@ def members(source: Origin, *, wanted: Callable[[str], bool], part: int = 0, par
 
   Args:
     source: one of `listing.listed`.
-    wanted: whether a member is to be read; what is not is passed over, where possible without reading it.
-    part: of `parts`, into which the members are shared out by their names (of a Parquet file, by groups of rows).
-    parts: how many.
-    column: of a Parquet file's bytes; the only one of bytes where it is ''.
+    wanted: whether a member is to be read; other members are skipped, where possible without reading them.
+    part: of `parts`, into which the members are divided by their names (of a Parquet file, by groups of rows).
+    parts: number of parts.
+    column: of a Parquet file's bytes; '' for its only column of bytes.
 
   Yields:
-    Its members. Whatever is wrong is a Member with a reason: nothing is raised. What is wrong with a source for all of its parts the first
-    one says, with the name ''; a part whose connection failed says so by itself.
+    Its members. Every error is a Member with a reason: no exception is raised. An error of the whole source is reported by its first part,
+    with the name ''; a failed connection is reported by each part itself.
   """
   given: set[str] = set()
   mine = lambda name: part_of(f'{source.url} {name}', parts=parts) == part
@@ -73,13 +73,13 @@ def members(source: Origin, *, wanted: Callable[[str], bool], part: int = 0, par
 
 
 def _passing(error: Exception) -> bool:
-  """Whether it is an error of a disk or a connection, which may pass; for damaged bytes Arrow raises an OSError without a number."""
+  """Returns whether an error is of a disk or a connection, thus transient; for damaged bytes Arrow raises an OSError without a number."""
   numbered = isinstance(error, OSError) and error.errno is not None
   return (numbered or isinstance(error, ConnectionError | TimeoutError)) and not isinstance(error, LASTING)
 
 
 def names(source: Origin, *, column: str) -> list[str]:
-  """Lists the members of a source without reading them, '' among them if they cannot all be listed; `column` as in `members`."""
+  """Lists the members of a source without reading them, with '' if the list is incomplete; `column` as in `members`."""
   found: list[str] = []
   for _ in members(source, wanted=lambda name: found.append(name) is not None, column=column):
     pass  # none is wanted
@@ -126,7 +126,7 @@ def _of_tar(file, wanted: Callable[[str], bool], mine: Callable[[str], bool]) ->
         yield Member(name, None, f'it is a link to {info.linkname}' if info.islnk() or info.issym() else 'it is no file')
       else:
         yield _sized(name, info.size, tar.extractfile(info).read)
-    # what tarfile takes for the end may be a header that is damaged: it does not say so
+    # tarfile takes a damaged header for the end of the tar, without an error
     tar.fileobj.seek(tar.offset)
     end = tar.fileobj.read(1 << 20)
     if len(end) < tarfile.BLOCKSIZE or any(end):

@@ -1,4 +1,4 @@
-"""What reading an archive will take, by a sample of its pages."""
+"""Estimate of the time, size and cost of reading an archive, from a sample of its pages."""
 
 import math
 
@@ -15,7 +15,7 @@ CONTAINERS = 20  # tars and Parquet files that are looked into
 
 
 class Chosen:
-  """Stands for `parquet_store.CompletedPages`: all that was not chosen is done."""
+  """A `parquet_store.ProgressIndex` in which all files outside the sample are done."""
 
   def __init__(self, files: set[tuple[str, str]]):
     self.files = files
@@ -28,7 +28,7 @@ class Chosen:
 
 
 def spread(count: int, *, most: int) -> list[int]:
-  """Returns at most so many of the numbers below `count`, evenly spread."""
+  """Returns at most `most` numbers below `count`, evenly spread."""
   return sorted({int(at) for at in np.linspace(0, count - 1, min(count, most)).round()}) if count else []
 
 
@@ -40,8 +40,8 @@ def chosen(found: list[listing.Origin], *, column: str) -> tuple[list[tuple[list
     column: of bytes in Parquet files.
 
   Returns:
-    SAMPLE files or fewer, as source and member, spread over the archive, and how many there are: exactly, if no more than CONTAINERS of
-    the sources hold others, else as many a byte in all of them as in those that were looked into.
+    SAMPLE files or fewer, as source and member, spread over the archive, and the number of files: exact for at most CONTAINERS tars and
+    Parquet files, else extrapolated by bytes from those that were opened.
   """
   single = [(source, '') for source in found if source.kind == 'picture']
   held = [source for source in found if source.kind != 'picture']
@@ -55,13 +55,13 @@ def chosen(found: list[listing.Origin], *, column: str) -> tuple[list[tuple[list
 
 
 def told(found: list[listing.Origin], how: How, *, jobs: int, price: float | None) -> int:
-  """Reads a sample and prints what the whole would take; writes nothing.
+  """Reads a sample and prints time, size and cost of the whole archive; writes no rows.
 
   Args:
     found: the archive.
-    how: it would be read.
+    how: options of reading.
     jobs: processes that read the sample.
-    price: of a core for an hour.
+    price: of a core-hour.
 
   Returns:
     0, or 3 if no page of the sample could be read.

@@ -1,4 +1,4 @@
-"""What an archive is made of: pictures, tars (WebDataset) and Parquet files in folders, on disks and in object stores."""
+"""Files of an archive: pictures, tars (WebDataset) and Parquet files in folders, on disks and in object stores."""
 
 import os
 import pathlib
@@ -24,7 +24,7 @@ class Origin(NamedTuple):
 
 
 def kind_of(name: str, *, named: bool) -> str:
-  """Returns the kind of a file by its name; '' if it is no page or tells of one that was read, a picture if a person `named` it."""
+  """Returns the kind of a file by its name: 'picture' if the user `named` it, '' for other files and for outputs of `digitize`."""
   if name.lower().endswith(TARS):
     return 'tar'
   suffix = pathlib.PurePosixPath(name).suffix.lower()
@@ -35,7 +35,7 @@ def place(text: str) -> tuple[Any, str]:
   """Returns the fsspec file system of a path or URL and the path in it, absolute.
 
   Raises:
-    ECGError: for a protocol that is not known.
+    ECGError: for an unknown protocol.
     MissingLibrary: if its library is not installed.
   """
   if text.startswith('/') or '://' not in text:  # fsspec would read a::b and a://b in a name as addresses
@@ -58,8 +58,8 @@ def listed(inputs: list[str], *, but: str) -> Iterator[Origin]:
   """Lists an archive.
 
   Args:
-    inputs: files and folders, paths or URLs that fsspec knows; folders are searched to the bottom, hidden names passed over.
-    but: the folder of the rows, whose own Parquet files are not of the archive.
+    inputs: files and folders, paths or URLs that fsspec supports; folders are searched recursively, hidden names are skipped.
+    but: the folder of the rows, whose Parquet files do not belong to the archive.
 
   Yields:
     Its files in an order that depends on their names alone, each once.
@@ -87,7 +87,7 @@ def listed(inputs: list[str], *, but: str) -> Iterator[Origin]:
 
 
 def _found_again(files, path: str) -> bool:
-  """Whether a page can be found by its address alone: of zip:// or sftp:// fsspec forgets the file or the host."""
+  """Returns whether a page can be reopened by its address alone: for zip:// or sftp:// fsspec omits the file or the host."""
   try:
     return place(address(files, path)) == (files, path)
   except Exception:  # what a made-up address leads to may raise anything
@@ -95,7 +95,7 @@ def _found_again(files, path: str) -> bool:
 
 
 def _below(files, folder: str) -> Iterator[tuple[str, int, str]]:
-  """Lists path, size and kind of what is in a folder and, after that, in its folders; links to folders may lead in circles."""
+  """Lists path, size and kind of the files in a folder, then of its subfolders; links to folders, possibly cyclic, are skipped."""
   try:
     entries = sorted(files.ls(folder, detail=True), key=lambda info: info['name'])
   except OSError:

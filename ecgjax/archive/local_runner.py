@@ -1,4 +1,4 @@
-"""An archive read without Ray, by child processes of this one."""
+"""Reading of an archive without Ray, in child processes of this one."""
 
 import collections
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from ecgjax.jobs import page_job, process_pool
 
 
 class Due(NamedTuple):
-  """A page, from 0, of a file in memory that `at` tells of; `pages` is 0 for the first to be read, whose answer says how many there are."""
+  """A page `number`, from 0, of a file in memory with the facts `at`; `pages` is 0 for the first page read, whose result holds it."""
 
   url: str
   name: str
@@ -27,12 +27,12 @@ def read(units: list[Unit], done: parquet_store.ProgressIndex, how: How, *, jobs
 
   Args:
     units: its parts.
-    done: which pages have their rows.
-    how: they are read.
-    jobs: child processes.
+    done: index of the pages with a row.
+    how: options of reading.
+    jobs: number of child processes.
 
   Yields:
-    Rows of `schema.SCHEMA` as they are there.
+    Rows of `schema.SCHEMA` when they are finished.
   """
   files = ((unit.source.url, member) for unit in units for member in undone(unit, done, how.column))
   waiting: collections.deque[Due] = collections.deque()

@@ -1,4 +1,4 @@
-"""The work of a child process on a page of an archive: bytes to px, px to a row. Nothing is raised: a reason is an answer."""
+"""The work of a child process on a page of an archive: bytes to px, px to a row. Errors are returned as reasons, not raised."""
 
 import time
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from ecgjax.jobs import page_job
 
 
 class Opened(NamedTuple):
-  """A page decoded: (H, W, 3) uint8, or None and the reason; of how many pages its file has."""
+  """A decoded page: (H, W, 3) uint8, or None and the reason; and the number of pages of its file."""
 
   pages: int
   image: Any
@@ -32,10 +32,10 @@ def read(image, wanted: page_job.Options) -> dict[str, Any]:
 
   Args:
     image: (H, W, 3) uint8.
-    wanted: how.
+    wanted: options of reading.
 
   Returns:
-    Columns of `schema.SCHEMA`: all but where the page is.
+    Columns of `schema.SCHEMA`, without those of the page's place.
   """
   start, made = time.perf_counter(), {}
   from ecgjax.archive import schema
@@ -58,7 +58,7 @@ def read(image, wanted: page_job.Options) -> dict[str, Any]:
 
 
 def page(data: bytes, number: int, wanted: page_job.Options) -> tuple[int, dict[str, Any]]:
-  """Returns how many pages a file's bytes hold, and of page `number`, from 0, what `read` says."""
+  """Returns the number of pages in a file's bytes, and the result of `read` for page `number`, from 0."""
   decoded = opened(data, number)
   if decoded.image is None:
     from ecgjax.archive import schema

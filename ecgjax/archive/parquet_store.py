@@ -1,4 +1,4 @@
-"""The Parquet files of an archive's rows, which are the only record of progress."""
+"""Parquet files of an archive's rows, which are the only record of progress."""
 
 import collections
 import datetime
@@ -34,14 +34,14 @@ def _name(source: str, member: str) -> bytes:
 
 
 class ProgressIndex(Protocol):
-  """Says which files and pages are not to be read: `CompletedPages`, or those that a sample leaves out."""
+  """Index of files and pages that are not to be read: `CompletedPages`, or those outside a sample."""
 
   def file(self, source: str, member: str) -> bool: ...
   def page(self, source: str, member: str, page: int) -> bool: ...
 
 
 class CompletedPages:
-  """Which pages have their row already: 16 bytes a file, so that an archive of millions is known in little memory."""
+  """Index of the pages that have a row: 16 bytes per file, so that millions of files need little memory."""
 
   def __init__(self, files: np.ndarray, begun: Mapping[bytes, frozenset[int]]):
     self.files, self.begun = files, begun  # (N,) S16, sorted: files with all of their pages; pages of the others
@@ -58,16 +58,16 @@ class CompletedPages:
 
 
 class Store:
-  """The folder of an archive's rows; a context that writes what waits when it is left, and lets others write.
+  """The folder of an archive's rows; a context that writes pending rows and releases its locks at the end.
 
   Args:
-    out: path or URL; made where there is none.
-    facts: how pages are read; rows of a folder are all read in one way.
-    owner: whose rows this process writes: ALONE, or a part of many; on a local disk one that is alone and any other refuse each other,
-      and so do two of the same part.
+    out: path or URL; created if missing.
+    facts: options of reading; all rows of a folder have the same.
+    owner: part of the rows that this process writes, or ALONE for all; on a local disk ALONE excludes all other writers, and a part
+      excludes a second writer of that part.
 
   Raises:
-    ECGError: if there are rows that were read in another way, or another process of the same owner is at work.
+    ECGError: if the folder has rows with other options, or another process of the same owner is running.
   """
 
   def __init__(self, out: str, facts: Mapping[str, Any], *, owner: str = ALONE):
@@ -117,15 +117,15 @@ class Store:
     return sorted(path for path in paths if re.fullmatch(r'pages-.*\.parquet', path.rpartition('/')[2]))
 
   def read(self, part: str, columns: list[str] | None) -> pyarrow.Table:
-    """Returns columns of a file of rows, all of them where `columns` is None."""
+    """Returns columns of a file of rows, all if `columns` is None."""
     with self.files.open(part, 'rb') as file:
       return parquet.ParquetFile(file).read(columns)
 
   def done(self) -> tuple[CompletedPages, int]:
-    """Reads what is done, counting statuses anew; returns it and the bytes of its files.
+    """Reads the index of completed pages and recounts the statuses; returns the index and the bytes of its files.
 
-    A file is done when the pages up to the least number that a row gives as its `pages` are: a later row may know less, of a file that
-    could not be had any more.
+    A file is done when all pages up to the smallest `pages` of its rows are: a later row may state fewer pages, for a file that
+    could not be read any more.
     """
     whole, begun, last, size = [np.zeros(0, 'S16')], collections.defaultdict(set), {}, 0
     self.counts.clear()
@@ -147,7 +147,7 @@ class Store:
     return CompletedPages(np.sort(np.concatenate(whole)), {name: frozenset(pages) for name, pages in begun.items()}), size
 
   def forget(self, status: str) -> int:
-    """Takes away all rows of a status, so that those pages are read again; returns how many. Only while no other process writes here."""
+    """Deletes all rows of a status, so that their pages are read again; returns their number. No other process may write meanwhile."""
     gone = 0
     for part in self.parts():
       rows = self.read(part, None)
@@ -160,7 +160,7 @@ class Store:
     return gone
 
   def add(self, rows: pyarrow.Table) -> None:
-    """Takes rows, and writes them when there are ROWS or BYTES of them or FLUSH_S have passed."""
+    """Adds rows, and writes them when there are ROWS or BYTES of them or FLUSH_S have passed."""
     self.waiting.append(rows)
     self.counts.update(rows['status'].to_pylist())
     self.size += rows.nbytes
@@ -168,10 +168,10 @@ class Store:
       self.flush()
 
   def flush(self) -> None:
-    """Writes what waits to a new file, whole or not at all."""
+    """Writes pending rows to a new file, whole or not at all."""
     if any(map(len, self.waiting)):
       self._put(f'{self.root}/{self.next}', pyarrow.concat_tables(self.waiting))
-    # not before: cut off here, the same file is written again
+    # only now: after an interruption above the same file is written again
     self.waiting, self.size, self.flushed, self.next = [], 0, time.monotonic(), _new_name()
 
   def _put(self, path: str, rows: pyarrow.Table) -> None:
@@ -194,7 +194,7 @@ def _to_disk(path, data: bytes) -> None:
 
 
 def _locked(root: str, owner: str, *, shared: bool):
-  """Takes a lock of a folder until the file that is returned is closed or the process ends, however that happens."""
+  """Acquires a lock of a folder, held until the returned file is closed or the process ends in any way."""
   import fcntl
 
   path = os.path.join(root, f'.{owner}.lock')

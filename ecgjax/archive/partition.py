@@ -1,4 +1,4 @@
-"""Partition of an archive into the units that one task opens, and which of them have no row yet."""
+"""Partition of an archive into units, each opened by one task, and the pages of a unit without a row."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ PARTS = 16  # that an archive has at least where its sources can be parted, so t
 
 
 class Unit(NamedTuple):
-  """What one task opens: part `part` of `parts` of a source."""
+  """Part `part` of `parts` of a source, opened by one task."""
 
   source: listing.Origin
   part: int
@@ -20,7 +20,7 @@ class Unit(NamedTuple):
 
 
 class How(NamedTuple):
-  """How an archive is read: `limit_s` for a page, `column` as in `containers.members`."""
+  """Options of reading an archive: `limit_s` per page, `column` as in `containers.members`."""
 
   wanted: page_job.Options
   limit_s: float
@@ -28,7 +28,7 @@ class How(NamedTuple):
 
 
 def parted(found: list[listing.Origin]) -> list[Unit]:
-  """Returns the parts of an archive's sources that a cluster opens side by side: a few large tars are more than a few parts."""
+  """Returns the parts of an archive's sources that a cluster opens in parallel: a few large tars are split into several parts each."""
   parts = max(1, math.ceil(PARTS / len(found)))
   return [Unit(source, i, n) for source in found for n in [1 if source.kind == 'picture' else parts] for i in range(n)]
 
@@ -39,6 +39,6 @@ def first_undone(done: parquet_store.ProgressIndex, url: str, name: str) -> int:
 
 
 def undone(unit: Unit, done: parquet_store.ProgressIndex, column: str) -> Iterator[containers.Member]:
-  """Yields the members of a part of a source of which not every page has its row; `column` as in `containers.members`."""
+  """Yields the members of a part of a source that have pages without a row; `column` as in `containers.members`."""
   wanted = lambda name: not done.file(unit.source.url, name)
   return containers.members(unit.source, wanted=wanted, part=unit.part, parts=unit.parts, column=column)

@@ -1,6 +1,6 @@
-"""An archive read by Ray Data: tasks that open files and decode pages feed actors that read them (`ray_tasks`), one a device or core.
+"""Reading of an archive by Ray Data: tasks open files and decode pages, actors read them (`ray_tasks`), one per device or core.
 
-Ray shares out the work, holds back what would not fit in memory, and starts anew what a lost machine had.
+Ray distributes the work, limits the pages in memory, and restarts the tasks of a lost machine.
 """
 
 import collections
@@ -53,17 +53,17 @@ def connected() -> Iterator[None]:
 
 
 def readers(resources: Mapping[str, float], jobs: int | None) -> tuple[int, dict[str, Any]]:
-  """Returns how many readers there are and what each takes of a cluster: a device, or a core where there is none.
+  """Returns the number of readers and the resources of each: a device, or a core on a cluster without devices.
 
   Args:
     resources: of the cluster, as Ray names them: CPU, memory (bytes), GPU, TPU.
-    jobs: readers, where a person says so; several share a GPU, a TPU chip has one.
+    jobs: number of readers, if given by the user; several share a GPU, a TPU chip has one.
   """
   device = next((kind for kind in hardware.PLUGINS if resources.get(kind) and hardware.usable(kind)), '')
   fit = max(1, int(resources.get('memory', 0) // READER_BYTES))  # not asked of Ray: it waits for ever where no machine has so much
   able = int(resources[device] if device else resources.get('CPU', 1))
   count = min(jobs or fit, able) if device == 'TPU' else jobs or min(fit, able)
-  # as many share each GPU, or Ray would place more on one than on another
+  # the same number for each GPU; otherwise Ray would place more readers on one than on another
   takes = {'GPU': {'num_gpus': 1 / math.ceil(count / able)}, 'TPU': {'resources': {'TPU': 1}}}.get(device, {})
   return count, {'num_cpus': READER_CPUS * min(1.0, resources.get('CPU', 1) / count), **takes}
 
@@ -73,16 +73,16 @@ def read(units: list[Unit], done: Callable[[], parquet_store.CompletedPages], ho
 
   Args:
     units: its parts.
-    done: says which pages have their rows; asked again before what was lost is tried again.
-    how: they are read.
-    jobs: readers; one for each device, or core where there is none, where it is None.
+    done: returns the index of pages with a row; called again before lost pages are retried.
+    how: options of reading.
+    jobs: number of readers; None for one per device, or per core without devices.
 
   Yields:
-    Rows of `schema.SCHEMA` as they are there, in no order. What was lost with a process of Ray each time has a row that says so.
+    Rows of `schema.SCHEMA` when they are finished, in no fixed order. Pages lost by Ray in all attempts have a row with the reason.
 
   Raises:
-    BrokenExecutor: if no child process could be started for a page, each time.
-    ECGError: if Ray's workers cannot do what is asked of them.
+    BrokenExecutor: if no child process could be started for a page in all attempts.
+    ECGError: if Ray's workers lack ecgjax[scale].
   """
   left, ended = dict(enumerate(units)), 0
   for most in MOST:
@@ -121,10 +121,10 @@ def read(units: list[Unit], done: Callable[[], parquet_store.CompletedPages], ho
 
 
 def _able() -> None:
-  """Refuses workers of Ray that cannot do what is asked of them: then no page is to blame.
+  """Checks that Ray's workers can run the tasks; a failure is then not the fault of a page.
 
   Raises:
-    ECGError: if they have no ecgjax[scale].
+    ECGError: if the workers lack ecgjax[scale].
   """
   import ray
   from ray.exceptions import RayError

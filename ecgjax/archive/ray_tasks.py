@@ -1,6 +1,6 @@
-"""What processes of Ray do with an archive: tasks open its sources and decode pages, actors read them.
+"""Tasks and actors of Ray for an archive: tasks open its sources and decode pages, actors read them.
 
-Each does so in a child process of its own (`process_pool`): what a page can do to a process must not be done to Ray's.
+Each uses a child process of its own (`process_pool`), because a page may crash its process and must not crash Ray's.
 """
 
 import functools
@@ -30,7 +30,7 @@ def _decoder():
 
 
 def opened(units, *, done: parquet_store.CompletedPages, how: How):
-  """Opens parts of sources: a table of one row a page, with its px or the reason why there are none, and END after each part."""
+  """Opens parts of sources: yields a table of one row per page, with its px or the reason for their absence, and END after each part."""
   for unit in units.to_pylist():
     source, count = listing.Origin(os.fsdecode(unit['url']), unit['size_bytes'], unit['kind']), 0
     try:
@@ -67,7 +67,7 @@ def _pages(
 
 
 def broken(error: BrokenExecutor) -> dict[str, Any]:
-  """Returns what stands for a page for which no child process could be started."""
+  """Returns the placeholder row of a page for which no child process could be started."""
   return {'status': BROKEN, 'reasons': [str(error)]}
 
 
@@ -76,7 +76,7 @@ def _picture(row: dict[str, Any]) -> pyarrow.Table:
 
 
 class PageReader:
-  """An actor of Ray's: reads the pages that it is given in a child process of its own."""
+  """An actor of Ray that reads pages in a child process of its own."""
 
   def __init__(self, *, how: How, place: str, share: float):
     shares = max(1, math.ceil(share * hardware.cores() - 0.01))  # readers on this machine
@@ -99,17 +99,17 @@ class PageReader:
     return row | (schema.failed(lost) if lost else read)
 
   def _check(self) -> None:
-    """Raises BrokenExecutor where this machine lacks what the command's own has: no fault of a page."""
+    """Raises BrokenExecutor if the options fail on this machine, unlike on the command's own: not the fault of a page."""
     self.wrong = page_job.checked(self.pool, self.how.wanted) if self.wrong is None else self.wrong
     if self.wrong:
       raise BrokenExecutor(self.wrong)
 
 
 def listed(number: int, unit: Unit) -> dict[str, Any]:
-  """Returns a part of a source as a row of the tables that `opened` takes."""
-  # Arrow's text is UTF-8, which names of files are not always
+  """Returns a part of a source as an input row of `opened`."""
+  # Arrow's text is UTF-8; file names may hold other bytes
   return unit.source._asdict() | {'url': os.fsencode(unit.source.url), 'unit': number, 'part': unit.part, 'parts': unit.parts}
 
 
 def ready() -> None:
-  """Does nothing, wherever this module can be imported."""
+  """Does nothing; succeeds where this module can be imported."""

@@ -1,4 +1,4 @@
-"""The rows of an archive, one a page: what they hold, and how they are packed."""
+"""Rows of an archive, one per page: their columns and their encoding in Parquet."""
 
 import hashlib
 from collections.abc import Mapping
@@ -35,27 +35,27 @@ SAMPLES = [f'{column}.{lead}.list.element' for column in ('leads_uv', 'std_uv') 
 
 
 def table(facts: list[Mapping[str, Any]]) -> pyarrow.Table:
-  """Returns rows of SCHEMA; what a row does not name is null."""
+  """Returns rows of SCHEMA; missing columns of a row are null."""
   return pyarrow.Table.from_pylist([dict(row) for row in facts], schema=SCHEMA)
 
 
 def failed(reason: str) -> dict[str, Any]:
-  """Returns what is known of a page that could not be read."""
+  """Returns status and reason of a page that could not be read."""
   return {'status': 'fail', 'reasons': [shown(reason)]}
 
 
 def shown(name: str) -> str:
-  """Returns a name as a row has it: bytes that are no UTF-8 written out, as \\udc80."""
+  """Returns a name with bytes that are not UTF-8 escaped, as \\udc80."""
   return name.encode('utf-8', 'backslashreplace').decode()
 
 
 def where(source: str, member: str, *, data: bytes | None, page: int = 1) -> dict[str, Any]:
-  """Returns what is known of a page before its file is opened, as if it were the last one; `paged` says it of any page of the file.
+  """Returns the facts of a page before its file is opened, as if it were the last one; `paged` gives those of any page of the file.
 
   Args:
-    source: url of the source.
+    source: URL of the source.
     member: name in it.
-    data: the file's bytes, where they could be had.
+    data: the file's bytes, if they could be read.
     page: from 1.
   """
   key = None if data is None else f'{hashlib.sha256(data).hexdigest()}-{page}'
@@ -64,7 +64,7 @@ def where(source: str, member: str, *, data: bytes | None, page: int = 1) -> dic
 
 
 def paged(at: Mapping[str, Any], *, page: int, pages: int) -> dict[str, Any]:
-  """Returns what `where` says, of page `page`, from 1, of `pages`: a large file is not summed up again for each."""
+  """Returns the facts of `where` for page `page`, from 1, of `pages`, without hashing a large file again for each."""
   return {**at, 'key': f'{at["key"].split("-")[0]}-{page}', 'page': page, 'pages': pages}
 
 
@@ -79,7 +79,7 @@ def samples(leads: Mapping[str, np.ndarray]) -> dict[str, pyarrow.Array]:
 
 
 def packed(rows: pyarrow.Table) -> bytes:
-  """Returns rows as a Parquet file: samples as differences, zstd."""
+  """Returns rows as a Parquet file: samples delta-encoded, zstd."""
   sink = pyarrow.BufferOutputStream()
   repeated: Any = ['source', 'status', 'layout', 'ecgjax', 'weights', 'weights_sha256', 'engine', 'precision']
   parquet.write_table(

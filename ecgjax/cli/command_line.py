@@ -1,4 +1,4 @@
-"""The command `ecgjax`: parsers of all commands. Imports nothing heavy, so that --help answers at once; other modules do the work."""
+"""The command `ecgjax`: parsers of all commands. Imports nothing heavy, so that --help is fast; other modules do the work."""
 
 import argparse
 import errno
@@ -16,7 +16,7 @@ from ecgjax.jobs.notice import NOTICE
 EXITS = (
   'Exit codes: 0 all pages ok, 1 some failed or need a review, 2 wrong usage, 3 none could be read, 4 the machine failed, 130 interrupted.'
 )
-# what the machine lacks for now: what was asked for is right, and may be asked for again
+# transient resource errors: the request was valid and may be repeated
 LACKS = {
   errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE, errno.ENETDOWN,
   errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOTCONN, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.ETIMEDOUT,
@@ -33,11 +33,11 @@ def parser() -> argparse.ArgumentParser:
     'digitize', help='read pictures and write signals', description=f'Reads every page of every file and writes its signals. {NOTICE}',
     epilog=EXITS,
   ))  # fmt: skip
-  _serve(commands.add_parser('serve', help='a local web page: look at what is read, correct it, keep it', description=(
+  _serve(commands.add_parser('serve', help='a local web page to check, correct and save signals', description=(
     f'Serves a page on this machine, and the same as a JSON API (/api/openapi.json). {NOTICE}')))
-  _archive(commands.add_parser('archive', help='an archive of any size to Parquet, one row a page', description=(
-    'Reads every page of an archive, on one machine or a cluster of Ray, and writes one row a page. Run again, it reads what has no row '
-    f'yet. {NOTICE}'), epilog='Exit codes: 0 every page has '
+  _archive(commands.add_parser('archive', help='an archive of any size to Parquet, one row per page', description=(
+    'Reads every page of an archive, on one machine or a cluster of Ray, and writes one row per page. Run again, it reads the pages '
+    f'without a row. {NOTICE}'), epilog='Exit codes: 0 every page has '
     'its row (see its status), 2 wrong usage, 3 none of the sample of --estimate could be read, 4 the machine '
     'failed, and the same command goes on, 130 interrupted.'))  # fmt: skip
   _simulate(commands.add_parser('simulate', help='a competition folder of simulated pages', description=(
@@ -53,10 +53,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _simulate(p: argparse.ArgumentParser) -> None:
-  p.add_argument('--variant', nargs='+', required=True, metavar='NAME', help='of the kinds of picture: 0001, 0003 ... fax, small, thermal')
+  p.add_argument('--variant', nargs='+', required=True, metavar='NAME', help='kinds of picture: 0001, 0003 ... fax, small, thermal')
   p.add_argument('--n', type=int, default=8, help='records (default: 8)')
   p.add_argument('--out', required=True, metavar='DIR', help='folder to write')
-  p.add_argument('--tests', type=int, default=0, metavar='N', help='records for test/, beyond those')
+  p.add_argument('--tests', type=int, default=0, metavar='N', help='further records, for test/ (default: 0)')
   p.add_argument('--signals', default='', metavar='PACK|FOLDER', help='recordings to print: a pack or a folder of WFDB records '
                  '(default: simulated)')  # fmt: skip
   p.add_argument('--seed', type=int, default=0)
@@ -67,59 +67,59 @@ def _export(p: argparse.ArgumentParser) -> None:
   p.add_argument('-o', '--out', required=True, metavar='FILE', help='file to write')
   p.add_argument('--format', choices=('onnx', 'stablehlo'), default='onnx')
   options.add_weights(p)
-  p.add_argument('--overwrite', action='store_true', help='replace the file if it is there')
+  p.add_argument('--overwrite', action='store_true', help='replace an existing file')
 
 
 def _serve(p: argparse.ArgumentParser) -> None:
-  p.add_argument('--host', default='127.0.0.1', help='address to listen at (default: 127.0.0.1, this machine alone)')
-  p.add_argument('--port', type=int, default=8765, help='0 takes a free one (default: 8765)')
-  p.add_argument('--token', metavar='TEXT', help='that requests must bring (default: a new one at each start)')
+  p.add_argument('--host', default='127.0.0.1', help='address to listen on (default: 127.0.0.1, this machine alone)')
+  p.add_argument('--port', type=int, default=8765, help='port to listen on; 0 selects a free one (default: 8765)')
+  p.add_argument('--token', metavar='TEXT', help='token that requests must carry (default: a new one at each start)')
   _children(p)
 
 
 def _archive(p: argparse.ArgumentParser) -> None:
   p.add_argument('inputs', nargs='+', metavar='INPUT', help='folders, pictures, tars (WebDataset), Parquet files of bytes; '
                  'paths or URLs (s3://, gs://)')  # fmt: skip
-  p.add_argument('output', metavar='OUTPUT', help='folder of pages-*.parquet, a path or URL; made where there is none')
+  p.add_argument('output', metavar='OUTPUT', help='folder of pages-*.parquet, a path or URL; created if missing')
   p.add_argument('--shard', metavar='I/N', help='read the I-th of N parts (from 0) in this process, without Ray: for job arrays')
-  p.add_argument('--estimate', action='store_true', help='read a sample of 100 files, say what the whole will take, write nothing')
-  p.add_argument('--price', type=float, metavar='X', help='of a core for an hour, for --estimate')
-  p.add_argument('--retry', choices=('fail', 'review'), help='take away the rows of this status and read their pages again')
-  p.add_argument('--column', default='', metavar='NAME', help='of bytes in Parquet files (default: the only one)')
+  p.add_argument('--estimate', action='store_true', help='read a sample of 100 files, print time and size of the whole, write nothing')
+  p.add_argument('--price', type=float, metavar='X', help='price of a core-hour, for --estimate')
+  p.add_argument('--retry', choices=('fail', 'review'), help='delete the rows of this status and read their pages again')
+  p.add_argument('--column', default='', metavar='NAME', help='column of bytes in Parquet files (default: the only one)')
   _how(p)
   _children(p, jobs=None)
 
 
 def _how(p: argparse.ArgumentParser) -> None:
-  p.add_argument('--fs', type=float, default=500.0, metavar='HZ', help='samples per second (default: 500)')
-  p.add_argument('--speed', type=float, default=25.0, metavar='MM/S', help='paper speed (default: 25; a picture does not tell it)')
-  p.add_argument('--gain', type=float, metavar='MM/MV', help='5, 10 or 20 (default: by the calibration pulses, else 10)')
+  p.add_argument('--fs', type=float, default=500.0, metavar='HZ', help='output sampling rate (default: 500)')
+  p.add_argument('--speed', type=float, default=25.0, metavar='MM/S', help='paper speed (default: 25; cannot be read from a picture)')
+  p.add_argument('--gain', type=float, metavar='MM/MV', help='gain: 5, 10 or 20 (default: from the calibration pulses, else 10)')
 
 
 def _digitize(p: argparse.ArgumentParser) -> None:
   p.add_argument('inputs', nargs='+', metavar='FILE|FOLDER', help='pictures: PNG, JPEG, TIFF, PDF, HEIC, DICOM ...; - is stdin')
-  p.add_argument('-o', '--out', required=True, metavar='DIR', help='folder for <name>.csv and <name>.json; made where there is none')
-  p.add_argument('--format', default='csv', metavar='LIST', help=f'one or more of {",".join(FORMATS)} (default: csv)')
+  p.add_argument('-o', '--out', required=True, metavar='DIR', help='folder for <name>.csv and <name>.json; created if missing')
+  p.add_argument('--format', default='csv', metavar='LIST', help=f'one or more of {",".join(FORMATS)}, comma-separated (default: csv)')
   p.add_argument('--overlay', action='store_true', help='also write <name>.overlay.jpg: the traces drawn back on the picture')
   p.add_argument('--masks', action='store_true', help='also write <name>.mask.png: background, grid, text and trace, in the page frame')
-  p.add_argument('--layout', default='auto', help="the page's arrangement; the shipped weights read 3x4+II (default: auto)")
+  p.add_argument('--layout', default='auto', help="the page's layout; the shipped weights read 3x4+II (default: auto)")
   _how(p)
   p.add_argument('--corners', metavar='X,Y,X,Y,X,Y,X,Y', help="--corners=...: the page's corners in picture px: upper left, upper right, "
                  'lower right, lower left')  # fmt: skip
-  p.add_argument('--recursive', action='store_true', help='search folders within folders, too')
-  p.add_argument('--skip-existing', action='store_true', help='pass over pages whose .json is there')
-  p.add_argument('--overwrite', action='store_true', help='replace files that are there')
-  p.add_argument('--strict', action='store_true', help='write nothing for pages that need a review')
-  p.add_argument('--json', action='store_true', help='print one line of JSON a page on stdout instead of the summary')
+  p.add_argument('--recursive', action='store_true', help='search subfolders, too')
+  p.add_argument('--skip-existing', action='store_true', help='skip pages whose .json exists')
+  p.add_argument('--overwrite', action='store_true', help='replace existing files')
+  p.add_argument('--strict', action='store_true', help='write nothing for pages that need a review, and count them as failed')
+  p.add_argument('--json', action='store_true', help='print one line of JSON per page on stdout instead of the summary')
   _children(p)
   options.add_registration(p)
 
 
 def _children(p: argparse.ArgumentParser, *, jobs: int | None = 1) -> None:
   options.add_weights(p)
-  p.add_argument('--jobs', type=int, default=jobs, metavar='N', help='pages read at once, the cores shared out among them '
+  p.add_argument('--jobs', type=int, default=jobs, metavar='N', help='pages read at once, each with its share of the cores '
                  f'(default: {jobs or "one for each device, or core where there is none"})')  # fmt: skip
-  p.add_argument('--timeout', type=float, default=300.0, metavar='S', help='give up a page after so many seconds (default: 300)')
+  p.add_argument('--timeout', type=float, default=300.0, metavar='S', help='time limit of a page in seconds (default: 300)')
   options.add_engine(p)
 
 
@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
   """Runs the command line.
 
   Args:
-    argv: the words after the command's name; sys.argv's where it is None.
+    argv: the arguments after the command's name; None for those of sys.argv.
 
   Returns:
     The exit code.

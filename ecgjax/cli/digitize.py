@@ -18,22 +18,22 @@ from ecgjax.jobs.options import check_how
 
 
 class File(NamedTuple):
-  """A file to be read and the path, without suffix, of what is written for it."""
+  """A file to be read and the path, without suffix, of its output files."""
 
   path: str
   stem: pathlib.Path
 
 
 def listed(inputs: list[str], out: pathlib.Path, *, recursive: bool) -> list[File]:
-  """Lists the files to be read and gives each a name of its own.
+  """Lists the files to be read and gives each a unique output name.
 
   Args:
     inputs: files, folders, or '-' for stdin.
-    out: folder of what is written; of a folder's files, their folders are kept below it.
-    recursive: whether folders within folders are searched.
+    out: output folder; subfolders of an input folder are kept below it.
+    recursive: whether subfolders are searched.
 
   Returns:
-    The files. Where two differ by their suffix alone, the suffix stays in the name.
+    The files. If two differ by their suffix alone, the suffix is part of the output name.
 
   Raises:
     ECGError: if an input does not exist, or there is no picture.
@@ -65,10 +65,10 @@ def listed(inputs: list[str], out: pathlib.Path, *, recursive: bool) -> list[Fil
 
 
 def options(args: argparse.Namespace) -> page_job.Options:
-  """Returns what the command line says of how pages are read.
+  """Returns the options of reading from the command line.
 
   Raises:
-    ECGError: for a value that cannot be.
+    ECGError: for an invalid value.
   """
   formats = tuple(args.format.split(','))
   if unknown := [name for name in formats if name not in FORMATS]:
@@ -95,15 +95,15 @@ def results(files: list[File], wanted: page_job.Options, *, jobs: int, limit_s: 
 
   Args:
     files: to be read.
-    wanted: how.
-    jobs: child processes.
-    limit_s: for one page; its process is killed after it, and another takes its place.
+    wanted: options of reading.
+    jobs: number of child processes.
+    limit_s: time limit of one page; its process is then killed and replaced.
 
   Yields:
-    Each page's result as it is there, and how many more pages its file turned out to have.
+    Each page's result when it is finished, and the number of further pages found in its file.
 
   Raises:
-    ECGError: if no page at all can be read so (see `page_job.check`).
+    ECGError: if no page can be read with these options (see `page_job.check`).
   """
   stdin = functools.cache(lambda: sys.stdin.buffer.read())  # once, for all of its pages
   given = lambda file: stdin() if file.path == '-' else None
@@ -127,7 +127,7 @@ def results(files: list[File], wanted: page_job.Options, *, jobs: int, limit_s: 
 
 
 def run(args: argparse.Namespace) -> int:
-  """Does what `ecgjax digitize` asks for; returns the exit code."""
+  """Runs `ecgjax digitize`; returns the exit code."""
   wanted = options(args)
   files = listed(args.inputs, pathlib.Path(args.out), recursive=args.recursive)
   records = collections.Counter(page_job.record(file.stem) for file in files) if 'wfdb' in wanted.formats else {}

@@ -20,7 +20,7 @@ SOUND_DB = 20.0  # of the drawn page of the self-test, which reads at 25 to 30
 
 
 def run(args: argparse.Namespace) -> int:
-  """Prints versions, devices, engines, checksums of the weights and a self-test; returns 0 if all is in order, else 1."""
+  """Prints versions, devices, engines, checksums of the weights and a self-test; returns 0 if the self-test passes, else 1."""
   hardware.keep_programs()
   import jax
 
@@ -57,7 +57,7 @@ def _installed(name: str) -> bool:
 
 
 def _tested(engine: str, precision: str) -> bool:
-  """Draws a page, reads it and says how well; returns whether it was read as it should be."""
+  """Draws a page, reads it and prints its score; returns whether status and score are as expected."""
   import jax
 
   from ecgjax.competition import scoring

@@ -12,13 +12,13 @@ SHOWN = 40  # pages with reasons that a summary lists
 
 @contextlib.contextmanager
 def shown(files: int) -> Iterator[Callable[[Outcome, int], None]]:
-  """Shows on stderr how far a batch has come.
+  """Shows the progress of a batch on stderr.
 
   Args:
-    files: that will be read, one page each as far as is known.
+    files: number of files to be read, assumed to have one page each.
 
   Yields:
-    A function to be called with each result and how many pages more are to come than was known.
+    A function to be called with each result and the number of further pages found.
   """
   if sys.stderr.isatty():
     with _bar(files) as step:
@@ -53,12 +53,12 @@ def _bar(files: int) -> Iterator[Callable[[Outcome, int], None]]:
 
 
 def name(result: Outcome) -> str:
-  """Returns a page's name for people."""
+  """Returns a page's name for messages."""
   return f'{result.file} page {result.page}' if result.pages > 1 else result.file
 
 
 def summary(outcomes: list[Outcome]) -> str:
-  """Returns the table at the end of a batch: the pages that are not ok with their reasons, and how many are what."""
+  """Returns the summary of a batch: the pages that are not ok with their reasons, and the counts by status."""
   odd = [result for result in outcomes if result.status in ('fail', 'review')]
   lines = [f'{result.status:<7} {name(result)}: {"; ".join(result.reasons)}' for result in odd[:SHOWN]]
   lines += [f'... and {len(odd) - SHOWN} more; --json lists all'] if len(odd) > SHOWN else []

@@ -7,7 +7,7 @@ from ecgjax.simulate import competition_folder
 
 
 def run(args: argparse.Namespace) -> int:
-  """Does what `ecgjax simulate` asks for; returns the exit code."""
+  """Runs `ecgjax simulate`; returns the exit code."""
   competition_folder.write_folder(
     args.out, records=args.n, seed=args.seed, names=args.variant, tests=args.tests, source=args.signals, overwrite=args.overwrite,
     say=console.say,

@@ -29,7 +29,7 @@ class TrainRecord(NamedTuple):
 
 
 class TestRecord(NamedTuple):
-  """One record to be read: its image and what is wanted of it."""
+  """One record to be read: its image and the requested samples."""
 
   __test__ = False  # pytest collects classes by their name
 

@@ -1,7 +1,7 @@
 """Scores weights: python -m ecgjax.evaluate --data DIR|sim:val|sim:even [--weights NAME|PATH] [--json FILE]
 
-DIR is a competition folder; sim:val is the fixed simulated validation set, printed from --signals, and sim:even the same as if scanners
-were even and printers exact. Prints one line per variant.
+DIR is a competition folder; sim:val is the fixed simulated validation set, printed from --signals, and sim:even the same without
+scanner feed jumps and printer misregistration. Prints one line per variant.
 A picture that cannot be read counts with an all-zero prediction, and is listed on stderr. Research software, not a medical device.
 """
 
@@ -30,8 +30,8 @@ from ecgjax.simulate import validation_set, variants
 class Job(NamedTuple):
   """A page to be read.
 
-  `truth` gives lead -> (n,) mV at fs Hz; `picture` (H, W, 3) uint8 and its true lattice, where that is known; `mask`, of a drawn page, its
-  true classes (see `pixel_classes`); `ink_off_px`, of one, where its ink belongs (see `validation_set.ink_off_px`).
+  `truth` returns lead -> (n,) mV at fs Hz; `picture` (H, W, 3) uint8 and its true lattice, if known; `mask`, for a rendered page, its
+  true classes (see `pixel_classes`); `ink_off_px`, likewise, the true offset of its ink (see `validation_set.ink_off_px`).
   """
 
   id: str
@@ -48,7 +48,7 @@ def folder_jobs(data_dir: str, *, wanted: list[str] | None) -> list[Job]:
 
   Args:
     data_dir: with train.csv and train/.
-    wanted: variants, or None for all there are.
+    wanted: variants, or None for all.
 
   Returns:
     The jobs, record by record.
@@ -65,7 +65,7 @@ def folder_jobs(data_dir: str, *, wanted: list[str] | None) -> list[Job]:
 
 
 def simulated_jobs(signals: str, *, wanted: list[str] | None, count: int, even: bool = False) -> list[Job]:
-  """Lists the first `count` pages a variant of the simulated set, with their true lattices; `even` as in `validation_set.case`."""
+  """Lists the first `count` pages of each variant of the simulated set, with their true lattices; `even` as in `validation_set.case`."""
   records = validation_set.recordings(signals, count=count)
 
   drawn = functools.lru_cache(1)(lambda name, number: validation_set.case(records[number], name, number, even=even))
@@ -92,7 +92,7 @@ def evaluate_page(
   Args:
     job: the page.
     reader: loaded weights.
-    true_lattice: do not find the page, but read it along its true lattice.
+    true_lattice: read the page along its true lattice instead of locating it.
     overlays: folder for an overlay picture, or None.
     masked: whether the classes of the px are compared, too, where the truth is known.
 
@@ -135,7 +135,7 @@ def evaluate_page(
 
 
 def _columns_px(ink_off_px: Callable, image: np.ndarray, found: Recording, reader: digitizer.Reader) -> tuple[float, float]:
-  """Returns by how much the columns of what was read are off their instants, rms in page px: by the lattice alone, and along the ink."""
+  """Returns the rms timing error of the decoded columns in page px: along the lattice alone, and along the ink."""
   page, frame = reader.page, reader.frame
   ink = retiming.standing(image, found.lattice, page=page, frame=frame, printer=reader.printer)
   rows_px = digitizer.seen_rows(found.trace)
@@ -147,7 +147,7 @@ def _columns_px(ink_off_px: Callable, image: np.ndarray, found: Recording, reade
 
 
 def run(args: argparse.Namespace) -> int:
-  """Does what the command line asks for; returns the exit code."""
+  """Runs the parsed command; returns the exit code."""
   if args.json and not pathlib.Path(args.json).resolve().parent.is_dir():
     raise ECGError(f'no folder {pathlib.Path(args.json).parent} for --json; make it or choose another')
   if args.data in (validation_set.NAME, validation_set.EVEN):
@@ -191,7 +191,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_json(path: pathlib.Path, value) -> None:
-  """Writes beside, then renames; what is not a number (the correlation of a flat lead) becomes null."""
+  """Writes JSON atomically; nan (the correlation of a flat lead) becomes null."""
   plain = lambda x: {k: plain(v) for k, v in x.items()} if isinstance(x, dict) else (
     [plain(v) for v in x] if isinstance(x, list | tuple) else None if isinstance(x, float) and not np.isfinite(x) else x
   )  # fmt: skip
@@ -203,14 +203,14 @@ def main(argv: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(prog='python -m ecgjax.evaluate', description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--data', required=True, help='folder with train.csv and train/<id>/, sim:val or sim:even')
   parser.add_argument('--signals', default='', help='for sim:val: recordings to print, a pack or a folder of WFDB records')
-  parser.add_argument('--pages', type=int, default=validation_set.RECORDS, help='for sim:val: pages of each variant')
-  parser.add_argument('--true-lattice', action='store_true', help='read along the true lattice only: of <id>-<variant>.lattice.npy in DIR')
+  parser.add_argument('--pages', type=int, default=validation_set.RECORDS, help='for sim:val: number of pages of each variant')
+  parser.add_argument('--true-lattice', action='store_true', help='read along the true lattice only (in DIR: <id>-<variant>.lattice.npy)')
   options.add_weights(parser)
   options.add_engine(parser)
   options.add_registration(parser)
   parser.add_argument('--variant', nargs='*', help='only these variants, e.g. 0001')
-  parser.add_argument('--pictures', help='folder for overlays of what was read')
-  parser.add_argument('--masks', action='store_true', help='for sim:val: also compare what every px is taken for with what was drawn')
+  parser.add_argument('--pictures', help='folder for overlays of the traces as read')
+  parser.add_argument('--masks', action='store_true', help='for sim:val: also compare the class of every px with the rendered one')
   parser.add_argument('--json', help='file for every number of every page')
   console.add_debug(parser)
   args = parser.parse_args(argv)

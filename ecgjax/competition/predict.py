@@ -25,7 +25,7 @@ def read_record(record: data_folder.TestRecord, *, reader: digitizer.Reader) -> 
     reader: loaded weights.
 
   Returns:
-    Lead -> (number_of_rows,) mV; whether anything was read; and what is to be said of it, '' where all is well.
+    Lead -> (number_of_rows,) mV; whether anything was read; and a note, '' without any problem.
   """
   counts = {lead: n for lead, (_, n) in record.wanted.leads.items()}
   rates = {fs for fs, _ in record.wanted.leads.values()}
@@ -40,7 +40,7 @@ def read_record(record: data_folder.TestRecord, *, reader: digitizer.Reader) -> 
 
 
 def run(args: argparse.Namespace) -> int:
-  """Does what the command line asks for; returns the exit code."""
+  """Runs the parsed command; returns the exit code."""
   if pathlib.Path(args.out).exists() and not args.overwrite:
     raise ECGError(f'{args.out} exists; choose another --out or add --overwrite')
   if not pathlib.Path(args.out).resolve().parent.is_dir():

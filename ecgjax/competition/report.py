@@ -1,4 +1,4 @@
-"""Scores of pages, and the tables of them."""
+"""Scores of pages, and tables of them."""
 
 from typing import NamedTuple
 
@@ -54,8 +54,8 @@ def line(name: str, n: dict[str, float]) -> str:
 def table(pages: list[Page]) -> str:
   """Returns the per-variant table.
 
-  px and p95 px, of the lattices, and ink px, of the columns along the ink, are medians over the pages that were found; lost dB is what the
-  score would gain along the true lattices.
+  px and p95 px, of the lattices, and ink px, of the columns along the ink, are medians over the pages that were found; lost dB is the gain
+  of the score along the true lattices.
   """
   lines = [f'{HEAD}{"px":>7}{"p95 px":>8}{"ink px":>8}{"lost dB":>9}{"ok":>5}{"review":>8}{"fail":>6}{"s/page":>8}']
   groups = {v: [p for p in pages if p.variant == v] for v in sorted({p.variant for p in pages})}

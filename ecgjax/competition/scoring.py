@@ -1,11 +1,11 @@
-"""The competition's score and honest per-lead numbers beside it.
+"""The competition's score, and per-lead numbers without its cap and alignment.
 
 Leads in mV, time in samples at fs (Hz), lag k > 0 when the prediction comes k samples too early. An image's ratio is
 linear, the pooled signal power over the pooled noise power of its 12 leads; a score is 10 log10 of a mean of ratios, in
-dB. `power`, `ratio` and `score_db` run inside jit, vmap and grad; `reference_*` is the judge, in NumPy float64.
+dB. `power`, `ratio` and `score_db` run inside jit, vmap and grad; `reference_*` is the reference, in NumPy float64.
 
 Source: the metric of Kaggle "PhysioNet - Digitization of ECG Images". It breaks ties between lags by equality of
-floats, which after an FFT is chance (a flat prediction correlates with nothing). Here correlations that differ by less
+floats, which is arbitrary after an FFT (a flat prediction correlates with nothing). Here correlations that differ by less
 than their round-off are equal, and the smallest |lag| wins, the negative one first.
 """
 
@@ -29,7 +29,7 @@ Leads = Mapping[str, np.ndarray]
 
 
 class ImageReport(NamedTuple):
-  """What `image_report` measures; dicts are keyed by lead name."""
+  """Scores of one page; dicts are keyed by lead name."""
 
   ratio: float  # linear, at CAP_PUBLISHED
   ratio_open: float  # linear, at CAP_OPEN
@@ -41,14 +41,14 @@ class ImageReport(NamedTuple):
 
 
 def max_shift_samples(fs: float) -> int:
-  """Returns how many samples a lead may be moved either way at `fs` Hz: 0.2 s, rounded down."""
+  """Returns the largest shift of a lead in samples at `fs` Hz: 0.2 s, rounded down."""
   return int(fs * MAX_SHIFT_S)
 
 
 def power(true: jax.Array, pred: jax.Array, valid: jax.Array, *, max_shift: int) -> tuple[jax.Array, jax.Array]:
-  """Signal and noise power of one image after the score's alignment; batch it with vmap.
+  """Returns signal and noise power of one image after the score's alignment; batch it with vmap.
 
-  Differentiable but for the choice of the lag, which is held fixed. From `reference_ratio`, on real ECGs, float64 is
+  Differentiable except for the choice of the lag, which is held fixed. From `reference_ratio`, on real ECGs, float64 is
   within 1e-13 dB and float32 within 1e-6 dB (at 60 dB: 1e-4; where lags nearly tie, as in noise alone: 1e-3).
 
   Args:
@@ -132,7 +132,7 @@ def reference_score(ratios: Iterable[float]) -> float:
 
 
 def image_report(true: Leads, pred: Leads, *, fs: float) -> ImageReport:
-  """Scores one page as the competition does, with honest numbers of each lead beside it.
+  """Scores one page as the competition does, and reports unaligned numbers of each lead.
 
   Args:
     true: lead name -> (n,) mV of all 12 leads, each with its own n.

@@ -1,4 +1,4 @@
-"""The competition's submission: which samples test.csv asks for, and a file that holds exactly those.
+"""The competition's submission: the samples requested by test.csv, and a file with exactly these.
 
 `submission.csv` has the header id,value; an id is `{record}_{row}_{lead}` with row from 0, a value is in mV. Records
 and leads come in the order of test.csv, and each lead has the number_of_rows named there, whatever fs suggests.
@@ -61,7 +61,7 @@ def positive(text: str, *, what: str) -> int:
 
 
 def read_test_csv(path: str | os.PathLike) -> list[Wanted]:
-  """Reads which samples are wanted.
+  """Reads the requested samples.
 
   Args:
     path: test.csv with columns id, lead, fs, number_of_rows; one row a lead.
@@ -105,7 +105,7 @@ def write(
 
   Args:
     path: the csv to write or replace; its folder must exist.
-    wanted: what test.csv asks for.
+    wanted: the requests of test.csv.
     leads_by_record: record id -> lead -> (number_of_rows,) mV, exactly the wanted records and leads. Values are
       written to 1e-6 mV.
 
@@ -130,14 +130,14 @@ def write(
 
 
 def check(path: str | os.PathLike, wanted: Sequence[Wanted]) -> int:
-  """Re-reads a submission and compares it with what is wanted, ids in the order of test.csv.
+  """Re-reads a submission and compares it with the requests, ids in the order of test.csv.
 
   Returns:
-    How many values it holds.
+    The number of its values.
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ECGError: at the first thing wrong: the header, an id (missing, extra, out of order), a value that is no finite
+    ECGError: for the first error: the header, an id (missing, extra, out of order), a value that is no finite
       number; the message names the line.
   """
   path = pathlib.Path(path)

@@ -1,1 +1,1 @@
-"""What befalls a page between printer and file."""
+"""Damage of a page between printer and file."""

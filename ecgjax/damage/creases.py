@@ -1,4 +1,4 @@
-"""What hands do to paper: folding, crumpling, bending, tearing. Pure functions (key, sheet, *, strength) -> sheet, as in `aging`."""
+"""Mechanical damage of paper: folding, crumpling, bending, tearing. Pure functions (key, sheet, *, strength) -> sheet, as in `aging`."""
 
 import math
 

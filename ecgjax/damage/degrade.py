@@ -1,4 +1,4 @@
-"""The chain of all damage between printer and file, each effect with a strength of its own.
+"""The chain of all damage between printer and file, with a separate strength for each effect.
 
 Strengths are data, so one compiled program takes a page through any of them; on a CPU an effect of strength 0 costs nothing.
 The truth that comes out is exact: geometry acts on the lattice alone, and the sheet is sampled once.

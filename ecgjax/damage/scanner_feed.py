@@ -1,4 +1,4 @@
-"""Feed of a scanner: its sheet moves line by line, and not evenly. It acts on what each px of a picture shows.
+"""Uneven feed of a scanner, line by line. It changes the page position of each px of a picture.
 
 A scanner takes the sheet in lines across its way. Where the sheet or the carriage stops, slips or leaps, all that a line shows lies off, at
 one end of the line more than at the other, and the next line may lie right again: no smooth surface follows that. On the one real scan with

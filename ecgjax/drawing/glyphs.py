@@ -1,4 +1,4 @@
-"""Lettering on the device: text as coverage, stamped from an atlas that was drawn once (scripts/make_glyphs.py)."""
+"""Lettering on the device: text as coverage, composed from a glyph atlas (scripts/make_glyphs.py)."""
 
 import functools
 import pathlib

@@ -1,4 +1,4 @@
-"""Ground truth of a drawn page: which samples each row prints, where, and the exact value at any instant."""
+"""Ground truth of a drawn page: the printed samples of each row, their positions, and the exact value at any instant."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Handwriting on the device: words that nobody can read, underlines, arrows and circles, as a pen leaves them on a print."""
+"""Handwriting on the device: illegible words, underlines, arrows and circles of a pen on a print."""
 
 import math
 

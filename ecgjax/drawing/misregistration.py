@@ -1,4 +1,4 @@
-"""Misregistration of black ink against the colours of a print: a printer lays one ink after the other, none quite where the last one was.
+"""Misregistration of black ink against the colours of a print: a printer prints its inks one after the other, each slightly displaced.
 
 Of six colour laser printers all placed their inks unevenly within a page, in x and in y (Kress, Johnson and Mehta, "Measurement and
 analysis of color registration errors of print engines"). On the competition's prints black stands -0.35 to 0.75 px off the red grid along

@@ -1,4 +1,4 @@
-"""Random textures on the device: smooth fields of any grain, noise that costs little, blur. What damage is made of.
+"""Random textures on the device, the basis of damage: smooth fields of any grain, cheap noise, blur.
 
 A smooth field is a cubic B-spline with random coefficients, evaluated by two small matrix products at any rows and columns:
 a window of a page sees exactly what the whole page would show there.

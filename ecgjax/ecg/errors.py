@@ -1,19 +1,19 @@
-"""What is refused, and why: every error that a person's files, pages or words cause is an ECGError, its text one sentence for them.
+"""Errors caused by a user's files, pages or arguments: each is an ECGError whose text is one sentence for the user.
 
-Any other exception is a fault of the program, and commands show it as such.
+Any other exception is a fault of the program, and commands show its traceback.
 """
 
 
 class ECGError(ValueError):
-  """A request, a file or a page that cannot be served; the text says what was given, what is needed and where to change it."""
+  """A request, a file or a page that cannot be processed; the text states the given value, the needed value and where to change it."""
 
 
 class Unreadable(ECGError):
-  """The bytes give no picture; the text says why, and what would."""
+  """The bytes cannot be decoded to a picture; the text states the reason and a remedy."""
 
 
 class PageNotFound(ECGError):
-  """No page was found in a picture, or not the one that was asked for."""
+  """No page was found in a picture, or not the requested one."""
 
 
 class LowQuality(ECGError):
@@ -21,8 +21,8 @@ class LowQuality(ECGError):
 
 
 class UnsupportedLayout(ECGError):
-  """A layout, speed or gain that is not known, or that these weights do not read."""
+  """A layout, speed or gain that is unknown, or that the weights do not read."""
 
 
 class MissingLibrary(ECGError, ImportError):
-  """A library that an extra installs is not there."""
+  """A library of an extra that is not installed."""

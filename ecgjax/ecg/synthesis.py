@@ -1,4 +1,4 @@
-"""A simulator of 12-lead signals: rhythm, waves and noise of a drawn patient, in mV, in the order of leads.LEADS."""
+"""A simulator of 12-lead signals: rhythm, waves and noise of a random patient, in mV, in the order of leads.LEADS."""
 
 from typing import NamedTuple
 

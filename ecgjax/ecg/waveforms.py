@@ -1,4 +1,4 @@
-"""Waves of a beat: P, QRS, ST, T and U of healthy and diseased hearts, as the leads see them.
+"""Waves of a beat: P, QRS, ST, T and U of healthy and diseased hearts, projected on the leads.
 
 Each wave is a two-sided Gaussian in the time since the R wave, a heart dipole pointing somewhere in the body's frame: x
 to the left arm, y to the feet, z to the back (McSharry et al., IEEE Trans Biomed Eng 50:289, 2003; Sameni et al.,

@@ -1,1 +1,1 @@
-"""From a picture and its lattice to calibrated leads."""
+"""Calibrated leads from a picture and its lattice."""

@@ -1,4 +1,4 @@
-"""Recordings as pictures for people: a standard ECG chart, and the traces drawn back on the picture they were read from."""
+"""Pictures of recordings: a standard ECG chart, and the traces drawn back on the picture they were read from."""
 
 from collections.abc import Mapping
 
@@ -66,7 +66,7 @@ def on_picture(image: np.ndarray, leads: Leads, std: Leads, *, fs: float, page: 
     lattice: (45, 57, 2) image px of the page's nodes.
 
   Returns:
-    (h, w, 3) uint8, the picture, made smaller where its longer side is over LONG_PX, in pale colours with the leads on it.
+    (h, w, 3) uint8, the picture, reduced where its longer side is over LONG_PX, in pale colours with the leads on it.
   """
   from PIL import Image, ImageDraw
 
@@ -89,7 +89,7 @@ def on_picture(image: np.ndarray, leads: Leads, std: Leads, *, fs: float, page: 
 
 
 def _paths(lead: str, leads: Leads, std: Leads, *, fs: float, page: Layout, lattice: np.ndarray):
-  """Returns (n, 2) picture px of a lead two deviations below, itself, two above, and (n,) whether it is unsure."""
+  """Returns (n, 2) picture px of a lead minus two deviations, itself, plus two, and (n,) whether its deviation is over UNSURE_MV."""
   segment, mv, off = page.scored(lead), np.asarray(leads[lead]), np.asarray(std[lead])
   x = paper.START_X_PX + (segment.start_s + np.arange(len(mv)) / fs) * page.px_per_s
   paths = []

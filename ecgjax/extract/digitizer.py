@@ -1,4 +1,4 @@
-"""One picture to calibrated leads: the single way that evaluate, predict, digitize and serve read a page."""
+"""Reading of one picture into calibrated leads: the single function behind evaluate, predict, digitize and serve."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -26,9 +26,9 @@ REVIEW, FAIL = 0.9, 0.5  # quality of the worst lead, below it a page needs a pe
 
 
 class Reader(NamedTuple):
-  """Trained weights, ready to read: `trace` goes from (image, lattice) to rows, `classes` to the scores (R, H, W, 4) of each px's class.
+  """Loaded weights: `trace` maps (image, lattice) to rows, `classes` to the scores (R, H, W, 4) of each px's class.
 
-  `printer` is what printed the pages, where that is known.
+  `printer` is the printer's mean offset field, where it is known.
   """
 
   trace: Callable[[np.ndarray, np.ndarray], Trace]
@@ -42,19 +42,19 @@ class Reader(NamedTuple):
 
 
 def load_reader(weights=shipped.DEFAULT, *, engine: str = 'auto', precision: str = 'auto', registration: str = '') -> Reader:
-  """Loads weights and compiles nothing yet.
+  """Loads weights; programs are compiled at first use.
 
   Args:
     weights: a name of `shipped.NAMES`, or the path of a `.safetensors` file.
     engine: of the network: 'jax', 'openvino' or 'auto', see `inference.chosen`.
     precision: of its convolutions: 'bfloat16', 'float32' or 'auto', see `inference.chosen`.
-    registration: path of a table of what printed the pages, see `printers.load`; '' where that is not known.
+    registration: path of the table of the pages' printer, see `printers.load`; '' where the printer is not known.
 
   Returns:
     A Reader.
 
   Raises:
-    ECGError: as `weight_files.load_network` and `printers.load`, or for an engine or a precision that is not to be had.
+    ECGError: as `weight_files.load_network` and `printers.load`, or for an unavailable engine or precision.
     MissingLibrary: if the engine is not installed.
   """
   printer = printers.load(registration) if registration else None
@@ -79,16 +79,16 @@ def digitize(
 
   Args:
     image: (H, W, 3) uint8, or the path of a file, whose first page is read.
-    reader: loaded weights; the default of those that install with the package where it is None.
-    fs: samples per second wanted.
-    counts: samples wanted of each lead; as many as are printed where it is None.
-    lattice: (45, 57, 2) image px of the page's nodes, where they are known; found where it is None.
-    corners: (4, 2) image x, y of the page's upper left, upper right, lower right and lower left corner, roughly, where the page is to be
-      looked for; the whole picture is searched where it is None.
-    ink: where its ink stands by the lattice; found where it is None.
-    speed_mm_s: paper speed, which a picture does not tell.
-    gain_mm_mv: of the print; where it is None the calibration pulses tell it, and it is 10 where they cannot.
-    masked: whether `Recording.mask` is wanted, too: the network runs a second time for it.
+    reader: loaded weights; None loads the default weights of the package.
+    fs: output sampling rate in Hz.
+    counts: number of output samples of each lead; None for all that are printed.
+    lattice: (45, 57, 2) image px of the page's nodes, if known; None locates the page.
+    corners: (4, 2) approximate image x, y of the page's upper left, upper right, lower right and lower left corner; None searches the
+      whole picture.
+    ink: displacement of the ink from the lattice; None measures it.
+    speed_mm_s: paper speed, which cannot be read from a picture.
+    gain_mm_mv: of the print; None measures it on the calibration pulses, and takes 10 if they give no known gain.
+    masked: whether `Recording.mask` is computed, too, by a second run of the network.
 
   Returns:
     The recording.
@@ -96,9 +96,9 @@ def digitize(
   Raises:
     Unreadable: if the file holds no picture.
     PageNotFound: if the page cannot be found in it (see `find_page.Found.reason`).
-    LowQuality: if no trace is seen on it, or too little can be read.
+    LowQuality: if no trace is visible, or the quality is too low.
     UnsupportedLayout: for an unknown speed or gain.
-    ECGError: if more is wanted than the page shows.
+    ECGError: if more samples are requested than the page shows.
   """
   reader = cached() if reader is None else reader
   image = image if isinstance(image, np.ndarray) else images.read(image)
@@ -139,7 +139,7 @@ def digitize(
 
 
 def _check(page: layouts.Layout, counts: Mapping[str, int], fs: float) -> None:
-  """Refuses to read more of a lead than the page shows."""
+  """Raises ECGError if more samples of a lead are requested than the page shows."""
   for lead, count in counts.items():
     segment = page.scored(lead)
     if not 1 <= count <= (segment.stop_s - segment.start_s) * fs + 1 - 1e-9:
@@ -149,7 +149,7 @@ def _check(page: layouts.Layout, counts: Mapping[str, int], fs: float) -> None:
 
 
 def mask(image: np.ndarray, lattice: np.ndarray, *, reader: Reader) -> np.ndarray:
-  """Tells what every px of a page is taken for.
+  """Classifies every px of a page.
 
   Args:
     image: (H, W, 3) uint8.
@@ -160,7 +160,7 @@ def mask(image: np.ndarray, lattice: np.ndarray, *, reader: Reader) -> np.ndarra
     (1700, 2200) uint8 in the page frame, see `pixel_classes.on_page`.
 
   Raises:
-    ECGError: if the reader tells no classes.
+    ECGError: if the reader has no classes.
   """
   if reader.classes is None:
     raise ECGError('this reader tells no classes of px; take one of digitizer.load_reader')
@@ -185,7 +185,7 @@ def _leads(
 
 
 def _gain(pulse_mv: float, given: float | None) -> tuple[float, str]:
-  """Returns the gain in mm/mV and what is to be said of it: `pulse_mv` is the pulses' height if it were 10."""
+  """Returns the gain in mm/mV and a warning or '': `pulse_mv` is the pulses' height at a gain of 10."""
   told = next((g for g in layouts.GAINS_MM_MV if abs(pulse_mv * paper.GAIN_MM_MV / g - paper.PULSE_MV) <= PULSE_OFF), None)
   height = f'the calibration pulses are {pulse_mv * paper.GAIN_MM_MV:.1f} mm high by the grid'
   if given is not None:
@@ -196,26 +196,26 @@ def _gain(pulse_mv: float, given: float | None) -> tuple[float, str]:
 
 
 def calibrated(std_mv: np.ndarray, table: Mapping[str, list[float]] | None) -> np.ndarray:
-  """Replaces standard deviations, which hold the width of the network's target too, by the errors that were measured.
+  """Replaces standard deviations, which include the width of the network's target, by measured errors.
 
   Args:
-    std_mv: (n,) as the decoder, `fuse` and `resample` have it.
-    table: 'std_mv' and 'off_mv', the rms error of samples of such deviations, as `scripts/calibrate.py` puts them in the header of
-      weights; constant beyond its ends. None leaves all as it is.
+    std_mv: (n,) from the decoder, `fuse` and `resample`.
+    table: 'std_mv' and 'off_mv', the rms error of samples of such deviations, stored by `scripts/calibrate.py` in the header of
+      weights; constant beyond its ends. None leaves `std_mv` unchanged.
 
   Returns:
-    (n,) rms error to be expected, mV.
+    (n,) expected rms error, mV.
   """
   return std_mv if table is None else np.exp(np.interp(np.log(std_mv), np.log(table['std_mv']), np.log(table['off_mv'])))
 
 
 def seen_rows(trace: Trace) -> np.ndarray:
-  """Returns (R, W) rows px as read, nan where no trace was seen: what a picture may show."""
+  """Returns (R, W) rows px as read, nan where no trace is visible, for pictures."""
   return np.where(np.asarray(trace.visible) >= resample.SEEN, np.asarray(trace.rows_px), np.nan)
 
 
 def finite(leads: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Returns the leads with 0 mV for absent samples: what the competition's format and score demand."""
+  """Returns the leads with 0 mV for absent samples, as required by the competition's format and score."""
   return {lead: np.nan_to_num(mv, nan=0.0) for lead, mv in leads.items()}
 
 
@@ -224,7 +224,7 @@ _fused = jax.jit(lambda trace, page, frame: einthoven.fuse(trace, layout=page, f
 
 @functools.lru_cache(PROGRAMS)  # a rate may be any number, and a process may live long
 def _assembler(segments, page, frame, fs: float, counts):
-  """Returns the compiled way from rows to the samples of every lead that are wanted."""
+  """Returns the compiled function from rows to the requested samples of every lead."""
   of = list(zip(segments, counts, strict=True))
   return jax.jit(lambda trace: [resample.lead(trace, one, layout=page, frame=frame, fs=fs, count=count) for one, count in of])
 

@@ -1,9 +1,9 @@
-"""Redundant leads made to agree: limb leads are combinations of two of them, and a rhythm strip repeats the lead above it.
+"""Fusion of redundant leads: limb leads are combinations of two of them, and a rhythm strip repeats the lead above it.
 
-II = I + III (Einthoven, 1912); aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2 (Goldberger, 1942). Where a page shows more limb
-leads at one time than the two that are free, weighted least squares makes all of them more exact, and fills what was not seen of one from
-the others. A row that contradicts the rest is replaced by what they say. Where more than one could be the liar, all stay as they were, but
-for a jump of a few columns, as a reader makes that takes a letter for the trace: then it is the row without which all run smoother.
+II = I + III (Einthoven, 1912); aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2 (Goldberger, 1942). Where a page shows more than
+two limb leads at one time, weighted least squares makes all of them more exact, and fills hidden columns of one from the others. A row
+that is inconsistent with the rest is replaced by their estimate. Where more than one row could be the inconsistent one, all stay unchanged,
+except for a jump of a few columns, as from a letter read as the trace: there it is the row without which all are smoother.
 """
 
 from typing import NamedTuple
@@ -30,8 +30,8 @@ class Interval(NamedTuple):
   """Columns in which every row shows one lead.
 
   Attributes:
-    first, stop: columns; the latter is the first that does not belong to it.
-    of: (R, 2) how much of I and of II each row shows; 0 if it shows no limb lead.
+    first, stop: columns; `stop` is the first one after the interval.
+    of: (R, 2) coefficients of I and II in each row; 0 if it shows no limb lead.
   """
 
   first: int
@@ -40,7 +40,7 @@ class Interval(NamedTuple):
 
 
 class Fit(NamedTuple):
-  """What some rows say of all: (R, W) mV and its variance; (W,) chi-square per degree of freedom around and alone, inf where unchecked."""
+  """Estimate of all rows from some: (R, W) mV and variance; (W,) chi-square per degree of freedom around and alone, inf if unchecked."""
 
   mv: jax.Array
   variance: jax.Array
@@ -63,15 +63,15 @@ def stretches(layout: Layout, frame: Frame) -> list[Interval]:
 
 
 def fuse(trace: Trace, *, layout: Layout, frame: Frame) -> Trace:
-  """Makes the limb leads of a page agree; differentiable but for the choice of what to believe.
+  """Makes the limb leads of a page consistent; differentiable except for the choice of the rows to trust.
 
   Args:
-    trace: its rows as read; the standard deviations say how much each counts.
-    layout: says which row shows which lead when.
+    trace: its rows as read, weighted by their standard deviations.
+    layout: segments of each row.
     frame: of the strips.
 
   Returns:
-    Its rows with better limb leads, visible wherever the others tell them. Chest leads are as they were.
+    Its rows with better limb leads, visible wherever the others determine them. Chest leads are unchanged.
   """
   for first, stop, of in stretches(layout, frame):
     if of.any(1).sum() > 2:
@@ -86,7 +86,7 @@ def _fused(part: Trace, of: np.ndarray, frame: Frame) -> Trace:
   rows = [weight, *(weight.at[row].set(0.0) for row in np.flatnonzero(limb))]  # all of them, and all but one
   told = Fit(*(jnp.stack(a) for a in zip(*(_least_squares(mv, w, of, rate_hz=frame.rate_hz) for w in rows), strict=True)))
   agree = (told.around <= AGREED) & (told.alone <= AGREED_ALONE)
-  # I or III may lie as well, if II is all that repeats: then to leave out either makes the others agree
+  # if II is the only repeated lead, I or III may be wrong: leaving out either makes the others consistent
   bends = jnp.where(agree[1:], _bends(told.mv[1:], limb), jnp.inf)
   smoothest, second = jnp.sort(bends, axis=0)[:2]
   jump = (told.around[0] <= AGREED) & (second > SMOOTHER * smoothest)
@@ -101,7 +101,7 @@ def _fused(part: Trace, of: np.ndarray, frame: Frame) -> Trace:
 
 
 def _bends(mv: jax.Array, limb: np.ndarray) -> jax.Array:
-  """(N, R, W) mV -> (N, W) squared second differences of all limb leads, around each column."""
+  """Returns (N, W) squared second differences of all limb leads around each column, of (N, R, W) mV."""
   second = jnp.pad(jnp.diff(mv, n=2, axis=-1), ((0, 0), (0, 0), (1, 1)))
   return jax.vmap(lambda a: jnp.convolve(a, AROUND, mode='same'))((second**2 * limb[:, None]).sum(1))
 

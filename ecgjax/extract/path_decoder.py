@@ -1,4 +1,4 @@
-"""Decoder: from scores to the expected row of the trace in every column, its standard deviation, and whether it is visible."""
+"""Decoder: scores to the expected row of the trace in every column, its standard deviation and its visibility."""
 
 import functools
 from typing import NamedTuple
@@ -16,12 +16,12 @@ WINDOW_PX = 40.0  # of the expectation around the mode
 
 
 class Trace(NamedTuple):
-  """What was read of the rows of a page.
+  """Decoded rows of a page.
 
   Attributes:
     rows_px: (R, W) continuous strip row, downwards; px h covers [h, h + 1).
     std_px: (R, W) standard deviation of it, at least that of a uniform px, 0.29.
-    visible: (R, W) probability 0..1 that a trace is there.
+    visible: (R, W) probability 0..1 that a trace is visible.
   """
 
   rows_px: jax.Array
@@ -30,19 +30,19 @@ class Trace(NamedTuple):
 
 
 def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, path: bool = True, begins: np.ndarray | None = None) -> Trace:
-  """Expected row around the most probable path through all columns.
+  """Returns the expected row around the most probable path through all columns.
 
-  Of the paths on cells of CELL_PX rows that move at most REACH_PX from one column to the next, each px of a move costing JUMP, the most
-  probable one goes through the cell whose best path is best (max-product forward and back along time, exact). A crossing trace, which has
-  no past and no future in this row, does not capture it. Where another lead begins in the row, a move of any length costs nothing. Rows are
-  differentiable in the scores, the path's choice is not.
+  The path is the most probable one on cells of CELL_PX rows with moves of at most REACH_PX between columns, each px of a move costing
+  JUMP (max-product forward and back along time, exact). A crossing trace, which does not continue along this row, does not capture the
+  path. Where another lead begins in the row, a move of any length costs nothing. Rows are differentiable in the scores, the choice of
+  the path is not.
 
   Args:
     scores: of one page, (R, H, W), H a multiple of CELL_PX.
-    window_px: > 0; the expectation is taken within this distance of the path. A steep stroke fills a column over tens of px and
-      tells little of which of them is meant: to expect their middle is off the least.
+    window_px: > 0; the expectation is taken within this distance of the path. A steep stroke fills a column over tens of px, and its
+      centre is the estimate with the least error.
     path: False for the plain mode of every column.
-    begins: (R, W) bool, the columns that a lead begins with (see `lattices.begins`); none where it is None.
+    begins: (R, W) bool, first columns of the leads (see `lattices.begins`); None for none.
 
   Returns:
     Trace.
@@ -66,7 +66,7 @@ def soft_argmax(scores: Scores, *, window_px: float = WINDOW_PX, path: bool = Tr
 
 
 def _mode(logp: jax.Array, begins: np.ndarray, *, path: bool) -> jax.Array:
-  """(R, H, W) log-probabilities -> (R, W) row px around which the trace is to be expected."""
+  """Returns (R, W) the row px on the path, of (R, H, W) log-probabilities."""
   height, width = logp.shape[-2:]
   cells = logp.reshape(*logp.shape[:-2], height // CELL_PX, CELL_PX, width)
   own = jnp.maximum(cells.max(-2), -30.0)  # a column that is sure and wrong must still be outvoted
@@ -76,7 +76,7 @@ def _mode(logp: jax.Array, begins: np.ndarray, *, path: bool) -> jax.Array:
 
 
 def _best_through(own: jax.Array, begins: np.ndarray) -> jax.Array:
-  """(R, C, W), (R, W) -> (R, C, W): how good the best path through each cell is, but for a number that is the same in all of a column."""
+  """Returns (R, C, W): the score of the best path through each cell, up to a constant per column, of (R, C, W) and (R, W)."""
   count, reach = own.shape[-2], round(REACH_PX / CELL_PX)
 
   def step(before, column):

@@ -16,11 +16,11 @@ AROUND = (-1, 0, 1)  # columns of a strip that a page px, 2.5 of them wide at 50
 
 
 def on_page(classes: np.ndarray, *, page: layouts.Layout, frame: lattices.Frame) -> np.ndarray:
-  """Puts the strips' classes together to a page; a px belongs to the row whose zero line is nearest.
+  """Composes the strips' classes into a page; a px belongs to the row whose zero line is nearest.
 
   Args:
     classes: (R, H, W, 4) unnormalised log-probabilities (`unet.Scores.classes`).
-    page: says where the rows' zero lines are.
+    page: layout with the rows' zero lines.
     frame: of the strips.
 
   Returns:
@@ -48,7 +48,7 @@ def class_target(inks: jax.Array) -> jax.Array:
   """Turns coverage into classes.
 
   Args:
-    inks: (..., 3) coverage 0..1 of grid, text and trace; later ones lie on top.
+    inks: (..., 3) coverage 0..1 of grid, text and trace; later ones are drawn on top.
 
   Returns:
     (..., 4) float32 share of each of unet.CLASSES, summing to 1.
@@ -65,7 +65,7 @@ def true(inks: np.ndarray) -> np.ndarray:
 
 
 def overlaps(found: np.ndarray, right: np.ndarray) -> np.ndarray:
-  """Returns (4, 2): px of intersection and of union of each class, of masks (H, W); what is UNREAD in `found` does not count."""
+  """Returns (4, 2): px of intersection and of union of each class, of masks (H, W); px that are UNREAD in `found` are ignored."""
   read = found != UNREAD
   both = [(read & (found == n), read & (right == n)) for n in range(len(unet.CLASSES))]
   return np.array([((a & b).sum(), (a | b).sum()) for a, b in both])

@@ -1,7 +1,7 @@
-"""Quality of each lead: the share of what was read of it that is expected to be signal.
+"""Quality of each lead: the expected share of signal in the lead as read.
 
-Three things say how large the errors may be: the network's own standard deviations, how surely the page was found, and how much the limb
-leads contradict one another (Einthoven). How well that tells good pages from bad ones is in docs/quality.md, measured.
+The error variance is estimated from three sources: the network's own standard deviations, the confidence of the lattice, and the
+contradictions between the limb leads (Einthoven). docs/quality.md measures how well the quality separates good pages from bad ones.
 """
 
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ CUT_OFF = 0.5  # the best that is said of a lead whose waves reach its strip's e
 
 
 class Doubt(NamedTuple):
-  """What is known of a page's errors beside the leads' own standard deviations.
+  """Estimates of a page's errors beside the leads' own standard deviations.
 
   Attributes:
-    seen: lead name -> share of its columns in which a trace was seen.
-    contradiction_mv2: limb lead name -> variance of its rows, in mV^2, by what the limb rows say of one another; 0 where nothing does.
-    page_px: rms error in page px to be expected of the place of the page.
+    seen: lead name -> share of its columns in which a trace is visible.
+    contradiction_mv2: limb lead name -> variance of its rows, in mV^2, from the contradictions of the limb rows; 0 without any.
+    page_px: expected rms error of the lattice in page px.
     cut_off: leads that reach their strip's edge.
   """
 
@@ -40,7 +40,7 @@ class Doubt(NamedTuple):
 
 
 def lead(mv: np.ndarray, std_mv: np.ndarray, name: str, doubt: Doubt, *, fs: float, page: Layout) -> float:
-  """Judges one lead.
+  """Computes the quality of one lead.
 
   Args:
     mv: (n,) as read.
@@ -51,7 +51,7 @@ def lead(mv: np.ndarray, std_mv: np.ndarray, name: str, doubt: Doubt, *, fs: flo
     page: its layout, speed and gain.
 
   Returns:
-    0..1: the share seen times signal variance over signal and expected error variance, 0.91 is 10 dB; 0 where nothing was seen.
+    0..1: visible share times signal variance over the sum of signal and expected error variance, 0.91 is 10 dB; 0 for an absent lead.
   """
   seen = doubt.seen[name]
   if not seen:
@@ -65,11 +65,11 @@ def lead(mv: np.ndarray, std_mv: np.ndarray, name: str, doubt: Doubt, *, fs: flo
 
 
 def doubt(trace: Trace, page_px: float, *, page: Layout, frame: Frame, scale: float) -> Doubt:
-  """Collects what is known of a page's errors.
+  """Estimates a page's errors.
 
   Args:
-    trace: the rows as read, each for itself.
-    page_px: rms error to be expected of the place of the page, page px.
+    trace: the rows as read, before `fuse`.
+    page_px: expected rms error of the lattice, page px.
     page, frame: of the strips.
     scale: from the strips' mV to those of the page, by its gain.
 
@@ -85,23 +85,23 @@ def doubt(trace: Trace, page_px: float, *, page: Layout, frame: Frame, scale: fl
 
 
 def _columns(trace: Trace, segment: Segment, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (n,) rows px of a lead's own columns and whether each was seen."""
+  """Returns (n,) rows px of a lead's own columns and whether the trace is visible in each."""
   first, stop = (round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s))
   rows_px, visible = (np.asarray(a)[segment.row, first:stop] for a in (trace.rows_px, trace.visible))
   return rows_px, visible >= resample.SEEN
 
 
 def contradictions_mv2(trace: Trace, page: Layout, frame: Frame) -> dict[str, float]:
-  """Measures what the limb rows that share a time say of one another's errors.
+  """Estimates the errors of simultaneous limb rows from their contradictions.
 
   Args:
-    trace: the rows as read, each for itself: `fuse` would have them agree.
-    page: says which row shows which lead when.
+    trace: the rows as read, before `fuse`, which makes them consistent.
+    page: layout with the segments of each row.
     frame: of the strips.
 
   Returns:
-    Lead name -> mV^2 as the weights' own page has it, the mean over the columns of its segment in which all limb rows were seen; 0 where
-    there are none.
+    Lead name -> mV^2 at the gain of the weights' own page, the mean over the columns of its segment in which all limb rows are visible;
+    0 without such columns.
   """
   rows_px, visible = (np.asarray(a) for a in (trace.rows_px, trace.visible))
   squares = np.full(rows_px.shape, np.nan)
@@ -121,6 +121,6 @@ def contradictions_mv2(trace: Trace, page: Layout, frame: Frame) -> dict[str, fl
 
 
 def page_px(confidence: np.ndarray) -> float:
-  """Returns the rms error, in page px, to be expected in the trace area by a lattice's (45, 57) confidence (see `find_page.Found`)."""
+  """Returns the expected rms error in the trace area, in page px, from a lattice's (45, 57) confidence (see `find_page.Found`)."""
   sure = np.maximum(np.asarray(confidence, np.float64)[trace_area()], 1e-3)
   return float(np.sqrt(np.mean(1 / sure - 1)))

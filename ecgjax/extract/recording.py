@@ -1,4 +1,4 @@
-"""A recording, the result of reading one page, and the ways it leaves the program."""
+"""A recording, the result of reading one page, and its output as tables, files and pictures."""
 
 import json
 import pathlib
@@ -19,23 +19,23 @@ NOTICE = 'Research software, not a medical device.'
 
 
 class Recording(NamedTuple):
-  """What was read of one picture.
+  """Result of reading one page.
 
   Attributes:
-    leads: lead name -> (n,) mV; nan where nothing of the lead was seen.
+    leads: lead name -> (n,) mV; nan for an absent lead.
     std: lead name -> (n,) standard deviation in mV.
     fs: samples per second.
-    start_s: lead name -> second of the page's time at which its first sample stands.
-    seconds: of the page's time.
-    quality: lead name -> 0..1, the share of what was read that is expected to be signal, see `quality`.
+    start_s: lead name -> time of its first sample in s from the start of the page.
+    seconds: duration of the page.
+    quality: lead name -> 0..1, the expected share of signal in the lead as read, see `quality`.
     layout: name of the page's layout.
-    speed_mm_s: paper speed that times were read by.
-    gain_mm_mv: gain that amplitudes were read by.
+    speed_mm_s: paper speed used for the times.
+    gain_mm_mv: gain used for the amplitudes.
     status: 'ok' or 'review'.
-    warnings: sentences, empty where all is well.
+    warnings: sentences, empty for status 'ok'.
     lattice: (45, 57, 2) image x, y of the page's nodes.
-    trace: the rows as read, each for itself, for pictures.
-    mask: (1700, 2200) uint8, what every px of the page is taken for (see `pixel_classes`), where it was asked for.
+    trace: the rows as read, before the limb leads are fused, for pictures.
+    mask: (1700, 2200) uint8, class of every px of the page (see `pixel_classes`), if requested.
   """
 
   leads: dict[str, np.ndarray]
@@ -54,7 +54,7 @@ class Recording(NamedTuple):
   mask: np.ndarray | None = None
 
   def table(self) -> np.ndarray:
-    """Returns (T, 12) mV in the order of leads.LEADS over the page's whole time, nan where a lead was not printed or not seen."""
+    """Returns (T, 12) mV in the order of leads.LEADS over the page's whole duration, nan where a lead was not printed or is absent."""
     return table(self.leads, self.start_s, seconds=self.seconds, fs=self.fs)
 
   def to_dataframe(self):
@@ -73,7 +73,7 @@ class Recording(NamedTuple):
     return self.save(path, format='wfdb')
 
   def facts(self) -> dict[str, Any]:
-    """Returns everything but the samples, as JSON has it: nan is null, mV have 4 decimals, px 2."""
+    """Returns all fields but the samples in JSON form: nan is null, mV have 4 decimals, px 2."""
     return {
       'status': self.status, 'warnings': list(self.warnings), 'quality': {k: round(v, 3) for k, v in self.quality.items()},
       'fs_hz': self.fs, 'seconds': self.seconds, 'layout': self.layout, 'speed_mm_s': self.speed_mm_s, 'gain_mm_mv': self.gain_mm_mv,
@@ -87,33 +87,33 @@ class Recording(NamedTuple):
     return layouts.make(self.layout, speed_mm_s=self.speed_mm_s, gain_mm_mv=self.gain_mm_mv)
 
   def plot(self):
-    """Returns a matplotlib Figure: the leads on paper of the page's own speed and gain, pale bands of two standard deviations behind."""
+    """Returns a matplotlib Figure: the leads at the page's own speed and gain, over pale bands of two standard deviations."""
     return charts.figure(self.leads, self.std, fs=self.fs, page=self.page)
 
   def overlay(self, image: np.ndarray) -> np.ndarray:
-    """Returns (h, w, 3) uint8, the (H, W, 3) picture that was read with the leads drawn back on it, see `charts.on_picture`."""
+    """Returns (h, w, 3) uint8, the (H, W, 3) picture of the page with the leads drawn back on it, see `charts.on_picture`."""
     return charts.on_picture(image, self.leads, self.std, fs=self.fs, page=self.page, lattice=self.lattice)
 
 
 def plain(values: np.ndarray) -> list[float | None]:
-  """Returns the values as JSON has them, 4 decimals, None where they are not finite."""
+  """Returns the values in JSON form: 4 decimals, None where they are not finite."""
   return [round(float(x), 4) if np.isfinite(x) else None for x in values]
 
 
 def table(leads: Mapping[str, np.ndarray], start_s: Mapping[str, float], *, seconds: float, fs: float) -> np.ndarray:
-  """Puts leads side by side.
+  """Arranges leads in the columns of a table.
 
   Args:
-    leads: lead name -> (n,) mV, nan where absent; a lead that is not named is absent.
-    start_s: lead name -> second of its first sample.
-    seconds: of the page's time.
+    leads: lead name -> (n,) mV, nan where absent; a missing key is an absent lead.
+    start_s: lead name -> time of its first sample in s.
+    seconds: duration of the page.
     fs: Hz.
 
   Returns:
-    (T, 12) mV in the order of leads.LEADS, nan where there is nothing; samples after `seconds` are left out.
+    (T, 12) mV in the order of leads.LEADS, nan where a lead is absent; samples after `seconds` are left out.
 
   Raises:
-    ECGError: for an unknown lead, one that does not start within the page's time, or values that are infinite.
+    ECGError: for an unknown lead, one that does not start within the page's duration, or infinite values.
   """
   for lead in leads:
     if lead not in LEADS or not 0 <= start_s.get(lead, -1.0) < seconds:
@@ -135,7 +135,7 @@ def write(path, mv: np.ndarray, *, fs: float, format: str = '') -> pathlib.Path:
     path: of the file; its suffix is that of the format.
     mv: (T, 12) mV, nan where absent.
     fs: Hz.
-    format: key of FORMATS; told by the suffix where it is empty.
+    format: key of FORMATS; '' for that of the suffix.
 
   Returns:
     The path.
@@ -161,7 +161,7 @@ def write_json(path, facts: dict[str, Any]) -> None:
 
   Args:
     path: to write.
-    facts: as `Recording.facts`, perhaps with more.
+    facts: as of `Recording.facts`, possibly with further fields.
   """
   lines = (f' {json.dumps(name)}: {json.dumps(value, allow_nan=False)}' for name, value in facts.items())  # a line each: to be looked at
   atomic.whole(path, lambda part: part.write_text('{\n' + ',\n'.join(lines) + '\n}\n'))

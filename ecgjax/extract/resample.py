@@ -1,4 +1,4 @@
-"""From rows to leads: px to mV, gaps interpolated, band-limited resampling to the samples that are wanted."""
+"""Rows to leads: px to mV, interpolation of gaps, band-limited resampling to the requested samples."""
 
 import functools
 import math
@@ -21,14 +21,14 @@ TENSION = 1e-3  # of the polyline above the column rate, where a few corners hav
 
 
 def fill(mv: jax.Array, seen: jax.Array) -> jax.Array:
-  """Interpolates what was not seen, by a shape-preserving cubic (PCHIP, Fritsch and Butland 1984), flat beyond the ends.
+  """Interpolates hidden samples by a shape-preserving cubic (PCHIP, Fritsch and Butland 1984), constant beyond the ends.
 
   Args:
     mv: (W,) samples at equal steps.
-    seen: (W,) bool; unseen samples are replaced. With none seen the result is 0.
+    seen: (W,) bool, visible samples; the others are replaced. The result is 0 if none is visible.
 
   Returns:
-    (W,), the seen samples unchanged.
+    (W,), the visible samples unchanged.
   """
   n = mv.shape[-1]
   i = jnp.arange(n)
@@ -56,17 +56,17 @@ def fill(mv: jax.Array, seen: jax.Array) -> jax.Array:
 
 @functools.lru_cache(256)  # a rate may be any number, and a process may live long
 def kernel(first: int, last: int, rate_hz: float, offset: float, fs: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-  """Band-limited resampling of columns first..last as gathers and weights.
+  """Returns the band-limited resampling of columns first..last as gathers and weights.
 
-  A Kaiser-windowed sinc, cut off at half the lower of the two rates. Beyond its ends the signal goes on as its own point
-  reflection, which keeps level and slope.
+  A Kaiser-windowed sinc, cut off at half the lower of the two rates. Beyond its ends the signal is extended by point reflection,
+  which preserves level and slope.
 
   Args:
     first, last: columns that belong to the lead, both included.
     rate_hz: of the columns.
     offset: fractional column of sample 0.
-    fs: rate wanted.
-    count: samples wanted.
+    fs: output rate.
+    count: output samples.
 
   Returns:
     (count, K) int columns and (count, K) float64 weights.
@@ -88,18 +88,18 @@ def kernel(first: int, last: int, rate_hz: float, offset: float, fs: float, coun
 
 
 def vertices(mv: jax.Array, offset: float, *, rate_hz: float, fs: float, count: int) -> jax.Array:
-  """Corners of the polyline that fits the columns best, for rates below or little above the columns' own.
+  """Returns the corners of the polyline that fits the columns best, for rates below or little above the columns' own.
 
-  A print joins its samples by straight lines; reading it more densely than it was sampled and filtering would lose what
-  the lines hold of the corners. The least-squares fit gives them back; its matrix is tridiagonal.
-  Above the columns' rate neighbouring corners are drawn together by TENSION, which decides where the columns do not.
+  A print joins its samples by straight lines; sampling them more densely and filtering would lose the height of the corners.
+  The least-squares fit recovers it; its matrix is tridiagonal. Above the columns' rate differences of neighbouring corners are
+  penalised by TENSION, which determines corners without a column of their own.
 
   Args:
     mv: (W,) columns, all defined.
     offset: fractional column of sample 0.
     rate_hz: of the columns.
-    fs: rate wanted, below POLYLINE_BELOW * rate_hz.
-    count: samples wanted.
+    fs: output rate, below POLYLINE_BELOW * rate_hz.
+    count: output samples.
 
   Returns:
     (count,) mV at i / fs.
@@ -123,21 +123,21 @@ def vertices(mv: jax.Array, offset: float, *, rate_hz: float, fs: float, count: 
 
 
 def lead(trace: Trace, segment: Segment, *, layout: Layout, frame: Frame, fs: float, count: int) -> tuple[jax.Array, jax.Array]:
-  """One lead of a page.
+  """Returns one lead of a page.
 
   Args:
     trace: of the page's rows.
-    segment: of the layout, says where the lead stands.
+    segment: of the lead in the layout.
     layout: of the page.
     frame: of the strips.
-    fs: samples per second wanted.
-    count: samples wanted; sample i lies i / fs s after the segment's start.
+    fs: output samples per second.
+    count: output samples; sample i is i / fs s after the segment's start.
 
   Returns:
     (count,) mV and (count,) its standard deviation in mV.
 
   Raises:
-    ECGError: if more is wanted than the segment shows.
+    ECGError: if more samples are requested than the segment shows.
   """
   if count < 1 or (count - 1) / fs >= segment.stop_s - segment.start_s:
     raise ECGError(f'lead {segment.lead}: {count} samples at {fs} Hz asked for; layout {layout.name} shows '

@@ -1,7 +1,7 @@
-"""Rows as read, moved to where their ink belongs: by jumps of the feed and by the offset of black from the grid.
+"""Correction of the rows' timing for scanner feed jumps and for the offset of black from the grid.
 
-The lattice follows the grid, smoothly. What was read in a column of a strip is the ink of another instant wherever the feed leapt
-(`feed_jumps`) or black stands off the colours (`offset_field`, from `marks`); both are known as functions of the place on the page.
+The lattice is a smooth fit to the grid. A column of a strip shows the ink of another instant after a feed jump (`feed_jumps`) and where
+black is displaced from the colours (`offset_field`, from `marks`); both are functions of the position on the page.
 """
 
 from typing import NamedTuple
@@ -23,11 +23,11 @@ KNOT_PX = 40.0  # between the points at which the field of `offset_field` is ask
 
 
 class Standing(NamedTuple):
-  """Where ink stands that is read in each column of each row, in page px from where the lattice says.
+  """Correction of the ink's position in each column of each row, in page px relative to the lattice.
 
   Attributes:
-    right_px: (R, W) it belongs so much farther right.
-    below_px: (R, W) it belongs so much lower.
+    right_px: (R, W) shift to the right.
+    below_px: (R, W) shift downwards.
     std_px: (R, W) standard deviation of `right_px`.
   """
 
@@ -37,7 +37,7 @@ class Standing(NamedTuple):
 
 
 def exact(page: Layout, frame: Frame) -> Standing:
-  """Returns that all ink stands where the lattice says, surely."""
+  """Returns the zero correction with zero standard deviation."""
   nowhere = np.zeros((len(page.zeros_px), frame.width_px))
   return Standing(nowhere, nowhere, nowhere)
 
@@ -45,17 +45,17 @@ def exact(page: Layout, frame: Frame) -> Standing:
 def standing(
   image: np.ndarray, lattice: np.ndarray, *, page: Layout, frame: Frame, printer: Printer | None = None
 ) -> Standing:  # fmt: skip
-  """Finds where a page's ink stands.
+  """Measures the displacement of a page's ink from its lattice.
 
   Args:
     image: (H, W, 3) uint8.
     lattice: (45, 57, 2) image px of the page's nodes.
     page: the layout.
     frame: of its strips.
-    printer: what printed it, where that is known.
+    printer: mean offset field of its printer, if known.
 
   Returns:
-    What was found, nothing in pictures coarser than COARSEST; marks not seen leave the standard deviation of a print that is not known.
+    The correction; zero in pictures coarser than COARSEST. Without visible marks its standard deviation is that of an unknown print.
   """
   fine = lattices.image_scale(lattice) >= COARSEST
   leaps, seen = (feed_jumps.find(image, lattice), marks.measure(image, lattice)) if fine else (None, marks.none())
@@ -71,23 +71,23 @@ def standing(
 
 
 def _leapt(right_px: np.ndarray, columns_px: np.ndarray) -> np.ndarray:
-  """(R, W) bool: columns that leapt, and those beside them."""
+  """Returns (R, W) bool: columns at a feed jump, and those beside them."""
   beside = round(BESIDE_PX / (columns_px[1] - columns_px[0]))
   sums = np.cumsum(np.pad(right_px != 0, ((0, 0), (beside + 1, beside))), axis=1)
   return sums[:, 2 * beside + 1 :] > sums[:, : -2 * beside - 1]
 
 
 def moved(trace: Trace, to: Standing, *, page: Layout, frame: Frame) -> Trace:
-  """Moves rows as read to where their ink belongs, each lead within its own columns: what stands beside it is another lead, or a pulse.
+  """Resamples rows by the correction, each lead within its own columns, because its neighbours are another lead or a pulse.
 
   Args:
     trace: (R, W) of the strips.
-    to: where that is.
+    to: the correction.
     page: the layout.
     frame: of the strips.
 
   Returns:
-    (R, W) rows whose columns show their own instants. Ink that is there twice is read once; where ink was lost its neighbours are joined.
+    (R, W) rows whose columns show their own instants. Repeated ink is read once; lost ink is interpolated from its neighbours.
   """
   per_px, columns = frame.rate_hz / page.px_per_s, np.arange(trace.rows_px.shape[-1])
   rows_px, std_px, visible = (np.array(values) for values in trace)
@@ -95,7 +95,7 @@ def moved(trace: Trace, to: Standing, *, page: Layout, frame: Frame) -> Trace:
   for segment in page.segments:
     row, ends = segment.row, [round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s)]
     own = slice(*ends)
-    # which column of its own shows the instant of each
+    # the lead's own column that shows the instant of each column
     source = np.clip(np.interp(columns[own], belongs[row], columns), ends[0], ends[1] - 1) - ends[0]
     nearest, seen = np.round(source).astype(int), visible[row, own] >= resample.SEEN
     lower = np.interp(source, columns[own] - ends[0], to.below_px[row, own]) * lattices.STRIP_PX_PER_MV / page.px_per_mv
@@ -105,7 +105,7 @@ def moved(trace: Trace, to: Standing, *, page: Layout, frame: Frame) -> Trace:
 
 
 def _between(values: np.ndarray, seen: np.ndarray, at: np.ndarray) -> np.ndarray:
-  """Returns (n,) values at fractional columns, by Catmull and Rom's cubic; the nearest one where not all four that it needs were seen."""
+  """Returns (n,) values at fractional columns, by Catmull and Rom's cubic; the nearest value where one of its four columns is hidden."""
   first = np.clip(np.floor(at).astype(int), 0, len(values) - 2)
   u = at - first
   four = np.clip(first[:, None] + np.arange(-1, 3), 0, len(values) - 1)
@@ -114,14 +114,14 @@ def _between(values: np.ndarray, seen: np.ndarray, at: np.ndarray) -> np.ndarray
 
 
 def std_mv(mv: np.ndarray, to: Standing, *, row: int, start_s: float, fs: float, page: Layout, frame: Frame) -> np.ndarray:
-  """Returns (n,) by how many mV samples of a lead err because their instants do: slope times standard deviation.
+  """Returns (n,) the error in mV of a lead's samples from the error of their instants: slope times standard deviation.
 
   Args:
-    mv: (n,) samples, nan where there is none.
+    mv: (n,) samples, nan where absent.
     to: of the page.
     row, start_s: of the lead.
     fs: of the samples.
-    page: the layout, at the speed at which the samples are counted.
+    page: the layout, at the speed of the samples.
     frame: of the strips.
   """
   if len(mv) < 2:

@@ -1,4 +1,4 @@
-"""Cutting the strips of a page as a network wants them, and the differentiable way from a picture to rows."""
+"""Cutting the strips of a page for a network, and the differentiable function from a picture to rows."""
 
 import functools
 import math
@@ -15,9 +15,9 @@ SCALES = (1.0, 1.25, 1.6, 2.0, 3.0)  # image px per page px for which strips are
 
 
 def make_trace(apply, *, page: layouts.Layout, frame: lattices.Frame):
-  """Returns the way (params, image, lattice) -> Trace; differentiable in all three.
+  """Returns the function (params, image, lattice) -> Trace; differentiable in all three.
 
-  Cutting, network and decoder are compiled one by one: in a single program XLA's CPU compiler samples the image anew for
+  Cutting, network and decoder are compiled separately: in a single program XLA's CPU compiler samples the image again for
   every convolution tap (26 s a page instead of 3).
   """
   cut = make_cut(page=page, frame=frame)
@@ -29,10 +29,10 @@ def make_trace(apply, *, page: layouts.Layout, frame: lattices.Frame):
 def make_cut(
   *, page: layouts.Layout, frame: lattices.Frame, cell: tuple[int, int] | None = None
 ) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
-  """Returns the way (image, lattice) -> strips as a network wants them, smoothed as the image's size demands.
+  """Returns the function (image, lattice) -> strips for a network, smoothed according to the image's scale.
 
-  They are (R, H, W, 5) with coordinates, or by cells of (a, b) px (R, H / a, W / b, a b 3) colours (see `inference.Engine`). One for
-  each page and frame, so that reading and its pictures share what is compiled.
+  The strips are (R, H, W, 5) with coordinates, or by cells of (a, b) px (R, H / a, W / b, a b 3) colours (see `inference.Engine`). One
+  function per page and frame, so that reading and its pictures share compiled programs.
   """
 
   step = cell[0] if cell else 1  # whole cells

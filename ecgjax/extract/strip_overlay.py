@@ -1,4 +1,4 @@
-"""Strips with the trace as read drawn on them, in NumPy alone."""
+"""Pictures of strips with the trace as read, in NumPy alone."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ READ_RGB, TRUE_RGB = (0, 90, 255), (0, 170, 60)
 
 
 def overlay(strips: np.ndarray, rows_px: np.ndarray, std_px: np.ndarray, *, true_px: np.ndarray | None = None, step: int = 2) -> np.ndarray:
-  """Strips one below the other, the trace as read in blue over a pale band of two standard deviations, the truth in green.
+  """Draws strips one below the other, the trace as read in blue over a pale band of two standard deviations, the truth in green.
 
   Args:
     strips: (R, H, W, >= 3) colours in 0..1.
-    rows_px: (R, W) continuous rows as read, nan where nothing was seen.
+    rows_px: (R, W) continuous rows as read, nan where hidden.
     std_px: (R, W) their standard deviation.
     true_px: (R, W) true rows, nan where nothing is printed.
     step: every step-th px is kept in both directions.
@@ -33,7 +33,7 @@ def overlay(strips: np.ndarray, rows_px: np.ndarray, std_px: np.ndarray, *, true
 
 
 def _line(height: np.ndarray, rows_px: np.ndarray) -> np.ndarray:
-  """(H, W) bool: px of a one px line that joins the rows of neighbouring columns."""
+  """Returns (H, W) bool: px of a one px line that joins the rows of neighbouring columns."""
   after = np.append(rows_px[1:], rows_px[-1])
   low, high = np.fmin(rows_px, after), np.fmax(rows_px, after)
   return (height >= low - 1) & (height <= high + 1)

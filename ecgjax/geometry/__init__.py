@@ -1,1 +1,1 @@
-"""Paper, layouts, and the frames in which places are counted."""
+"""Paper, layouts, and coordinate frames."""

@@ -17,7 +17,7 @@ def projected(plane: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-  """Returns the (3, 3) plane map that takes (N, 2) points to others best, least squares of their equations made linear."""
+  """Returns the (3, 3) plane map between two sets of (N, 2) points, by linear least squares."""
   (x, y), (u, v) = (source / MIDDLE - 1).T, (target / MIDDLE - 1).T
   one, none = np.ones_like(x), np.zeros_like(x)
   rows = [np.stack([x, y, one, none, none, none, -u * x, -u * y], -1), np.stack([none, none, none, x, y, one, -v * x, -v * y], -1)]
@@ -28,11 +28,11 @@ def homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 class TrackingLost(ValueError):
-  """A page that was followed has come apart, or turned its back: it cannot be where it was looked for."""
+  """Raised when the tracking of a page fails: the estimate is degenerate or seen from behind."""
 
 
 def corners(plane: np.ndarray) -> np.ndarray | None:
-  """Returns (4, 2), where a plane map (3, 3) shows the page's corners, or None if it does not show the page from the front."""
+  """Returns (4, 2), the image px of the page's corners under a plane map (3, 3), or None if it shows the page from behind."""
   if not np.isfinite(plane).all():
     return None
   (width, height), one = 2 * MIDDLE, 1.0
@@ -46,7 +46,7 @@ def corners(plane: np.ndarray) -> np.ndarray | None:
 
 
 def is_plausible(plane: np.ndarray, shape: tuple[int, ...]) -> bool:
-  """Returns whether a plane map shows the page from the front, at a size that can be read, not far out of the picture of `shape`."""
+  """Returns whether a plane map shows the page from the front, at a readable size, not far outside the picture of `shape`."""
   xy = corners(plane)
   if xy is None:
     return False
@@ -55,20 +55,20 @@ def is_plausible(plane: np.ndarray, shape: tuple[int, ...]) -> bool:
 
 
 def change_frame(plane: np.ndarray, displacement_px: np.ndarray, *, turn: int, shift_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Says the same of another page frame.
+  """Converts a homography and the displacement to another page frame.
 
   Args:
     plane: (3, 3) page px -> image px.
-    displacement_px: (45, 57, 2) of the nodes, page px.
+    displacement_px: (45, 57, 2) page px.
     turn: quarter turns of the new frame against the old, from its x to its y axis, around the page's middle.
-    shift_px: (2,) where the new frame's middle lies from the old one's, along the new axes.
+    shift_px: (2,) position of the new frame's middle relative to the old one's, along the new axes.
 
   Returns:
-    Both for the new frame. The homography takes over all of the displacement that it can, so that only the rest, which is small, has to
-    go on as at its edge where the old frame ended.
+    Both for the new frame. The homography absorbs as much of the displacement as possible, so that only the small rest is extrapolated as
+    a constant beyond the old frame.
 
   Raises:
-    TrackingLost: if no homography comes near to what they say.
+    TrackingLost: if no homography approximates them.
   """
   turning = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), turn % 4)
   to_old = np.eye(3)

@@ -1,4 +1,4 @@
-"""Values of an image between its px: by Keys' cubic, for all that is read or trained on, or between four px, to see where lines lie.
+"""Interpolation of images: Keys' cubic for reading and training, bilinear for locating grid lines.
 
 Points are x, y in continuous px: px i covers [i, i + 1), its centre is at i + 0.5.
 """
@@ -13,7 +13,7 @@ Array = jax.Array | np.ndarray
 
 
 def _keys(apart: jax.Array) -> jax.Array:
-  """Keys' cubic (a = -0.5) of distances."""
+  """Returns Keys' cubic (a = -0.5) of distances."""
   x = jnp.abs(apart)
   near = (1.5 * x - 2.5) * x * x + 1
   far = ((-0.5 * x + 2.5) * x - 4) * x + 2
@@ -21,7 +21,7 @@ def _keys(apart: jax.Array) -> jax.Array:
 
 
 def _taps(at: jax.Array, *, shrink: float, size: int):
-  """Returns the number of taps around px coordinates, (n) -> index and weight of the n-th, and what all weights sum to."""
+  """Returns the number of taps around px coordinates, (n) -> index and weight of the n-th, and the sum of all weights."""
   count = 2 * math.ceil(2 * shrink)
   first = jnp.floor(at - 0.5) - (count // 2 - 1)
   weight = lambda n: _keys((first + n + 0.5 - at) / shrink)
@@ -39,10 +39,10 @@ def sample(image: Array, xy_px: jax.Array, *, shrink: tuple[float, float] = (1.0
   Args:
     image: (H, W, C) any float or uint8; uint8 counts as 0..255 -> 0..1.
     xy_px: (..., 2) x, y in continuous px.
-    shrink: image px per output px along x and along y where that is above 1: the kernel is widened by it against aliasing.
+    shrink: image px per output px along x and along y, if above 1: the kernel is widened by it against aliasing.
 
   Returns:
-    (..., C) float32; points outside the image read 0.
+    (..., C) float32; 0 for points outside the image.
   """
   height, width = image.shape[:2]
   columns, across, wide = _taps(xy_px[..., 0], shrink=max(1.0, shrink[0]), size=width)
@@ -63,11 +63,11 @@ def sample(image: Array, xy_px: jax.Array, *, shrink: tuple[float, float] = (1.0
 
 
 def linear(plane: Array, x_px: jax.Array, y_px: jax.Array) -> jax.Array:
-  """Samples one plane between its four nearest px: a small part of the cost of `sample`, enough to see where lines lie, not to read them.
+  """Samples one plane bilinearly: much cheaper than `sample`, accurate enough to locate lines, not to read traces.
 
   Args:
     plane: (H, W).
-    x_px: (...) in continuous px; beyond the border px the border's own value is taken.
+    x_px: (...) in continuous px; constant beyond the border.
     y_px: (...).
 
   Returns:

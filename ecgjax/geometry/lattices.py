@@ -1,8 +1,8 @@
-"""Lattices and strips: where the page lies in an image, and the one sampling that cuts rows of signal out of it.
+"""Lattices and strips: the position of the page in an image, and the single sampling that cuts its rows out.
 
 A lattice is (rows, cols, 2): the image's x, y of every node of the page, nodes standing every 5 mm and on the border.
-A strip is one row of a layout as the network sees it: column j shows the second (j - margin) / rate, row h shows the
-millivolts (height / 2 - (h + 0.5)) / PX_PER_MV. Both follow `paper`'s convention: continuous px, centres at i + 0.5.
+A strip is one row of a layout as the network's input: column j is at (j - margin) / rate in s, row h at
+(height / 2 - (h + 0.5)) / PX_PER_MV in mV. Both follow `paper`'s convention: continuous px, centres at i + 0.5.
 """
 
 import functools
@@ -45,27 +45,27 @@ class Frame(NamedTuple):
     return time_s * self.rate_hz + self.margin_px
 
   def times_s(self) -> np.ndarray:
-    """Returns (width_px,) the second that each column shows."""
+    """Returns (width_px,) the time of each column in s."""
     return (np.arange(self.width_px) - self.margin_px) / self.rate_hz
 
   def rows_px(self, mv):
-    """mV, upwards -> strip row in continuous px, downwards."""
+    """Converts mV, upwards, to strip rows in continuous px, downwards."""
     return self.height_px / 2 - mv * STRIP_PX_PER_MV
 
   def millivolts(self, rows_px):
-    """Strip row in continuous px, downwards -> mV, upwards."""
+    """Converts strip rows in continuous px, downwards, to mV, upwards."""
     return (self.height_px / 2 - rows_px) / STRIP_PX_PER_MV
 
 
 def frame(layout: Layout, *, rate_hz: int, height_px: int, multiple: int = 64) -> Frame:
-  """Returns the frame that shows all seconds of `layout` and both margins, its width a multiple of `multiple` px."""
+  """Returns the frame with the whole duration of `layout` and both margins, its width a multiple of `multiple` px."""
   seconds = layout.seconds + 2 * MARGIN_S
   return Frame(rate_hz, height_px, math.ceil(round(seconds * rate_hz, 3) / multiple) * multiple)
 
 
 @functools.cache
 def begins(layout: Layout, frame: Frame) -> np.ndarray:
-  """Returns (R, width_px) bool: the columns that a lead of the row begins with, and those after the end of one."""
+  """Returns (R, width_px) bool: the first columns of the row's leads, and those after the end of one."""
   found = np.zeros((len(layout.zeros_px), frame.width_px), bool)
   for segment in layout.segments:
     found[segment.row, [round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s)]] = True
@@ -96,15 +96,6 @@ def image_scale(lattice: Array) -> float:
   return float(np.median(np.concatenate([(steps[0] / np.diff(rows)[:, None]).ravel(), (steps[1] / np.diff(cols)).ravel()])))
 
 
-@functools.lru_cache(maxsize=4)
-def node_splines(step_px: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (h, 45) and (w, 57) float32: weights of the nodes at the centres of px of `step_px` page px."""
-  sizes = (paper.HEIGHT_PX, paper.WIDTH_PX)
-  centres = (np.arange(step_px / 2, size, step_px) for size in sizes)
-  down, across = (spline_weights(knots, at).astype(np.float32) for knots, at in zip(nodes_px(), centres, strict=True))
-  return down, across
-
-
 def padded(image: np.ndarray) -> np.ndarray:
   """Returns the picture with black px on its right and below, so that a folder of all sizes needs few compiled programs."""
   return np.pad(image, ((0, -image.shape[0] % BUCKET_PX), (0, -image.shape[1] % BUCKET_PX), (0, 0)))
@@ -119,23 +110,23 @@ def trace_area() -> np.ndarray:
 
 
 def off_px(found: Array, true: Array) -> np.ndarray:
-  """Returns (N,): how far a lattice (45, 57, 2) is off a true one in the trace area, in page px."""
+  """Returns (N,): error of a lattice (45, 57, 2) against a true one in the trace area, in page px."""
   return np.linalg.norm((np.asarray(found) - true)[trace_area()], axis=-1) / image_scale(true)
 
 
 def apart_px(lattice: np.ndarray, other: np.ndarray) -> np.ndarray:
-  """Returns (45, 57, 2): how far right and below, in page px, another lattice of the same picture stands off a lattice, at its nodes."""
+  """Returns (45, 57, 2): offset to the right and downwards, in page px, of another lattice of the same picture, at the nodes."""
   rows, cols = nodes_px()
   down, across = np.gradient(np.asarray(lattice, np.float64), rows, axis=0), np.gradient(np.asarray(lattice, np.float64), cols, axis=1)
   return np.linalg.solve(np.stack([across, down], axis=-1), (np.asarray(other, np.float64) - lattice)[..., None])[..., 0]
 
 
 def spline_weights(knots: np.ndarray, at: Array) -> Any:
-  """Weights of piecewise cubic interpolation on uneven knots, as a matrix.
+  """Returns the weights of piecewise cubic interpolation on uneven knots, as a matrix.
 
-  Catmull-Rom's idea on uneven knots: a cubic Hermite spline whose slopes are three-point differences (`numpy.gradient`).
-  It is local, smooth to first order, and exact for parabolas inside and straight lines everywhere; beyond the ends it goes on with the
-  last piece.
+  A generalised Catmull-Rom spline: a cubic Hermite spline whose slopes are three-point differences (`numpy.gradient`).
+  It is local, smooth to first order, and exact for parabolas inside and straight lines everywhere; beyond the ends the last piece is
+  extrapolated.
 
   Args:
     knots: (K,) increasing.
@@ -159,14 +150,14 @@ def spline_weights(knots: np.ndarray, at: Array) -> Any:
 
 
 def image_px(lattice: Array, page_px: Array) -> Any:
-  """Maps points of the page into the image, by the same spline as `cut` follows.
+  """Maps points of the page into the image, by the same spline as `cut`.
 
   Args:
     lattice: (45, 57, 2).
     page_px: (..., 2) page x, y.
 
   Returns:
-    (..., 2) image x, y: NumPy's where both are, else JAX's.
+    (..., 2) image x, y, in NumPy where both are, else in JAX.
   """
   rows, cols = nodes_px()
   down, across = spline_weights(rows, page_px[..., 1]), spline_weights(cols, page_px[..., 0])
@@ -185,14 +176,14 @@ def cut(
   Args:
     image: (H, W, C) float or uint8.
     lattice: (45, 57, 2) image x, y of the page's nodes.
-    layout: says which rows there are.
+    layout: with the rows.
     frame: size and rate of the strips.
     image_scale: image px per page px, for the anti-aliasing; 1 for a page at its own resolution.
     window: (first column, may be traced; number of columns, static) to cut only a part of the time.
-    lines: of a strip that are cut at a time, a divisor of its height, or 0 for all at once. On a CPU few are twice as fast, as all stays in
-      its cache.
-    cell: (a, b) px, for strips as `unet.to_depth` makes them: px are sampled in that order, which costs nothing, where to put them into it
-      takes as long as to sample them. `lines` must then be a multiple of a.
+    lines: lines of a strip that are cut at a time, a divisor of its height, or 0 for all at once. On a CPU a few are twice as fast, because
+      they stay in its cache.
+    cell: (a, b) px, for strips in the order of `unet.to_depth`: sampling px in that order is free, while reordering them takes as long as
+      the sampling. `lines` must then be a multiple of a.
 
   Returns:
     (R, height_px, width_px, C) float32, or (R, height_px / a, width_px / b, a b C) by cells; 0 outside the image.
@@ -222,19 +213,19 @@ def cut(
 
 
 def coordinates(height: int, width: int, *, frame: Frame, first: int | jax.Array = 0) -> jax.Array:
-  """Returns (H, W, 2): how high a px is, -1..1 upwards, and when, in units of 5 s from the middle of the whole strip; see below."""
+  """Returns (H, W, 2): row coordinate -1..1 upwards, and time coordinate in units of 5 s from the middle of the whole strip."""
   up = 1 - (jnp.arange(height) + 0.5) * (2 / height)
   when = (first + jnp.arange(width) - frame.width_px / 2) / (5.0 * frame.rate_hz)
   return jnp.stack(jnp.meshgrid(up, when, indexing='ij'), axis=-1)
 
 
 def with_coordinates(strips: jax.Array, *, frame: Frame, first: int | jax.Array = 0) -> jax.Array:
-  """Appends what the network must know besides colours: how high and when a px is.
+  """Appends row and time coordinates as two channels.
 
   Args:
     strips: (R, H, W, 3).
     frame: of the whole strip.
-    first: column of `frame` that the strips begin with; may be traced.
+    first: first column of the strips in `frame`; may be traced.
 
   Returns:
     (R, H, W, 5): row coordinate -1..1 upwards, column coordinate in units of 5 s from the strip's middle.

@@ -1,4 +1,4 @@
-"""Layouts as data: which lead stands in which row, from which second to which, around which zero line.
+"""Layouts as data: lead, row, start, end and zero line of each segment.
 
 The renderer, the cutter, the decoder and the writers all read the same table, so they cannot disagree.
 """
@@ -51,7 +51,7 @@ class Segment(NamedTuple):
     return self.lead if self.sign > 0 else f'-{self.lead}'
 
   def count(self, fs: float) -> int:
-    """Returns how many samples of it are printed at `fs` Hz; 2562 of 2562.5, as the competition cuts them."""
+    """Returns the number of its samples printed at `fs` Hz, rounded down as in the competition (2562.5 gives 2562)."""
     return int((self.stop_s - self.start_s) * fs + 1e-6)
 
 
@@ -61,9 +61,9 @@ class Layout(NamedTuple):
   Attributes:
     name: key of ROWS.
     segments: row by row, left to right; a rhythm row is one segment.
-    zeros_px: y of each row's zero line in page px; traced where rows are drawn at random distances.
+    zeros_px: y of each row's zero line in page px; a traced array where rows are drawn at random distances.
     speed_mm_s: paper speed. The printed length is fixed, so 50 mm/s shows half the seconds.
-    gain_mm_mv: mm that one millivolt takes.
+    gain_mm_mv: gain, mm per mV.
   """
 
   name: str
@@ -91,7 +91,7 @@ class Layout(NamedTuple):
     return jnp.stack([jnp.broadcast_to(x, y.shape), y], axis=-1)
 
   def is_strip(self, segment: Segment) -> bool:
-    """Whether a segment is a rhythm strip: a whole row, on a page whose other rows show several leads."""
+    """Returns whether a segment is a rhythm strip: a whole row, on a page whose other rows show several leads."""
     longs = [s.stop_s - s.start_s == self.seconds for s in self.segments]
     return segment.stop_s - segment.start_s == self.seconds and not all(longs)
 
@@ -109,7 +109,7 @@ def make(name: str = '3x4+II', *, speed_mm_s: float = paper.SPEED_MM_S, gain_mm_
     gain_mm_mv: one of GAINS_MM_MV.
 
   Returns:
-    The layout, with every segment's seconds.
+    The layout, with the start and end of every segment.
 
   Raises:
     ECGError: for a name, speed or gain that is not in the tables.

@@ -23,10 +23,10 @@ GAIN_MM_MV = 10.0
 
 
 def px_per_s(speed_mm_s: float = SPEED_MM_S) -> float:
-  """Returns page px that one second of paper takes; 196.850 at 25 mm/s."""
+  """Returns page px per second; 196.850 at 25 mm/s."""
   return speed_mm_s * PX_PER_MM
 
 
 def px_per_mv(gain_mm_mv: float = GAIN_MM_MV) -> float:
-  """Returns page px that one millivolt takes; 78.740 at 10 mm/mV."""
+  """Returns page px per mV; 78.740 at 10 mm/mV."""
   return gain_mm_mv * PX_PER_MM

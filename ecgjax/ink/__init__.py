@@ -1,1 +1,1 @@
-"""Where the ink of a page stands by its lattice: jumps of the feed, black off the colours."""
+"""Displacement of a page's ink from its lattice: scanner feed jumps, offset of black from the colours."""

@@ -1,11 +1,11 @@
-"""Jumps of a scanner's feed, found in the vertical grid lines of all rows at once, scan line by scan line.
+"""Jumps of a scanner's feed, detected in the vertical grid lines of all rows together, for each scan line.
 
-The lattice is smooth; between two of its nodes a feed may leap by some px and back (`scanner_feed`). Along a page the darkness of its grid,
-taken over bands of rows, is a profile whose lines stand where the print has them. How far each scan line lies off is the path through all
-shifts that explains the profiles best, where to move costs; what it finds that is no leap is left to the lattice.
+The lattice is smooth; between two of its nodes a feed may jump by some px and back (`scanner_feed`). The darkness of the grid along a page,
+averaged over bands of rows, is a profile with the positions of the printed lines. The displacement of the scan lines is the path of shifts
+that explains the profiles best, with a cost for each change; slow displacement, which is no jump, is left to the lattice.
 
-The competition's originals have their grid lines on whole px, up to half a px off their places (`render._lines`): as much as the lattice
-errs. A print keeps that, so a profile is compared in both ways, and the better one believed.
+The competition's originals have their grid lines on whole px, up to half a px off their nominal positions (`render._lines`): as much as
+the lattice's error. A print keeps that, so a profile is compared with and without this snapping, and the better fit is used.
 """
 
 from typing import Any, NamedTuple
@@ -31,13 +31,13 @@ LEAN_RMS = 0.6
 
 
 class Leaps(NamedTuple):
-  """What was found: along the page's middle band, every COLUMN_STEP_PX.
+  """Feed jumps, sampled along the page's middle band every COLUMN_STEP_PX.
 
   Attributes:
     heights_px: (B,) page y of the bands.
-    columns_px: (B, N) page x, by the lattice, of each scan line in each band.
-    shift_px: (N,) how far right of that the print stands that it shows, in the page's middle height.
-    lean: (N,) share by which it is more at the lower edge, and less at the upper one.
+    columns_px: (B, N) page x, from the lattice, of each scan line in each band.
+    shift_px: (N,) displacement of the print to the right of that, at the page's middle height.
+    lean: (N,) relative increase of the shift at the lower edge, and decrease at the upper one.
   """
 
   heights_px: np.ndarray
@@ -47,7 +47,7 @@ class Leaps(NamedTuple):
 
 
 class _Profiles(NamedTuple):
-  """(B, N) darkness of the grid and how much to believe it, resampled on the scan lines of the middle band; (B, N) their page x; (B,) y."""
+  """(B, N) darkness of the grid and its weight, resampled on the scan lines of the middle band; (B, N) their page x; (B,) their y."""
 
   dark: np.ndarray
   trust: np.ndarray
@@ -56,14 +56,14 @@ class _Profiles(NamedTuple):
 
 
 def find(image: np.ndarray, lattice: np.ndarray) -> Leaps | None:
-  """Looks for leaps of the feed along x.
+  """Detects jumps of the feed along x.
 
   Args:
     image: (H, W, 3) uint8.
     lattice: (45, 57, 2) image px of the page's nodes.
 
   Returns:
-    The leaps, or None where there is none.
+    The jumps, or None if there is none.
   """
   from scipy import ndimage
 
@@ -89,7 +89,7 @@ def find(image: np.ndarray, lattice: np.ndarray) -> Leaps | None:
 
 
 def right_px(leaps: Leaps, x_px: np.ndarray, y_px: float) -> np.ndarray:
-  """Returns (N,) by how many px the print that is seen at page x (N,), increasing, and y lies right of there."""
+  """Returns (N,) the displacement to the right, in px, of the print at page x (N,), increasing, and y."""
   after = int(np.clip(np.searchsorted(leaps.heights_px, y_px), 1, len(leaps.heights_px) - 1))
   low, high = leaps.heights_px[after - 1 : after + 1]
   share = (y_px - low) / (high - low)
@@ -128,18 +128,18 @@ def _profiles(image: np.ndarray, lattice: np.ndarray) -> _Profiles:
 
 
 def _even(x_px: np.ndarray) -> np.ndarray:
-  """Share 0..1 of a 5 mm period in which page x lies."""
+  """Returns the phase 0..1 of page x in the 5 mm period."""
   return (x_px - paper.GRID_X_PX) / paper.MAJOR_PX % 1
 
 
 def _snapped(x_px: np.ndarray) -> np.ndarray:
-  """The same where each line stands in the middle of the px that is nearest to its place."""
+  """Returns the phase with each line snapped to the centre of its nearest px."""
   places = paper.GRID_X_PX + paper.MINOR_PX * np.arange(1 + int(paper.WIDTH_PX / paper.MINOR_PX))
   return _even(np.interp(x_px, np.round(places) + 0.5, places))
 
 
 def _template(seen: _Profiles, place, shift_px: np.ndarray | float = 0.0) -> np.ndarray:
-  """(PHASES,) the profile of a period, the mean over page and bands."""
+  """Returns (PHASES,) the profile of a period, the mean over page and bands."""
   from scipy import ndimage
 
   at = (PHASES * place(seen.columns_px + shift_px)).astype(int).ravel() % PHASES
@@ -149,13 +149,13 @@ def _template(seen: _Profiles, place, shift_px: np.ndarray | float = 0.0) -> np.
 
 
 def _misfit(seen: _Profiles, template: np.ndarray, phases: np.ndarray, band: int, columns: Any = slice(None)) -> np.ndarray:
-  """Squares (n, ...) of what a band's columns are off the template at phases (n, ...)."""
+  """Returns the squared misfits (n, ...) of a band's columns to the template at phases (n, ...)."""
   knots, around = (np.arange(PHASES + 2) - 0.5) / PHASES, [template[-1], *template, template[0]]
   return (seen.dark[band, columns].reshape(-1, *[1] * (phases.ndim - 1)) - np.interp(phases, knots, around)) ** 2
 
 
 def _costs(seen: _Profiles, template: np.ndarray, place) -> np.ndarray:
-  """(N, S) nats by which all bands contradict each shift of each scan line."""
+  """Returns (N, S) the negative log-likelihood, in nats, of each shift of each scan line over all bands."""
   total = np.zeros((seen.dark.shape[1], len(SHIFTS_PX)))
   middle = len(SHIFTS_PX) // 2
   for band in range(BANDS):
@@ -165,13 +165,13 @@ def _costs(seen: _Profiles, template: np.ndarray, place) -> np.ndarray:
 
 
 def _nats(squares: np.ndarray, at_rest: np.ndarray, template: np.ndarray) -> np.ndarray:
-  """Negative log-likelihood of squared misfits, their scale by those of an even feed."""
+  """Returns the negative log-likelihood of squared misfits, scaled by those of an even feed."""
   scale = np.median(at_rest) / 0.455 + RASTER**2 * (template**2).mean() + 1e-3
   return COLUMN_STEP_PX * (FREEDOM + 1) / 2 * np.log1p(squares / (FREEDOM * scale))
 
 
 def _worth_a_path(costs: np.ndarray) -> bool:
-  """Whether some stretch of STRETCH_PX is explained better by a shift than by none."""
+  """Returns whether some stretch of STRETCH_PX is explained better by a shift than without one."""
   from scipy import ndimage
 
   window = round(STRETCH_PX / COLUMN_STEP_PX)
@@ -180,7 +180,7 @@ def _worth_a_path(costs: np.ndarray) -> bool:
 
 
 def _path(costs: np.ndarray) -> np.ndarray:
-  """(N,) the shift of each scan line, the mean over all by how well the best path through each explains the page."""
+  """Returns (N,) the shift of each scan line, the mean over all shifts weighted by the score of the best path through each."""
   costs = costs + COLUMN_STEP_PX * REST * (SHIFTS_PX / 0.5) ** 2
   moves = MOVE * np.abs(SHIFTS_PX[:, None] - SHIFTS_PX)
 
@@ -195,7 +195,7 @@ def _path(costs: np.ndarray) -> np.ndarray:
 
 
 def _lean(seen: _Profiles, template: np.ndarray, place, shift: np.ndarray, here: np.ndarray) -> tuple[float, float]:
-  """Returns how a leap leans, and by how many nats it explains the profiles better than an even feed."""
+  """Returns the lean of a jump, and its gain in nats over an even feed."""
   even, leaning = 0.0, np.zeros(len(LEANS))
   for band in range(BANDS):
     at_rest = _misfit(seen, template, place(seen.columns_px[band]), band)

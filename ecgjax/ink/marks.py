@@ -1,7 +1,7 @@
-"""Black marks in known places (pulses, separators, names, words of header and footer): they say where a page's black ink stands.
+"""Black marks at known positions (pulses, separators, names, words of header and footer), which measure the offset of a page's black ink.
 
-Each is compared with its own drawing, to a few hundredths of a px: its picture is taken for the drawing's, moved and blurred, over grid
-lines that stay, by least squares that bear traces running through it.
+Each mark is compared with its own drawing, to a few hundredths of a px: its picture is modelled as the drawing, moved and blurred, over
+fixed grid lines, by least squares that are robust against traces through it.
 """
 
 import functools
@@ -26,12 +26,12 @@ RIPPLE_PX = (0.06, 0.09)  # what a mark is off besides its least-squares error, 
 
 
 class Marks(NamedTuple):
-  """What was measured of N marks.
+  """Measured offsets of N marks.
 
   Attributes:
-    at_px: (N, 2) page x, y of their middles.
-    off_px: (N, 2) how far right and below of it they stand.
-    std_px: (N, 2) of that.
+    at_px: (N, 2) page x, y of their centres.
+    off_px: (N, 2) offset to the right and downwards.
+    std_px: (N, 2) its standard deviation.
   """
 
   at_px: np.ndarray
@@ -40,19 +40,19 @@ class Marks(NamedTuple):
 
 
 def none() -> Marks:
-  """Returns that no mark was seen."""
+  """Returns the result without any visible mark."""
   return Marks(*np.zeros((3, 0, 2)))
 
 
 class _Mark(NamedTuple):
-  """One of them.
+  """One known mark.
 
   Attributes:
     kind: index into KINDS.
     middle_px: page x, y.
     down, across: (h, 45) and (w, 57): where the px of its box lie, ROOM_PX around it included, as weights of the lattice's nodes.
     drawing: its coverage, blurred, with BEYOND_PX more on every side.
-    fixed: (L, h w) what does not move with it: grid lines, and paper.
+    fixed: (L, h w) parts that do not move with it: grid lines, and paper.
   """
 
   kind: int
@@ -65,7 +65,7 @@ class _Mark(NamedTuple):
 
 @functools.cache
 def known() -> tuple[_Mark, ...]:
-  """Reads what is known of the competition's page."""
+  """Reads the known marks of the competition's page."""
   import cv2
 
   with np.load(PATH) as file:
@@ -84,7 +84,7 @@ def known() -> tuple[_Mark, ...]:
 
 
 def _lines(left: int, top: int, right: int, bottom: int) -> np.ndarray:
-  """(4, h, w): minor and major grid lines along y, then along x."""
+  """Returns (4, h, w): minor and major grid lines along y, then along x."""
 
   def across(first, stop, origin):
     at = np.arange(first, stop) + 0.5 - origin
@@ -104,7 +104,7 @@ def measure(image: np.ndarray, lattice: np.ndarray) -> Marks:
     lattice: (45, 57, 2) image px of the page's nodes: of its grid.
 
   Returns:
-    Those marks that are seen: none on a page that is not like the competition's.
+    The visible marks; none on a page that differs from the competition's.
   """
   lattice = np.asarray(lattice, np.float64)
   header, others = ([mark for mark in known() if (KINDS[mark.kind] == 'header') == own] for own in (True, False))
@@ -118,7 +118,7 @@ def measure(image: np.ndarray, lattice: np.ndarray) -> Marks:
 
 
 def _seen(image: np.ndarray, lattice: np.ndarray, mark: _Mark) -> tuple[np.ndarray, np.ndarray, float]:
-  """Returns what `_placed` does, of a mark in a picture."""
+  """Returns the result of `_placed` for a mark in a picture."""
   import cv2
 
   x_px, y_px = ((mark.down @ lattice[..., i] @ mark.across.T - 0.5).astype(np.float32) for i in (0, 1))
@@ -127,7 +127,7 @@ def _seen(image: np.ndarray, lattice: np.ndarray, mark: _Mark) -> tuple[np.ndarr
 
 
 def _placed(dark: np.ndarray, mark: _Mark) -> tuple[np.ndarray, np.ndarray, float]:
-  """Returns how far a mark (h, w) stands off, the standard deviation, px, and its correlation with the drawing."""
+  """Returns the offset of a mark (h, w) and its standard deviation, px, and its correlation with the drawing."""
   import cv2
 
   height, width = dark.shape

@@ -1,4 +1,4 @@
-"""Offset of black ink from the grid over a page, from its marks: a Gaussian process with a wave of unknown length."""
+"""Offset field of black ink from the grid, fitted to a page's marks: a Gaussian process with a wave of unknown length."""
 
 import math
 
@@ -20,13 +20,13 @@ FREEDOM, ROUNDS = 4.0, 3  # of Student's t, in which a mark errs
 
 
 def _terms(at_px: np.ndarray) -> np.ndarray:
-  """(3, N): shift and leans of one rms at points (N, 2) of the page, px along x."""
+  """Returns (3, N): shift and leans of one rms at points (N, 2) of the page, px along x."""
   across, down = (2 * at_px / (paper.WIDTH_PX, paper.HEIGHT_PX) - 1).T
   return np.stack([np.full(len(at_px), SHIFT_RMS_PX), LEAN_RMS_PX * across, LEAN_RMS_PX * down])
 
 
 def _likeness(a_px: np.ndarray, b_px: np.ndarray) -> np.ndarray:
-  """(W, N, M) covariance of the field at points (N, 2) and (M, 2) before a page is seen, px^2 along x, by length of the wave."""
+  """Returns (W, N, M) the prior covariance of the field at points (N, 2) and (M, 2), px^2 along x, for each length of the wave."""
   apart = a_px[:, None] - b_px
   ripples = RIPPLE_RMS_PX**2 * np.exp(-0.5 * ((apart / REACH_PX) ** 2).sum(-1))
   waves = WAVE_RMS_PX**2 * np.cos(2 * math.pi * apart[..., 0] / WAVES_PX[:, None, None])
@@ -36,21 +36,21 @@ def _likeness(a_px: np.ndarray, b_px: np.ndarray) -> np.ndarray:
 def fit(
   at_px: np.ndarray, off: np.ndarray, std_px: np.ndarray, *, wanted_px: np.ndarray, printer: Printer | None = None
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-  """Finds from black marks where all black stands: a Gaussian process, its wave's length unknown, about the mean of the printer if known.
+  """Fits the offset field of black to marks: a Gaussian process with a wave of unknown length, about the printer's mean if known.
 
-  A mark may be wrong altogether (a trace crosses it, a letter is another), so errors are Student's t. How long the wave is few marks can
-  tell: every length counts by its evidence, and so does that there is no error at all, as on digital originals.
+  A mark may be an outlier (a trace crosses it, a letter is another), so errors are Student's t. Few marks do not determine the length of
+  the wave, so all lengths are averaged by their evidence, together with a zero field, as on digital originals.
 
   Args:
     at_px: (N, 2) page x, y of the marks.
-    off: (N, 2) how far right and below of its place each stands, px.
-    std_px: (N, 2) of that.
-    wanted_px: (M, 2) page x, y of the points where it is to be told.
-    printer: how it does on the mean, and by how much its prints differ.
+    off: (N, 2) offset of each to the right and downwards, px.
+    std_px: (N, 2) its standard deviation.
+    wanted_px: (M, 2) page x, y of the output points.
+    printer: mean field of the printer and spread of its prints, if known.
 
   Returns:
-    (M, 2) how far right and below of its place black stands, px, and (M, 2) the standard deviation; without any mark 0 and what it is
-    before a page is seen.
+    (M, 2) offset of black to the right and downwards, px, and (M, 2) its standard deviation; without any mark 0 and the prior standard
+    deviation.
   """
   alike, toward = _likeness(at_px, at_px), _likeness(wanted_px, at_px)
   before = (_terms(wanted_px) ** 2).sum(0) + WAVE_RMS_PX**2 + RIPPLE_RMS_PX**2

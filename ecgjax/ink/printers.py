@@ -1,8 +1,8 @@
 """The mean offset of a printer's black ink from its colours, measured on many of its prints.
 
 On the competition's print that is known (46930936) the field of its scan and that of its photograph correlate by 0.80: much of it is the
-printer's own. The dataset builder measures it in a competition folder, where every page's clean original is at hand, and whoever reads
-pages of the same printer may give the table (`--registration`).
+printer's own. The dataset builder measures the field in a competition folder, where every page's clean original is available, and the
+table can be given when pages of the same printer are read (`--registration`).
 """
 
 import csv
@@ -25,12 +25,12 @@ COLUMNS = ('variant', 'x_px', 'y_px', 'right_px', 'below_px', 'right_rms_px', 'b
 
 
 class Printer(NamedTuple):
-  """How far black stands off the colours on the mean.
+  """Mean offset of black from the colours.
 
   Attributes:
     x_px, y_px: (N,) and (M,) page x and y of the points.
-    off_px: (M, N, 2) how far right and below of its place it stands there.
-    rms_px: (2,) by how much a print differs from that.
+    off_px: (M, N, 2) offset to the right and downwards there.
+    rms_px: (2,) rms deviation of a print from that mean.
   """
 
   x_px: np.ndarray
@@ -40,7 +40,7 @@ class Printer(NamedTuple):
 
 
 def at(printer: Printer, page_px: np.ndarray) -> np.ndarray:
-  """Returns (K, 2) how far right and below of its place black stands at page points (K, 2); beyond the table as at its edge."""
+  """Returns (K, 2) the offset of black to the right and downwards at page points (K, 2); constant beyond the table."""
   from scipy import interpolate
 
   axes = printer.y_px, printer.x_px
@@ -49,11 +49,11 @@ def at(printer: Printer, page_px: np.ndarray) -> np.ndarray:
 
 
 def write(path: str | os.PathLike, fields: Mapping[str, Sequence[np.ndarray]]) -> None:
-  """Writes the mean and the spread of what was measured, by variant and of all, a line a point.
+  """Writes mean and spread of the measured fields, by variant and for all, one line per point.
 
   Args:
     path: of the CSV.
-    fields: variant -> (45, 57, 2) each: how far right and below of its place black stands at the nodes, in page px.
+    fields: variant -> (45, 57, 2) each: offset of black to the right and downwards at the nodes, in page px.
   """
   ys, xs = lattices.nodes_px()
   rows, cols = np.flatnonzero((ys >= ROWS_PX[0]) & (ys <= ROWS_PX[1]))[::STEP], np.arange(0, len(xs), STEP)
@@ -73,13 +73,13 @@ def load(path: str | os.PathLike, *, variant: str = ALL) -> Printer:
 
   Args:
     path: of the CSV.
-    variant: whose.
+    variant: of the fields.
 
   Returns:
-    The printer. Of a single print the spread is not known, and left as wide as if there were no table.
+    The printer. The spread of a single print is unknown, and set to that without a table.
 
   Raises:
-    OSError: if it cannot be read.
+    OSError: if the file cannot be read.
     ECGError: if it is no such table, or has no such variant.
   """
   try:

@@ -1,4 +1,4 @@
-"""Files in, files out: pictures of every format to pixels, recordings to every format."""
+"""Input and output files: pictures of every format to pixels, recordings to every format."""
 
 
 def record_name(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, then renamed."""
+"""Atomic writing of files: a temporary file, then renamed."""
 
 import os
 import pathlib

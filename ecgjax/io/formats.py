@@ -1,4 +1,4 @@
-"""The formats in which signals are written: one table, and its only readers are those who write. Imports nothing heavy."""
+"""Table of the output formats of signals, read by all writers. Imports nothing heavy."""
 
 import importlib
 import pathlib

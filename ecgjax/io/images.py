@@ -1,7 +1,7 @@
-"""Files to pixels: whatever a scanner, a phone or an archive hands over, page by page.
+"""Files to pixels: pictures from scanners, phones and archives, page by page.
 
-Bytes are not trusted: what a file is, its first bytes say, not its name; sizes are checked before anything is decoded, and whatever a
-decoder raises becomes one `Unreadable` with a reason that a person can act on. Libraries beside Pillow are imported when a file needs them.
+Bytes are not trusted: the file type is detected from the first bytes, not from the name; sizes are checked before decoding, and every
+exception of a decoder becomes one `Unreadable` with a reason for the user. Libraries beside Pillow are imported when a file needs them.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Recordings to files: tables of mV in every format that programs for ECGs read. A sample that was not printed is absent in each.
+"""Recordings to files: tables of mV in the formats of ECG programs. Samples that were not printed are absent in each.
 
 Every writer takes (path, mv) with mv (T, 12) in the order of leads.LEADS, nan where nothing was printed, and `fs` in Hz; it writes
 beside the path and renames, so that a file is whole or not there. Steps are 1 uV, in text and Parquet 0.1 uV.

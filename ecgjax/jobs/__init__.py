@@ -1,1 +1,1 @@
-"""Child processes that read pages, and what commands share."""
+"""Child processes that read pages, and code shared by the commands."""

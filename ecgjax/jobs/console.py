@@ -1,4 +1,4 @@
-"""Lines for the person who waits, on stderr."""
+"""Messages to the user, on stderr."""
 
 import argparse
 import sys
@@ -15,12 +15,12 @@ def say(text: str) -> None:
 
 
 def add_debug(parser: argparse.ArgumentParser, *, default: Any = False) -> None:
-  """Adds --debug; with argparse.SUPPRESS as its default it leaves alone what a parser above was told."""
-  parser.add_argument('--debug', action='store_true', default=default, help='also show where in the program something was refused')
+  """Adds --debug; with argparse.SUPPRESS as its default it keeps the value set by a parent parser."""
+  parser.add_argument('--debug', action='store_true', default=default, help='also print the traceback of an error')
 
 
 def refused(error: BaseException, *, debug: bool) -> None:
-  """Prints the one sentence that a refusal is, after its traceback if `debug`."""
+  """Prints the one sentence of a refusal, after its traceback if `debug`."""
   if debug:
     traceback.print_exception(error)
   print(f'error: {error}', file=sys.stderr)

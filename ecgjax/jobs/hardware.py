@@ -10,12 +10,12 @@ import platform
 from collections.abc import Mapping
 
 PLUGINS = {'GPU': ('jax_cuda12_plugin', 'jax_cuda13_plugin', 'jax_rocm60_plugin', 'jax_rocm7_plugin'), 'TPU': ('libtpu',)}  # of JAX
-# what Linux shows of devices; glob's patterns
+# glob patterns of Linux's device files
 SHOWN = {'GPU': ('/dev/nvidia[0-9]', '/dev/nvidia[0-9][0-9]'), 'TPU': ('/dev/accel[0-9]', '/dev/vfio/[0-9]', '/dev/vfio/[0-9][0-9]')}
 
 
 def programs_folder() -> pathlib.Path:
-  """Returns where compiled programs are kept from one run to the next: below XDG_CACHE_HOME, one folder for each kind of CPU."""
+  """Returns the folder of compiled programs that are kept between runs: below XDG_CACHE_HOME, one folder for each kind of CPU."""
   home = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
   try:
     flags = next(line for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines() if line.startswith(('flags', 'Features')))
@@ -30,12 +30,12 @@ def cores() -> int:
 
 
 def usable(kind: str) -> bool:
-  """Whether the installed JAX can use devices of a kind, 'GPU' or 'TPU'."""
+  """Returns whether the installed JAX can use devices of a kind, 'GPU' or 'TPU'."""
   return any(importlib.util.find_spec(name) for name in PLUGINS[kind])
 
 
 def devices(kind: str, *, environ: Mapping[str, str] = os.environ) -> list[str]:
-  """Returns the names of this machine's devices of a kind, 'GPU' (NVIDIA's alone) or 'TPU', that JAX can use and this process may."""
+  """Returns the names of the devices of a kind, 'GPU' (NVIDIA's alone) or 'TPU', that JAX supports and this process may use."""
   if not usable(kind) or environ.get('JAX_PLATFORMS') == 'cpu':
     return []
   told = environ.get('CUDA_VISIBLE_DEVICES' if kind == 'GPU' else 'TPU_VISIBLE_CHIPS')
@@ -45,13 +45,13 @@ def devices(kind: str, *, environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def device(number: int, *, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-  """Returns what gives one of several children its device, to be put into its environment before JAX is imported.
+  """Returns the environment variables that assign a device to one of several children, to be set before JAX is imported.
 
   A GPU serves several; a TPU chip serves one process, so those beyond the chips read on the cores.
 
   Args:
     number: of the child, from 0.
-    environ: in which the child is.
+    environ: the child's environment.
   """
   gpus, chips = devices('GPU', environ=environ), devices('TPU', environ=environ)
   if chips:
@@ -61,17 +61,17 @@ def device(number: int, *, environ: Mapping[str, str] = os.environ) -> dict[str,
 
 
 def readers() -> int:
-  """Returns how many pages this machine reads at once: as many as it has devices, or cores where it has none."""
+  """Returns how many pages this machine reads at once: the number of its devices, or of its cores without any."""
   return len(devices('GPU') + devices('TPU')) or cores()
 
 
 def limit(kind: str, wanted: int, *, lower: bool = True) -> None:
-  """Sets a limit of this process and of those that it starts, as far as the system lets it.
+  """Sets a resource limit of this process and its children, as far as the system permits.
 
   Args:
     kind: 'CORE', 'DATA' (bytes) or 'NOFILE', as getrlimit(2) has them.
-    wanted: what it is to be.
-    lower: whether it may be set lower than it is.
+    wanted: the new limit.
+    lower: whether the limit may be lowered.
   """
   import resource
 
@@ -84,6 +84,6 @@ def limit(kind: str, wanted: int, *, lower: bool = True) -> None:
 
 
 def keep_programs() -> None:
-  """Has JAX keep what it compiles in `programs_folder`; to be called before JAX is imported."""
+  """Makes JAX cache compiled programs in `programs_folder`; to be called before JAX is imported."""
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(programs_folder()))
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')

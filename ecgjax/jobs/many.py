@@ -1,4 +1,4 @@
-"""Many pictures to recordings, from Python: page by page in child processes, so that no page can hang, exhaust or crash the caller's."""
+"""Reading of many pictures from Python, in child processes, so that no page can hang, exhaust or crash the caller's process."""
 
 import collections
 import os
@@ -22,8 +22,8 @@ class PageResult(NamedTuple):
   Attributes:
     path: of the file, as given.
     page: of the file, from 1.
-    recording: what was read; None where `reason` says why nothing was.
-    reason: '' where a recording is.
+    recording: the result; None if the page could not be read.
+    reason: why there is no recording; '' if there is one.
   """
 
   path: str
@@ -33,7 +33,7 @@ class PageResult(NamedTuple):
 
 
 class Answer(NamedTuple):
-  """What `recording` makes of a page: a recording, or the reason why there is none; and how many pages its file has."""
+  """Result of `recording` for a page: a recording, or the reason why there is none; and the number of pages of its file."""
 
   recording: Recording | None
   reason: str
@@ -58,21 +58,21 @@ def digitize_many(
 ) -> Iterator[PageResult]:  # fmt: skip
   """Reads every page of every file.
 
-  A script that calls this needs the guard `if __name__ == '__main__':`, since children begin by importing it.
+  A script that calls this function needs the guard `if __name__ == '__main__':`, because child processes import the script.
 
   Args:
     paths: files of any kind that `ecgjax digitize` reads.
     jobs: child processes, 1 to 256; the cores are shared out among them.
     weights, engine, precision, registration: as of `digitizer.load_reader`.
-    fs: samples per second wanted, 50 to 10,000.
+    fs: output sampling rate, 50 to 10,000 Hz.
     speed_mm_s, gain_mm_mv: as of `digitizer.digitize`.
-    limit_s: for one page; its process is killed after it, and another takes its place.
+    limit_s: time limit of one page; its process is then killed and replaced.
 
   Yields:
-    Each page's result as it is there: in no order. One page that cannot be read does not stop the others.
+    Each page's result when it is finished, in no fixed order. A page that cannot be read does not stop the others.
 
   Raises:
-    ECGError: if no page at all can be read so.
+    ECGError: if no page can be read with these options.
     BrokenExecutor: if no process can be started.
   """
   if not (1 <= jobs <= 256 and limit_s > 0 and 50 <= fs <= 10_000):

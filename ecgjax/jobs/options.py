@@ -1,4 +1,4 @@
-"""Options that several commands have: which weights read, and what runs them. Imports nothing heavy, as `cli`."""
+"""Options shared by several commands: weights, engine, precision, printer. Imports nothing heavy, like `cli`."""
 
 import argparse
 
@@ -17,22 +17,22 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 def add_registration(parser: argparse.ArgumentParser) -> None:
   """Adds --registration."""
   parser.add_argument('--registration', metavar='FILE', default='', help=(
-    'how far the printer of these pages sets black off its colours: registration.csv of a dataset built from its prints'))  # fmt: skip
+    "the printer's mean offset of black from its colours: registration.csv of a dataset built from its prints"))  # fmt: skip
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
   """Adds --engine and --precision."""
   parser.add_argument('--engine', choices=ENGINES, default='auto', help=(
-    'of the network (default: openvino where installed)'))  # fmt: skip
+    'inference engine of the network (default: openvino where installed)'))  # fmt: skip
   parser.add_argument('--precision', choices=PRECISIONS, default='auto', help=(
-    'of its convolutions (default: bfloat16 in openvino where the CPU has it, else float32)'))  # fmt: skip
+    'precision of the convolutions (default: bfloat16 in openvino where the CPU has it, else float32)'))  # fmt: skip
 
 
 def check_how(args: argparse.Namespace) -> None:
-  """Refuses limits and rates that no command reads pages with.
+  """Validates --timeout and --fs.
 
   Raises:
-    ECGError: for --timeout or --fs.
+    ECGError: for a time limit or rate out of range.
   """
   if not (args.timeout > 0 and 50 <= args.fs <= 10_000):
     raise ECGError('--timeout must be above 0, --fs 50 to 10000')

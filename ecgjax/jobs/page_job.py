@@ -17,7 +17,7 @@ from ecgjax.networks import shipped
 
 
 class Options(NamedTuple):
-  """How pages are read and what is written; see `ecgjax digitize --help`."""
+  """Options of reading and of the files written; see `ecgjax digitize --help`."""
 
   formats: tuple[str, ...] = ('csv',)
   overlay: bool = False
@@ -37,17 +37,17 @@ class Options(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """What became of one page.
+  """Result of one page.
 
   Attributes:
     file: as it was given.
     page: its number in the file, from 1.
-    pages: of the file, as far as is known.
+    pages: number of pages of the file, as far as known.
     status: ok, review, fail or skipped.
-    reasons: why it is not ok.
+    reasons: for a status other than ok.
     quality: lead name -> 0..1.
-    written: paths.
-    seconds: that it took.
+    written: paths of its files.
+    seconds: time for reading.
   """
 
   file: str
@@ -66,12 +66,12 @@ def failed(file: str, number: int, reason: str, *, seconds: float, pages: int = 
 
 
 def reason(error: Exception) -> str:
-  """Returns why a page could not be read, in words for people."""
+  """Returns the reason why a page could not be read, as a sentence for users."""
   return str(error) if isinstance(error, ECGError | OSError) and str(error) else f'{type(error).__name__}: {error}'
 
 
 def check(wanted: Options) -> str:
-  """Returns what is wrong with the options for every page, '' if nothing is; in a child, because it needs what a page needs."""
+  """Returns the error of the options for all pages, or ''; runs in a child, because it needs the same libraries and memory as a page."""
   try:
     from ecgjax.geometry import layouts
 
@@ -91,7 +91,7 @@ def check(wanted: Options) -> str:
 
 
 def count(path: str, data: bytes | None) -> int:
-  """Returns how many pages a file has, 1 if it cannot be opened."""
+  """Returns the number of pages of a file, 1 if it cannot be opened."""
   from ecgjax.io import images
 
   try:
@@ -101,10 +101,10 @@ def count(path: str, data: bytes | None) -> int:
 
 
 def checked(children, wanted: Options) -> str:
-  """Returns what is wrong with the options for every page, '' if nothing is; asked of a child, see `check`.
+  """Returns the error of the options for all pages, or '', from `check` in a child.
 
   Raises:
-    BrokenExecutor: if no child lives to look at them: memory, or a system that starts no process more.
+    BrokenExecutor: if no child could check them: lack of memory, or a system that starts no further process.
   """
   try:
     return children.schedule(check, args=[wanted]).result()
@@ -113,10 +113,10 @@ def checked(children, wanted: Options) -> str:
 
 
 def counted(children, path: str, data: bytes | None, *, limit_s: float) -> int:
-  """Returns how many pages a file has by a child, 1 if that cannot be told.
+  """Returns the number of pages of a file, counted by a child, 1 if that fails.
 
   Raises:
-    BrokenExecutor: if no child could be started; what is taken for the only page would hide the others.
+    BrokenExecutor: if no child could be started; a count of 1 would then hide further pages.
   """
   try:
     return children.schedule(count, args=[path, data], timeout=limit_s).result()
@@ -131,13 +131,13 @@ def page(path: str, stem: str, number: int, wanted: Options, data: bytes | None)
 
   Args:
     path: of the file, for messages where `data` is given.
-    stem: path, without suffix, of what is written; a file of several pages adds -p001, -p002 ...
+    stem: path of the output files without suffix; a file of several pages adds -p001, -p002 ...
     number: of the page, from 0.
-    wanted: how.
-    data: the file's bytes; read from `path` where it is None.
+    wanted: the options.
+    data: the file's bytes; None reads them from `path`.
 
   Returns:
-    What became of it; nothing is raised.
+    The result; no exception is raised.
   """
   start, pages = time.perf_counter(), 1
   try:
@@ -161,12 +161,12 @@ def page(path: str, stem: str, number: int, wanted: Options, data: bytes | None)
 
 
 def record(stem: pathlib.Path) -> pathlib.Path:
-  """Returns the path, without suffix, of the WFDB record of a stem: WFDB allows fewer characters in a name than a file system."""
+  """Returns the path, without suffix, of a stem's WFDB record, whose name permits fewer characters than a file system."""
   return stem.with_name(record_name(stem.name))
 
 
 def paths(target: str, wanted: Options) -> dict[str, pathlib.Path]:
-  """Returns what is written for a page: format -> path, 'json' and, if wanted, 'overlay' and 'mask' among them."""
+  """Returns the output files of a page: format -> path, with 'json' and, if requested, 'overlay' and 'mask'."""
   made = {name: pathlib.Path(target + FORMATS[name].suffix) for name in wanted.formats}
   if 'wfdb' in made:
     made |= {'wfdb': record(pathlib.Path(target)).with_suffix('.hea'), 'wfdb samples': record(pathlib.Path(target)).with_suffix('.dat')}
@@ -176,7 +176,7 @@ def paths(target: str, wanted: Options) -> dict[str, pathlib.Path]:
 
 
 def reader(wanted: Options):
-  """Returns the `digitizer.Reader` that is wanted; loaded once."""
+  """Returns the `digitizer.Reader` of the options; loaded once."""
   from ecgjax.extract import digitizer
 
   return digitizer.cached(wanted.weights, engine=wanted.engine, precision=wanted.precision, registration=wanted.registration)
@@ -184,14 +184,14 @@ def reader(wanted: Options):
 
 @functools.cache
 def checksum(weights: str) -> str:
-  """Returns the sha256 of weights, a name or a path; once, as `digitizer.cached` loads them."""
+  """Returns the sha256 of weights, a name or a path; computed once."""
   from ecgjax.networks import weight_files
 
   return weight_files.sha256(shipped.located(weights))
 
 
 def made_by(wanted: Options) -> dict[str, str]:
-  """Returns what a page is read by, for its results."""
+  """Returns versions, weights and engine for the results of a page."""
   from ecgjax import __version__
 
   by = reader(wanted)

@@ -1,4 +1,4 @@
-"""Child processes with a share of the machine each: a task that hangs or crashes takes down only its own process."""
+"""Child processes, each with a share of the machine: a task that hangs or crashes takes down only its own process."""
 
 import multiprocessing
 import os
@@ -25,7 +25,7 @@ _claims: list[socket.socket] = []  # open as long as this process lives
 
 
 def _claimed(name: str) -> bool:
-  """Whether nobody else on this machine has the name; from now on, and until it ends however that happens, this process has it."""
+  """Acquires a machine-wide name that is held until this process exits; returns False if another process holds it."""
   claim = socket.socket(socket.AF_UNIX)
   try:
     claim.bind(f'\0ecgjax-{name}')  # no file: Linux keeps such names by itself
@@ -37,20 +37,20 @@ def _claimed(name: str) -> bool:
 
 
 def _end_with(parent: int) -> None:
-  """Ends this process when its parent has ended: who would kill a task that hangs, or take its result?"""
+  """Ends this process when its parent has ended, because nothing else would stop a hanging task."""
   while os.getppid() == parent:
     time.sleep(1)
   os._exit(1)
 
 
 def prepare(number: int, shares: int, place: str, parent: int) -> None:
-  """Gives a child process its share of cores, devices and memory and the programs of earlier runs, before anything heavy is imported.
+  """Sets a child's share of cores, devices and memory and its cache of compiled programs, before anything heavy is imported.
 
   Args:
-    number: of the child, from 0, which says what its share is.
-    shares: into which the cores and devices are parted.
-    place: see `Children`; where there is one, the share is the first that is free, and of cores alone.
-    parent: process that began this one, and with which it ends.
+    number: of the child, from 0, which selects its share.
+    shares: number of shares of the cores and devices.
+    place: see `Children`; if not empty, the child takes the first free share, of cores alone.
+    parent: id of the parent process, with which this one ends.
   """
   hardware.limit('CORE', 0)  # what a crash leaves would hold a patient's picture
   hardware.keep_programs()
@@ -66,23 +66,23 @@ def prepare(number: int, shares: int, place: str, parent: int) -> None:
 
 
 class Children:
-  """Child processes, each with its share of the machine (see `prepare`), that do a task each; a context, which ends them.
+  """Child processes, each with its share of the machine (see `prepare`), that run one task at a time; a context, which ends them.
 
-  Each is a pebble.ProcessPool of one. Children of one pool share a pipe: one that is killed at the wrong moment leaves half a message there
-  and a lock that nobody opens, and one that is killed while none has a task ends the pool. Here it costs its own task, and not even that
-  where it had not begun.
+  Each is a pebble.ProcessPool of one process. Children of one pool share a pipe: a child killed at the wrong moment leaves half a message
+  there and a lock that is never released, and a child killed while none has a task ends the pool. With separate pools a killed child loses
+  its own task only, and none if the task had not begun.
   """
 
   def __init__(self, jobs: int, *, place: str = '', shares: int = 0):
-    """Makes them ready; a process begins with its first task.
+    """Prepares the children; a process starts with its first task.
 
     Args:
-      jobs: processes.
-      place: a name for all that share the machine's cores among them, and whose devices somebody else has shared out; they have cores and
-        devices for themselves where it is empty.
-      shares: into which the cores are parted; as many as jobs where it is 0.
+      jobs: number of processes.
+      place: name of a group of pools that share the machine's cores and whose devices are assigned elsewhere; '' for a pool with cores and
+        devices of its own.
+      shares: number of shares of the cores; 0 for one per job.
     """
-    # glibc looks at it when a child starts: with huge pages for its many large arrays a page of ECG takes a fifth less time
+    # read by glibc when a child starts: with huge pages for its many large arrays a page takes a fifth less time
     os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')
     hardware.limit('NOFILE', FILES * jobs + 256, lower=False)  # many systems allow 1,024
     self.jobs = jobs
@@ -98,7 +98,7 @@ class Children:
       self._threads.append(thread)
 
   def schedule(self, function: Callable, *, args=(), kwargs: Mapping[str, Any] | None = None, timeout: float | None = None) -> Future:
-    """Has a child call `function(*args, **kwargs)`; returns a future that ends the child when it is cancelled, or after `timeout` s."""
+    """Runs `function(*args, **kwargs)` in a child; returns a future, whose cancellation or `timeout` in s ends the child."""
     future = Future()
     self._due.add(future)
     future.add_done_callback(self._due.discard)
@@ -118,7 +118,7 @@ class Children:
 
 
 def _keep(asked: queue.SimpleQueue, unable: set[int], share: tuple[int, int, str]) -> None:
-  """Has one child after the other do what is asked, until that is None."""
+  """Runs the queued tasks in one child after the other, until a task is None."""
   child = _begun(share)
   while (one := asked.get()) is not None:
     child = _answered(child, unable, share, *one)
@@ -126,7 +126,7 @@ def _keep(asked: queue.SimpleQueue, unable: set[int], share: tuple[int, int, str
 
 
 def _answered(child: pebble.ProcessPool, unable: set[int], share: tuple, future: Future, task: Mapping[str, Any]) -> pebble.ProcessPool:
-  """Has a child do a task and the future tell what came of it; returns the child, or the one that took its place."""
+  """Runs a task in a child and sets the future's result or error; returns the child, or its replacement."""
   error, result, ended = BrokenExecutor(), None, threading.Event()
   future.add_done_callback(lambda _: ended.set())
   for attempt in range(TRIES):
@@ -154,7 +154,7 @@ def _answered(child: pebble.ProcessPool, unable: set[int], share: tuple, future:
 
 
 def _done(child: pebble.ProcessPool, future: Future, task: Mapping[str, Any]) -> Any:
-  """Returns what a child's task returns, or raises what it raises, or BrokenExecutor if the child ended before it began."""
+  """Returns a child's result, or raises its exception, or BrokenExecutor if the child ended before the task began."""
   try:
     job = child.schedule(**task)
   except Exception as error:  # there is no process: it ended, or the system starts no more
@@ -176,19 +176,19 @@ def _end(child: pebble.ProcessPool) -> None:
 
 
 def answers(children: Children, function: Callable, take: Callable[[], tuple[Any, list] | None], *, limit_s: float) -> Iterator[tuple]:
-  """Has tasks done.
+  """Runs tasks in children.
 
   Args:
-    children: that do them.
-    function: what a child does.
-    take: gives the next task, what it is and the function's arguments, or None if there is none now; it is asked again after each answer.
-    limit_s: for one task; its process is killed after it, and another takes its place.
+    children: the processes.
+    function: of the tasks.
+    take: returns the next task, as its identity and the function's arguments, or None if there is none now; called again after each result.
+    limit_s: time limit of one task; its process is then killed and replaced.
 
   Yields:
-    (what, result, '', seconds) of each task as it is done, or (what, None, why there is none, seconds); seconds since it was handed out.
+    (identity, result, '', seconds) of each finished task, or (identity, None, reason, seconds); seconds since it was handed out.
 
   Raises:
-    BrokenExecutor: if none of the children can be started any more. Where some can, they do the tasks of the others, too.
+    BrokenExecutor: if none of the children can be started any more. Where some can, they run the tasks of the others, too.
   """
   running: dict[Any, tuple[tuple[Any, list], float]] = {}
   again: list[tuple[Any, list]] = []  # tasks that no process began
@@ -211,10 +211,10 @@ def answers(children: Children, function: Callable, take: Callable[[], tuple[Any
 
 
 def answer(job, *, limit_s: float) -> tuple[Any, str]:
-  """Returns (a job's result, ''), or (None, why there is none): it took longer than `limit_s`, or its process ended.
+  """Returns (a job's result, ''), or (None, reason) if the job took longer than `limit_s` or its process ended.
 
   Raises:
-    BrokenExecutor: if there was no process to begin it.
+    BrokenExecutor: if no process could begin the job.
   """
   try:
     return job.result(), ''

@@ -1,1 +1,1 @@
-"""From a picture to the lattice of its page."""
+"""The lattice of a page from its picture."""

@@ -1,17 +1,17 @@
-"""Canvases: a picture, made small, in the middle of a black square, as the page network takes it."""
+"""Canvases: a picture reduced and centred on a black square, the input of the page network."""
 
 import numpy as np
 
 
 def canvas(image: np.ndarray, *, size_px: int) -> np.ndarray:
-  """Makes a picture small and puts it into the middle of a black square.
+  """Reduces a picture and centres it on a black square.
 
   Args:
     image: (H, W, 3) uint8.
     size_px: side of the square.
 
   Returns:
-    (size_px, size_px, 3) uint8; the picture's point x, y lies where `canvas_matrix` says.
+    (size_px, size_px, 3) uint8; `canvas_matrix` maps its coordinates to those of the picture.
   """
   import cv2
 
@@ -33,6 +33,6 @@ def canvas_matrix(shape: tuple[int, ...], *, size_px: int) -> np.ndarray:
 
 
 def placed(shape: tuple[int, ...], size_px: int) -> tuple[list[int], list[int]]:
-  """Width and height of a picture made small, and the x, y of its corner on the canvas, in px."""
+  """Returns width and height of the reduced picture, and the x, y of its corner on the canvas, in px."""
   small = [max(1, round(n * size_px / max(shape[:2]))) for n in shape[1::-1]]
   return small, [(size_px - n) // 2 for n in small]

@@ -49,7 +49,7 @@ class Observation(NamedTuple):
 
 
 def knots_px(step_px: float) -> list[np.ndarray]:
-  """Returns page y (ny,) and x (nx,) of the middles of a surface's B-splines."""
+  """Returns page y (ny,) and x (nx,) of the centres of a surface's B-splines."""
   return [step_px * (np.arange(math.ceil(size / step_px) + 3) - 1.0) for size in SIZE_PX]
 
 
@@ -137,12 +137,12 @@ def _bending_penalty(ny: int, nx: int) -> np.ndarray:
 
 
 def translation(shift_px: np.ndarray) -> Surface:
-  """Returns the surface that moves everything by (2,) page x, y."""
+  """Returns the constant surface of a shift by (2,) page x, y."""
   return Surface(np.broadcast_to(shift_px[::-1, None, None], (2, *map(len, knots_px(1000.0)))), 1000.0)
 
 
 def displace(displacement_px: np.ndarray, surface: Surface) -> np.ndarray:
-  """Returns (45, 57, 2): the nodes' displacement once what was found at p is put to p + surface(p)."""
+  """Returns (45, 57, 2): the nodes' displacement after content found at p is moved to p + surface(p)."""
   down, across = bases(*lattices.nodes_px(), step_px=surface.step_px)
   shift = np.moveaxis(down @ surface.coefficients @ across.T, 0, -1)[..., ::-1]
   return lattices.image_px(displacement_px, lattices.page_lattice() - shift) - shift

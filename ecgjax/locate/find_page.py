@@ -1,8 +1,8 @@
 """Page finder: any picture to a lattice, with its confidence and the layout it shows.
 
-The grid's spectrum says its pitch and direction; the grid, locked in, says exactly where its lines lie but not which they are; the
-landmarks say which, which way up, and whether it is a page at all. What they do not confirm is tried from other starts before it is
-given up.
+The grid's spectrum gives its pitch and direction; the phase of the grid gives the positions of its lines, but not their numbers; the
+landmarks give the line numbers and the quarter turn, and confirm that it is a page. Without confirmation the other initial guesses are
+tried.
 """
 
 from typing import NamedTuple
@@ -23,16 +23,16 @@ EXACT_PX = 0.5  # a picture of the page's own size that lies so well is the digi
 
 
 class Found(NamedTuple):
-  """Where the page lies.
+  """Position of the page.
 
   Attributes:
     lattice: (45, 57, 2) float32 image px of the page's nodes.
-    confidence: (45, 57) 0..1; 1 / (1 + d^2), d the rms error in page px that is to be expected of the node (calibrated on sim:even).
+    confidence: (45, 57) 0..1; 1 / (1 + d^2), d the expected rms error of the node in page px (calibrated on sim:even).
     layout: key of `layouts.ROWS`.
-    score: how well the layout's landmarks agree with the page's ink, at most 1.
-    pulse_mv: median height of the calibration pulses by the grid, at the layout's gain; nan where fewer than two are seen.
+    score: correlation of the layout's landmarks with the page's ink, at most 1.
+    pulse_mv: median height of the calibration pulses against the grid, at the layout's gain; nan where fewer than two are visible.
     status: ok, review or fail.
-    reason: why it is not ok, or ''.
+    reason: for a status other than ok, or ''.
   """
 
   lattice: np.ndarray
@@ -45,16 +45,16 @@ class Found(NamedTuple):
 
 
 def find_page(image: np.ndarray) -> Found:
-  """Finds the page in a picture.
+  """Locates the page in a picture.
 
   Args:
-    image: (H, W, 3) uint8, any turn.
+    image: (H, W, 3) uint8, at any rotation.
 
   Returns:
-    Where it lies; with status 'fail' the lattice is the best guess, and should not be read.
+    The position of the page; with status 'fail' the lattice is only the best guess, and must not be read along.
 
   Raises:
-    ECGError: if it is no such array.
+    ECGError: if `image` is not such an array.
   """
   if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
     raise ECGError(f'the picture is {getattr(image, "dtype", type(image))} {np.shape(image)}; it must be uint8 (H, W, 3)')
@@ -74,14 +74,14 @@ def find_page(image: np.ndarray) -> Found:
 
 
 def within(image: np.ndarray, corners: np.ndarray) -> Found:
-  """Finds the page where a person has pointed to it.
+  """Locates the page from the corners that a user gave.
 
   Args:
     image: (H, W, 3) uint8.
     corners: (4, 2) image x, y of the page's upper left, upper right, lower right and lower left corner, right within some per cent.
 
   Returns:
-    Where it lies.
+    The position of the page.
 
   Raises:
     ECGError: if the corners do not show a page from the front.
@@ -106,18 +106,18 @@ def _nothing(image: np.ndarray, reason: str) -> Found:
 
 
 def lock(image: np.ndarray, plane: np.ndarray, *, seen: initial_guesses.Small) -> Found:
-  """Finds a page exactly.
+  """Refines an approximate pose of the page to a lattice.
 
   Args:
     image: (H, W, 3) uint8.
-    plane: (3, 3) page px -> image px, right in scale and direction within some per cent, but for quarter turns and the place.
-    seen: the picture made small.
+    plane: (3, 3) page px -> image px, right in scale and direction within some per cent, up to quarter turns and a shift.
+    seen: the reduced picture.
 
   Returns:
-    Where it lies.
+    The position of the page.
 
   Raises:
-    homography.TrackingLost: if it is nowhere near.
+    homography.TrackingLost: if the pose does not converge.
   """
   what, rough = template_match.sought(READ), grid_alignment.flattener(image, plane, coarse=True)
   plane, moved, score = orientation.orient(rough, plane, what, enough=SURE)

@@ -1,7 +1,7 @@
-"""Alignment of a lattice to the grid, from an initial error below 2.5 mm: straightened, turned and placed by landmarks, then refined.
+"""Alignment of a lattice to the grid, from an initial error below 2.5 mm: straightening, landmarks, sub-pixel refinement.
 
-Everything is said in a page frame: a plane map takes it to the picture, and `moved` (45, 57, 2) is by how many page px its nodes lie
-from their places in it.
+All coordinates are in a page frame: a plane map takes it to the picture, and `moved` (45, 57, 2) is the displacement of its nodes from
+their nominal positions in page px.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ PLACE_PX, PLACE_BENDING = 300.0, 30.0  # knots and stiffness
 PLACINGS = 3  # at most: once more only if a line was a whole square off. Where the 5 mm grid is invisible, each pulls by a px or so
 FLAT_PX = 0.1  # rms by which a rung moves a page that is flat (0.01 to 0.09; wrinkled ones 0.3): a finer one has nothing left to follow
 STAY = 0.002  # how sure the 5 mm grid must be to have as much say as the landmarks: seen well it is 0.01 to 0.1, invisible 0.001
-# doubt, and the rms error of nodes of so much doubt: on the first four pages of every variant of sim:even
+# doubt, and the rms error of nodes with that doubt, on the first four pages of every variant of sim:even
 OFF_PX = (0.3, 0.5, 0.7, 1.0, 1.3, 1.7, 2.3, 4.0), (0.03, 0.08, 0.1, 0.17, 0.25, 1.0, 3.2, 3.5)
 SEEN = 0.95  # median confidence of nodes below which the grid does not bear a lattice out: then some are a whole line off
-# share of the trace area that may show no grid: of good registered pages a torn one has 0.11, the one that was accepted and wrong 0.2
+# share of the trace area that may have no grid: of good registered pages a torn one has 0.11, the one that was accepted and wrong 0.2
 TORN = 0.15
 DENSE = 1.2  # px per px of the flat picture that a picture keeps before it is laid flat: px between px are then told by their neighbours
 
@@ -34,15 +34,15 @@ Flattener = Callable[[np.ndarray, np.ndarray], unwarp.FlatView]
 
 
 def flattener(image: np.ndarray, plane: np.ndarray, *, coarse: bool = False) -> Flattener:
-  """Prepares to lay a picture flat.
+  """Prepares the rectification of a picture.
 
   Args:
     image: (H, W, 3) uint8.
     plane: (3, 3) page px -> image px, right in scale.
-    coarse: from a copy with about a px for each px of the flat picture: four times as fast, and near enough to straighten lines.
+    coarse: use a copy with about one px per px of the rectified picture: four times as fast, and accurate enough for straightening.
 
   Returns:
-    (plane (3, 3), displacement (45, 57, 2) page px) -> how the picture looks flat along them.
+    The function (plane (3, 3), `moved` (45, 57, 2) page px) -> picture rectified along them.
   """
   scale = lattices.image_scale(homography.projected(plane, lattices.page_lattice()))
   step_px = unwarp.STEP_PX if coarse else 1
@@ -66,15 +66,15 @@ def _shrunk(image: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def straightened(flat, plane: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, unwarp.FlatView]:
-  """Makes a picture's lines straight and evenly spaced, if not yet in their places.
+  """Makes the grid lines straight and evenly spaced, up to a constant shift.
 
   Args:
-    flat: as `flattener` gives it.
+    flat: a result of `flattener`.
     plane: (3, 3) page px -> image px.
-    moved: (45, 57, 2) page px to begin with.
+    moved: (45, 57, 2) initial displacement in page px.
 
   Returns:
-    The better `moved`, and the picture as it lay flat before the last round, which moved it by less than SETTLED_PX if all went well.
+    The better `moved`, and the picture rectified before the last round, which changed it by less than SETTLED_PX on convergence.
   """
   for _ in range(ROUNDS):
     shown = flat(plane, moved)
@@ -87,17 +87,17 @@ def straightened(flat, plane: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray
 
 
 def align(image: np.ndarray, rough: Flattener, plane: np.ndarray, moved: np.ndarray, what: template_match.TemplateSpectra):
-  """Puts every grid line in its place, of a page whose lines lie within half a 5 mm square of theirs.
+  """Aligns the lattice to the grid; the initial error must be below half a 5 mm square.
 
   Args:
     image: (H, W, 3) uint8.
-    rough: of this picture, coarse, as it was straightened by.
+    rough: the coarse rectification of this picture, as used for straightening.
     plane: (3, 3) page px -> image px.
     moved: (45, 57, 2) page px.
-    what: landmarks: if they lie whole lines off in the end, all is done once more from there.
+    what: landmarks: if they are whole lines off in the end, the alignment is repeated once from there.
 
   Returns:
-    The better plane map and `moved`, how the picture then lies flat, and the Judgement.
+    The better plane map and `moved`, the picture rectified along them, and the Judgement.
   """
   flat = flattener(image, plane)
   for last in (False, True):
@@ -132,12 +132,12 @@ def _placed(flat, moved):
 
 
 class Judgement(NamedTuple):
-  """What speaks for a page that was found, and against it.
+  """Evidence for and against a page that was found.
 
   Attributes:
-    shift_px: (2,) page x, y by which its landmarks still seem to lie off.
-    score: () how well they agree, at most 1.
-    confidence: (45, 57) 1 / (1 + d^2), d the rms error that is to be expected of a node that the grid bears out so well, in page px.
+    shift_px: (2,) remaining displacement of its landmarks, page x, y.
+    score: () correlation of the landmarks, at most 1.
+    confidence: (45, 57) 1 / (1 + d^2), d the expected rms error of a node in page px, from the visible grid around it.
   """
 
   shift_px: np.ndarray
@@ -146,7 +146,7 @@ class Judgement(NamedTuple):
 
 
 def judge(flat: unwarp.FlatView, what: template_match.TemplateSpectra) -> Judgement:
-  """Judges a page laid flat by its landmarks and its grid."""
+  """Returns the evidence of landmarks and grid on a rectified page."""
   tones = subpixel.minor_grid_phase(flat)
   doubt_px = grid_phase.doubt_px(tones, grid_phase.slip(tones, grid_phase.demodulate(flat, pitch_px=MAJOR_PX)))
   off_px = np.exp(np.interp(np.log(doubt_px), np.log(OFF_PX[0]), np.log(OFF_PX[1])))
@@ -154,5 +154,5 @@ def judge(flat: unwarp.FlatView, what: template_match.TemplateSpectra) -> Judgem
 
 
 def unseen(confidence: np.ndarray) -> float:
-  """Returns the share of the trace area's nodes whose confidence (45, 57) says that they are more likely off than not."""
+  """Returns the share of nodes in the trace area whose confidence (45, 57) is below 0.5."""
   return float((np.asarray(confidence)[lattices.trace_area()] < 0.5).mean())

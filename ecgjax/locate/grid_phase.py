@@ -1,8 +1,8 @@
-"""Phase of the grid: displacement of a flat picture from its grid lines, in closed form, by demodulation at the known pitch.
+"""Phase of the grid: displacement of a rectified picture from its grid lines, in closed form, by demodulation at the known pitch.
 
-Multiplied by the grid's own wave and smoothed, the darkness of a picture laid flat becomes a slow complex number whose angle says how
-far the lines are displaced there. Angles between neighbours, which hold however far the whole has slipped, come first; then the
-angles themselves. Each time a smooth surface is fitted.
+The darkness of a rectified picture, multiplied by a complex wave of the grid's pitch and smoothed, has a phase proportional to the local
+displacement of the lines. Phase differences between neighbours, which do not depend on a constant shift, are used first; then the phases
+themselves. A smooth surface is fitted to each.
 """
 
 import functools
@@ -23,7 +23,7 @@ NONE_PX, KNOWN = 4.0, 1e-3  # doubt where no grid is seen, and how much of it co
 
 
 class PhaseField(NamedTuple):
-  """What the grid of one pitch says of its displacement along y and x: (2, h, w) complex numbers and (2, h, w) how sure they are, 0..1."""
+  """Demodulated grid of one pitch along y and x: (2, h, w) complex amplitudes, and (2, h, w) their weight, 0..1."""
 
   z: np.ndarray
   sure: np.ndarray
@@ -32,10 +32,10 @@ class PhaseField(NamedTuple):
 
 
 def squares(at_px: np.ndarray, *, first_px: float, pitch_px: float, snapped: bool) -> np.ndarray:
-  """Returns (N,): how many squares `at_px` lies from the grid's line at `first_px`.
+  """Returns (N,): the distance of `at_px` from the grid's line at `first_px`, in squares.
 
-  Drawing libraries snap lines to px centres, as the competition's did: between such lines squares are 7 or 8 px wide, and a wave of
-  constant pitch is off by up to half a px, to and fro every 63 px.
+  Drawing libraries snap lines to px centres, as the competition's did: squares between such lines are 7 or 8 px wide, and a wave of
+  constant pitch is off by up to half a px, alternating every 63 px.
   """
   if not snapped:
     return (at_px - first_px) / pitch_px
@@ -44,11 +44,11 @@ def squares(at_px: np.ndarray, *, first_px: float, pitch_px: float, snapped: boo
 
 
 class Sums(NamedTuple):
-  """What `demodulate` smooths, before any of it is divided: the sums of two parts of a page are those of both.
+  """Smoothed sums of `demodulate` before normalisation; they are additive over parts of a page.
 
   Attributes:
     waves: (2, 2, h, w) complex: along y and x, of lines snapped to px centres and of lines that are not.
-    used: (2, h, w) share of px that may speak.
+    used: (2, h, w) share of px that are used.
     power: (2, h, w) their squares.
   """
 
@@ -58,21 +58,21 @@ class Sums(NamedTuple):
 
 
 def mesh_px(pitch_px: float) -> list[np.ndarray]:
-  """Returns the page y and x at which tones of a grid of this pitch are told."""
+  """Returns the page y and x of the mesh on which a grid of this pitch is demodulated."""
   return [np.arange(pitch_px / 2, limit, pitch_px) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX)]
 
 
 def demodulate(flat: unwarp.FlatView, *, pitch_px: float, window: float = WINDOW, harmonic: int = 1) -> PhaseField:
-  """Multiplies by the grid's wave and smooths. Of lines snapped to px centres or not, what is seen more clearly.
+  """Demodulates the grid, for lines snapped to px centres or not, whichever is stronger.
 
   Args:
-    flat: as prepared.
+    flat: the rectified picture.
     pitch_px: distance of the lines in page px.
     window: sigma of the smoothing in pitches.
-    harmonic: of the grid's wave: with a displacement its angle turns so many times as far.
+    harmonic: of the grid's wave; the phase is proportional to it.
 
   Returns:
-    The phase, on a mesh of one pitch.
+    The phase field, on a mesh of one pitch.
   """
   return phase_from_sums(smoothed(flat, pitch_px=pitch_px, window=window, harmonic=harmonic), pitch_px=pitch_px)
 
@@ -104,7 +104,7 @@ def _window(axis: int, pitch_px: float, window: float) -> Banded:
 
 
 def smoothed(flat: unwarp.FlatView, *, pitch_px: float, window: float, harmonic: int) -> Sums:
-  """Returns the sums from which `demodulate` makes its phase; arguments as there."""
+  """Returns the sums for `demodulate`; arguments as there."""
   times = flat.lines.shape[0] // flat.ink.shape[0]
   down, across = (_window(axis, pitch_px, window) for axis in (0, 1))
   over = lambda a: product(across, product(down, a, axis=0), axis=1)
@@ -120,20 +120,20 @@ def smoothed(flat: unwarp.FlatView, *, pitch_px: float, window: float, harmonic:
 
 
 def offset_px(tones: PhaseField, *, pitch_px: float) -> np.ndarray:
-  """Returns (2, h, w): the displacement along y and x by the phase, within half a pitch."""
+  """Returns (2, h, w): the displacement along y and x from the phase, within half a pitch."""
   return np.angle(tones.z) * (pitch_px / 2 / math.pi)
 
 
 def steady(at: PhaseField, coarse: PhaseField, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Looks for what a wide neighbourhood agrees on. The 5 mm grid does; flat baselines, which look like one line of it, do not.
+  """Averages the phase over wide neighbourhoods. It is coherent for the 5 mm grid, but not for flat baselines, which look like one line.
 
   Args:
-    at: whose mesh is wanted.
-    coarse: tones of the 5 mm grid.
-    z: (2, h, w) complex, to be looked at instead of theirs.
+    at: phase field whose mesh is used.
+    coarse: phase field of the 5 mm grid.
+    z: (2, h, w) complex amplitudes that replace those of `coarse`.
 
   Returns:
-    (2, h, w) displacement along y and x in page px, within half a square; and whether the neighbourhood agrees on it.
+    (2, h, w) displacement along y and x in page px, within half a square; and whether the phase is coherent there.
   """
   near = [gaussian(a, b, STEADY_PX) for a, b in ((at.ys, coarse.ys), (at.xs, coarse.xs))]
   over = lambda a: between(a, *near)
@@ -143,14 +143,14 @@ def steady(at: PhaseField, coarse: PhaseField, z: np.ndarray) -> tuple[np.ndarra
 
 
 def slip(fine: PhaseField, coarse: PhaseField) -> np.ndarray:
-  """Says which 1 mm line a line is, by the 5 mm grid, as the main scale of a vernier says which of the fine scale's lines counts.
+  """Identifies the 1 mm lines from the 5 mm grid, by the principle of a vernier scale.
 
   Args:
     fine: of the 1 mm grid.
     coarse: of the 5 mm grid.
 
   Returns:
-    (2, h, w) by how many lines the page has slipped where the fine tones are; 0 where no 5 mm grid is seen.
+    (2, h, w) shift of the page in 1 mm lines on the fine mesh; 0 where no 5 mm grid is visible.
   """
   near = [gaussian(a, b, paper.MAJOR_PX / 2) for a, b in ((coarse.ys, fine.ys), (coarse.xs, fine.xs))]
   off = np.angle(between(fine.z, *near)) * (paper.MINOR_PX / paper.MAJOR_PX)
@@ -159,18 +159,18 @@ def slip(fine: PhaseField, coarse: PhaseField) -> np.ndarray:
 
 
 def angles(tones: PhaseField, off_px: np.ndarray, *, pitch_px: float, step_px: float) -> Observation:
-  """Returns what the tones say, as a measurement: the displacement `off_px` (2, h, w), and how surely."""
+  """Returns the displacement `off_px` (2, h, w) as an observation, weighted by the phase field."""
   return Observation(*displacement.bases(tones.ys, tones.xs, step_px=step_px), off_px, tones.sure / pitch_px**2)
 
 
 def zero_prior(tones: PhaseField, sure: float, *, step_px: float) -> Observation:
-  """Returns that nothing is displaced where the tones are, as a measurement as sure as a 5 mm grid that is `sure`."""
+  """Returns a zero-displacement prior with the weight of a 5 mm grid of confidence `sure`."""
   none = np.zeros_like(tones.sure)
   return angles(tones._replace(sure=none + sure), none, pitch_px=paper.MAJOR_PX, step_px=step_px)
 
 
 def slopes(tones: PhaseField, *, pitch_px: float, step_px: float) -> list[Observation]:
-  """Returns what neighbouring tones say of the displacement's slope along y and x, up to 1 / (2 LAG)."""
+  """Returns observations of the displacement's slope along y and x from phase differences, up to 1 / (2 LAG)."""
   parts = []
   for axis in (0, 1):
     z, sure = (np.moveaxis(a, 1 + axis, 0) for a in (tones.z, tones.sure))
@@ -188,11 +188,11 @@ def slopes(tones: PhaseField, *, pitch_px: float, step_px: float) -> list[Observ
 
 
 def doubt_px(tones: PhaseField, slipped: np.ndarray) -> np.ndarray:
-  """Returns (45, 57): how far the grid seen at each node still lies from where it should, rms in page px; NONE_PX where none is seen.
+  """Returns (45, 57): rms displacement of the visible grid around each node, in page px; NONE_PX where no grid is visible.
 
   Args:
-    tones: of the 1 mm grid.
-    slipped: (2, h, w) lines, as `slip` says.
+    tones: phase field of the 1 mm grid.
+    slipped: (2, h, w) lines, as of `slip`.
   """
   off = offset_px(tones, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * slipped
   rows, cols = lattices.nodes_px()

@@ -1,7 +1,8 @@
-"""The pitch and direction of a grid, from a picture's local spectra: where a page lies, but for its turn and its place.
+"""Pitch and direction of a grid from a picture's local spectra: the pose of a page up to a quarter turn and a shift.
 
-A grid is two combs of lines. In the spectrum of a part of the picture each is a row of peaks at the multiples of one frequency, and
-no writing, desk or screen makes two such rows at right angles. No weights, and any turn; the pitch mostly comes out within 1 per cent.
+A grid consists of two families of parallel lines. In the spectrum of a part of the picture each family gives peaks at the multiples of
+one frequency; writing, desks and screens do not give two such combs at right angles. No weights, any rotation; the pitch is mostly
+within 1 per cent.
 """
 
 from typing import NamedTuple
@@ -25,12 +26,12 @@ FINE_LINES = 5  # lines of the 1 mm grid per line of the 5 mm grid, which may be
 
 
 class Guess(NamedTuple):
-  """Where the grid's lines may be; of N guesses, the likeliest first.
+  """N guesses of the grid's pitch and direction, the likeliest first.
 
   Attributes:
     squares: (N, 2, 2) canvas px -> 5 mm squares to the right and down, within an eighth of a turn of the canvas's own axes.
-    middle: (N, 2) canvas x, y around which the grid is seen.
-    sure: (N,) how clearly both combs are seen.
+    middle: (N, 2) canvas x, y of the grid's centre.
+    sure: (N,) strength of both combs.
   """
 
   squares: np.ndarray
@@ -39,15 +40,15 @@ class Guess(NamedTuple):
 
 
 def find(canvas: np.ndarray, corner_px: np.ndarray, size_px: np.ndarray) -> Guess:
-  """Looks for a grid.
+  """Finds the pitch and direction of a grid.
 
   Args:
     canvas: (CANVAS_PX, CANVAS_PX, 3) uint8.
-    corner_px: (2,) x, y where the picture begins on the canvas.
+    corner_px: (2,) x, y of the picture's upper left corner on the canvas.
     size_px: (2,) its width and height there.
 
   Returns:
-    2 * GUESSES guesses: each with its pitch taken for 5 mm, and for 1 mm.
+    2 * GUESSES guesses: each with its pitch interpreted as 5 mm, and as 1 mm.
   """
   grey = canvas.astype(np.float32).mean(-1) / 255
   clear, middles = _windows(grey, corner_px, size_px)
@@ -67,7 +68,7 @@ def find(canvas: np.ndarray, corner_px: np.ndarray, size_px: np.ndarray) -> Gues
 
 
 def planes(guess: Guess) -> np.ndarray:
-  """Returns (N, 3, 3): page px -> canvas px of guesses, the page's middle put where the grid is seen."""
+  """Returns (N, 3, 3): page px -> canvas px of guesses, with the page's middle at the grid's centre."""
   planes = np.broadcast_to(np.eye(3), (len(guess.sure), 3, 3)).copy()
   planes[:, :2, :2] = np.linalg.pinv(np.asarray(guess.squares, np.float64)) / paper.MAJOR_PX
   planes[:, :2, 2] = np.asarray(guess.middle) - planes[:, :2, :2] @ homography.MIDDLE
@@ -81,7 +82,7 @@ def _top(a: np.ndarray) -> tuple[int, int]:
 
 
 def _windows(grey: np.ndarray, corner_px: np.ndarray, size_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """(N, TURNS, PITCHES) how clear a wave of each direction and pitch is in parts of the picture, and (N, 2) their middles, canvas x, y."""
+  """Returns (N, TURNS, PITCHES) log power of each direction and pitch in parts of the picture, and (N, 2) their centres, canvas x, y."""
   import cv2
 
   across = np.linspace(0.0, 1.0, WINDOWS)
@@ -108,7 +109,7 @@ def _windows(grey: np.ndarray, corner_px: np.ndarray, size_px: np.ndarray) -> tu
 
 
 def _soft(a):
-  """A little blur, so that a peak between two steps counts for both; directions wrap around."""
+  """Returns `a` slightly blurred, so that a peak between two steps counts for both; directions wrap around."""
   a = np.concatenate([a[-1:], a, a[:1]])
   a = a[:-2] / 4 + a[1:-1] / 2 + a[2:] / 4
   a = np.pad(a, ((0, 0), (1, 1)), mode='edge')
@@ -116,7 +117,7 @@ def _soft(a):
 
 
 def _comb(clear):
-  """(TURNS, PITCHES): what is seen at a pitch's harmonics less what is seen halfway between them, which only a wider pitch has."""
+  """Returns (TURNS, PITCHES): power at a pitch's harmonics less power halfway between them, which only a wider pitch has."""
   low, k = np.arange(PITCHES), np.arange(1, HARMONICS + 1)
   steps = lambda n: low[:, None] + np.log(n) / RATIO
   seen = steps(k) <= PITCHES - 1
@@ -138,7 +139,7 @@ def _near(place, reach):
 
 
 def _peak(comb, turn, pitch):
-  """(2,): the wave's cycles per canvas px along x and y, at the top of a parabola."""
+  """Returns (2,): the wave's cycles per canvas px along x and y, interpolated by a parabola."""
 
   def top(low, middle, high):
     bend = low - 2 * middle + high
@@ -152,6 +153,6 @@ def _peak(comb, turn, pitch):
 
 
 def _upright(waves):
-  """The two waves (2, 2), ordered and signed so that the first runs to the right and the second down."""
+  """Returns the two waves (2, 2), ordered and signed so that the first points to the right and the second down."""
   waves = np.where(np.abs(waves[0, 0]) >= np.abs(waves[1, 0]), waves, waves[::-1])
   return waves * np.where(np.stack([waves[0, 0], waves[1, 1]]) < 0, -1.0, 1.0)[:, None]

@@ -13,10 +13,10 @@ def fit(seen: PageNetOutput) -> tuple[jax.Array, jax.Array]:
   """Fits the homography that the cells agree on.
 
   Args:
-    seen: by the network, of one canvas.
+    seen: the network's output for one canvas.
 
   Returns:
-    (3, 3) canvas units -> page units, and by how much the cells that show the page miss it, their weighted median, in page units.
+    (3, 3) canvas units -> page units, and the weighted median error of the cells that show the page, in page units.
   """
   n = seen.on.shape[0]
   at = (jnp.arange(n) + 0.5) / n - 0.5

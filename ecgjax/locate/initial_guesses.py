@@ -41,13 +41,13 @@ def network(*, path=WEIGHTS):
 
 
 class Small(NamedTuple):
-  """A picture made small, in which grids are looked for: once for all that do.
+  """A reduced picture for the grid search, computed once for all its users.
 
   Attributes:
     shape: of the picture, (H, W, 3).
     canvas: (S, S, 3) uint8, see `canvases.canvas`.
-    corner: (2,) x, y of the picture's corner on it.
-    size: (2,) width and height of the picture on it.
+    corner: (2,) x, y of the picture's corner on the canvas.
+    size: (2,) width and height of the picture on the canvas.
   """
 
   shape: tuple[int, ...]
@@ -57,13 +57,13 @@ class Small(NamedTuple):
 
 
 def small(image: np.ndarray) -> Small:
-  """Returns the picture (H, W, 3) uint8 made small."""
+  """Returns the reduced picture of (H, W, 3) uint8."""
   size, corner = (np.array(a, np.float32) for a in canvases.placed(image.shape, grid_spectrum.CANVAS_PX))
   return Small(image.shape, canvases.canvas(image, size_px=grid_spectrum.CANVAS_PX), corner, size)
 
 
 def by_grid(seen: Small) -> Iterator[np.ndarray]:
-  """Yields (3, 3) page px -> px of the picture, sound but for quarter turns and the place."""
+  """Yields (3, 3) page px -> px of the picture, right up to quarter turns and a shift."""
   found = grid_spectrum.find(seen.canvas, seen.corner, seen.size)
   to_image = np.diag([seen.shape[1] / seen.size[0], seen.shape[0] / seen.size[1], 1.0])
   to_image[:2, 2] = -np.diag(to_image)[:2] * seen.corner
@@ -71,7 +71,7 @@ def by_grid(seen: Small) -> Iterator[np.ndarray]:
 
 
 def another(seen: Small, lattice: np.ndarray) -> bool:
-  """Returns whether a picture still bears a grid once the page of the lattice (45, 57, 2) is covered: perhaps a second page."""
+  """Returns whether a grid remains after covering the page of the lattice (45, 57, 2): perhaps a second page."""
   import cv2
 
   rim = np.concatenate([lattice[0], lattice[1:, -1], lattice[-1, -2::-1], lattice[-2:0:-1, 0]]).astype(np.float64)
@@ -109,11 +109,11 @@ def whole(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def planes(image: np.ndarray, seen: Small) -> Iterator[np.ndarray]:
-  """Guesses where the page lies.
+  """Guesses the pose of the page.
 
   Args:
     image: (H, W, 3) uint8.
-    seen: the same made small.
+    seen: the same picture reduced.
 
   Yields:
     (3, 3) page px -> image px, the likeliest first.

@@ -1,4 +1,4 @@
-"""Orientation of a page: its grid is straightened once, then its landmarks are looked for in all four quarter turns."""
+"""Orientation of a page: its grid is straightened once, then its landmarks are matched in all four quarter turns."""
 
 import numpy as np
 
@@ -14,19 +14,19 @@ NEAR_PX = 2 * MAJOR_PX  # how far the frame may lie off what bears a grid: so li
 def orient(
   flat: Flattener, plane: np.ndarray, what: template_match.TemplateSpectra, *, enough: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
-  """Straightens a page that lies anywhere in any turn, and finds its turn and place.
+  """Straightens a page of any position and rotation, and finds its quarter turn and shift.
 
   Args:
-    flat: of the picture, coarse.
-    plane: (3, 3) page px -> image px, right in scale and direction within some per cent, but for quarter turns and the place.
+    flat: coarse rectification of the picture.
+    plane: (3, 3) page px -> image px, right in scale and direction within some per cent, up to quarter turns and a shift.
     what: landmarks.
     enough: score of the landmarks with which the other turns need not be tried.
 
   Returns:
-    The page's plane map, its `moved`, and how well its landmarks agree.
+    The page's plane map, its `moved`, and the score of its landmarks.
 
   Raises:
-    homography.TrackingLost: if what was taken for the page's grid comes apart.
+    homography.TrackingLost: if the assumed grid of the page does not converge.
   """
   start = plane, np.zeros(lattices.page_lattice().shape)
   best = -1.0, np.zeros(2), start
@@ -51,7 +51,7 @@ def _straight(flat, plane: np.ndarray, moved: np.ndarray):
 
 
 def _placed(flat, score: float, shift_px: np.ndarray, framed: tuple[np.ndarray, np.ndarray], what: template_match.TemplateSpectra):
-  """Straightens what came into the frame by the shift, and puts its landmarks in their places, at most twice."""
+  """Straightens the part that the shift brought into the frame, and applies the landmarks' shift, at most twice."""
   for _ in range(2):
     if np.abs(shift_px).max() < MAJOR_PX:
       break
@@ -63,7 +63,7 @@ def _placed(flat, score: float, shift_px: np.ndarray, framed: tuple[np.ndarray, 
 
 
 def _grid_shift(flat: unwarp.FlatView) -> np.ndarray:
-  """(2,) page x, y by which the page's frame must be moved to hold the most of what bears a grid, and the least of what does not."""
+  """Returns the shift (2,) of the page's frame, page x, y, that includes most of the grid and least of the rest."""
   tones, coarse = (grid_phase.demodulate(flat, pitch_px=pitch) for pitch in (MINOR_PX, MAJOR_PX))
   index = lambda at_px, step_px, size: np.minimum((at_px / step_px).astype(int), size - 1)  # the last square is not a whole one
   nearest = lambda a, step_px: a[index(tones.ys, step_px, len(a))][:, index(tones.xs, step_px, a.shape[1])]

@@ -1,8 +1,8 @@
-"""A picture of a page whose clean original is at hand to a lattice, with no weights: so photographs become training data.
+"""Registration of a picture to the clean original of its page, without weights: the source of training data from photographs.
 
-The picture's grid says about where the page lies and straightens it, the original's own ink says which way up and which square is
-which, and both together, coarse to fine, say exactly where. Black may stand off the grid (`offset_field`): last the ink alone says where
-it stands. What is left between the two inks then is the residual.
+The picture's grid gives the approximate pose and straightens the page, the original's own ink gives the quarter turn and the shift, and
+both together, coarse to fine, the exact lattice. Black may be displaced from the grid (`offset_field`): last a second lattice is fitted
+to the ink alone. The remaining displacement between the two inks is the residual.
 """
 
 import functools
@@ -31,12 +31,12 @@ ACCEPTED_PX, ALIKE = 1.0, 0.72
 
 
 class Registered(NamedTuple):
-  """Where a page lies.
+  """Position of a page.
 
   Attributes:
-    lattice: (45, 57, 2) float32 image px of the page's nodes, by its grid.
-    ink_lattice: the same by its ink: where the original's black is found.
-    residual_px: rms of what is left between the two inks along the second, in page px.
+    lattice: (45, 57, 2) float32 image px of the page's nodes, from its grid.
+    ink_lattice: the same from its ink: the position of the original's black.
+    residual_px: rms displacement between the two inks along the ink lattice, in page px.
   """
 
   lattice: np.ndarray
@@ -45,11 +45,11 @@ class Registered(NamedTuple):
 
 
 class Offsets(NamedTuple):
-  """What neighbourhoods of MAJOR_PX say, (2, h, w) along y and x.
+  """Displacement of neighbourhoods of MAJOR_PX, (2, h, w) along y and x.
 
   Attributes:
-    goal: by how much what is seen must be moved to lie on the original, page px.
-    weight: 0..1, how sure that is; 0 where nothing is seen.
+    goal: shift of the picture's ink onto the original's, page px.
+    weight: 0..1, confidence of the shift; 0 where no ink is visible.
   """
 
   goal: np.ndarray
@@ -57,17 +57,17 @@ class Offsets(NamedTuple):
 
 
 def register(image: np.ndarray, clean: np.ndarray) -> Registered:
-  """Finds a page in a picture by its original.
+  """Locates a page in a picture by its original.
 
   Args:
-    image: (H, W, 3) uint8, any turn.
-    clean: (1700, 2200, 3) uint8, the same page as it was printed.
+    image: (H, W, 3) uint8, at any rotation.
+    clean: (1700, 2200, 3) uint8, the original of the same page.
 
   Returns:
-    Where it lies.
+    The position of the page.
 
   Raises:
-    ECGError: if they do not fit within ACCEPTED_PX, show different ink, or too little of the grid is seen.
+    ECGError: if the two do not fit within ACCEPTED_PX, show different ink, or too little of the grid is visible.
   """
   twin, grid = _twin(clean)
   what = template_match.spectra(twin[None])
@@ -105,7 +105,7 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
 
 
 def _found(image: np.ndarray, what: template_match.TemplateSpectra) -> tuple[np.ndarray, np.ndarray]:
-  """The plane map of the start whose page shows the twin's ink best, and its `moved`."""
+  """Returns the plane map of the initial guess that shows the twin's ink best, and its `moved`."""
   best = None, None, 0.0
   for start in initial_guesses.by_grid(initial_guesses.small(image)):
     try:
@@ -125,16 +125,16 @@ def _found(image: np.ndarray, what: template_match.TemplateSpectra) -> tuple[np.
 def offsets(seen: np.ndarray, wanted: np.ndarray, grid: np.ndarray, *, blur_px: float) -> Offsets:
   """Compares two inks in neighbourhoods: least squares for gain and displacement, to first order (Lucas and Kanade, 1981).
 
-  On a black-and-white print the grid is as black as the ink: so much of it as is seen is taken out in the same fit.
+  On a black-and-white print the grid is as black as the ink; its share is an unknown of the same fit.
 
   Args:
-    seen: (h, w) ink of a picture laid flat.
+    seen: (h, w) ink of a rectified picture.
     wanted: (h, w) ink of the original.
-    grid: (h, w) darkness of all else on the original.
-    blur_px: sigma of the blur of both in page px, about the largest displacement that is understood.
+    grid: (h, w) darkness of the original without its ink.
+    blur_px: sigma of the blur of both in page px, about the largest displacement that can be measured.
 
   Returns:
-    What they say.
+    The displacements.
   """
   sharp = lambda a: unwarp.blurred(a, blur_px) - unwarp.blurred(a, 80.0)
   seen, wanted, grid = sharp(seen), sharp(wanted), sharp(grid)
@@ -160,14 +160,14 @@ def _mesh() -> list[np.ndarray]:
 
 
 def _twin(clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """(850, 1100) ink of the original, and its grid."""
+  """Returns the (850, 1100) ink of the original, and its grid."""
   planes = np.dstack([unwarp.shades(clean), clean.min(-1) * np.float32(1 / 255)])
   sampled, inside = unwarp.lay_flat(planes, lattices.page_lattice())
   return unwarp.prepare(sampled[..., :2], inside).ink, (1 - sampled[..., 2]) * (sampled[..., 1] > 0.7)
 
 
 def _by_ink(flat, moved, last, twin, grid) -> tuple[np.ndarray, float]:
-  """Returns `moved` once the ink alone lies on the twin's but at its edges, and what is left between them then."""
+  """Returns `moved` fitted to the ink alone, without that at the page's edges, and the residual."""
   step_px, bending, ridge, rounds = INK_ALONE
   ys, xs = (np.minimum(at, size - at) > EDGE_PX for at, size in zip(_mesh(), displacement.SIZE_PX, strict=True))
   within = (ys[:, None] & xs).astype(np.float32)
@@ -185,7 +185,7 @@ def _ink(flat, twin, grid, *, blur_px: float, step_px: float, say: float) -> dis
 
 
 def _inked(flat, moved, twin, grid, *, blur_px: float, step_px: float):
-  """`moved` once ink and 5 mm grid lie on the twin's."""
+  """Returns `moved` fitted to the ink and the 5 mm grid."""
   tones = grid_phase.demodulate(flat, pitch_px=MAJOR_PX)
   lines = grid_phase.angles(tones, grid_phase.offset_px(tones, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=step_px)
   ink = _ink(flat, twin, grid, blur_px=blur_px, step_px=step_px, say=1.0)

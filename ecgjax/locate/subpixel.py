@@ -1,10 +1,9 @@
 """Sub-pixel refinement of an approximate lattice, shrunk by split-half agreement.
 
-The 1 mm grid says where its lines are, but not which they are: a displacement of a whole line looks like none. Which line is which
-follows from the slopes between neighbouring lines, as in the unwrapping of a phase. And what it says is noisy: by 0.02 px on a crumpled
-photograph, which must be followed that closely, by 0.06 px and more on a stained scan, which must not be bent by it. So the squares are
-shared out to two halves, as on a checkerboard, each is measured alone, and a correction is made as far as one half confirms the other
-(split-half reliability; Brown, Spearman, 1910).
+The phase of the 1 mm grid is ambiguous by whole lines. The line numbers follow from the slopes between neighbouring lines, by phase
+unwrapping. The phase is also noisy: 0.02 px on a crumpled photograph, whose creases must be followed, 0.06 px and more on a stained scan,
+whose lattice must stay stiff. The squares are therefore divided into two halves, as on a checkerboard, a surface is fitted to each half,
+and the correction is shrunk to the share on which both halves agree (split-half reliability; Brown, Spearman, 1910).
 """
 
 import functools
@@ -28,17 +27,17 @@ UNWRAP_PX, UNWRAP_BENDING, UNWRAP_STAY = 100.0, 1e-3, 0.01  # of the surface thr
 def refine(
   flat: unwarp.FlatView, displacement_px: np.ndarray, *, step_px: float, bending: float, beside: tuple[displacement.Observation, ...] = ()
 ) -> np.ndarray:
-  """Corrects a page of which no line lies by more than about a square from its place.
+  """Refines a lattice whose error is below about one square.
 
   Args:
-    flat: the picture laid flat along `displacement_px`.
-    displacement_px: (45, 57, 2) of the nodes, page px.
+    flat: the picture rectified along `displacement_px`.
+    displacement_px: (45, 57, 2) page px.
     step_px: distance of the surface's knots.
-    bending: weight of the surface's bending penalty.
-    beside: what else is known of its displacement.
+    bending: weight of the bending energy.
+    beside: further observations of the displacement.
 
   Returns:
-    The better displacement.
+    The better `displacement_px`.
   """
   every = sums(flat)
   tones = joined(every)
@@ -61,7 +60,7 @@ def minor_grid_phase(flat: unwarp.FlatView) -> PhaseField:
 
 
 def sums(flat: unwarp.FlatView) -> tuple[grid_phase.Sums, grid_phase.Sums]:
-  """Returns the sums of the first and the second harmonic of a flat page's 1 mm grid."""
+  """Returns the sums of the first and the second harmonic of a rectified page's 1 mm grid."""
   if flat.lines.shape == flat.ink.shape:
     raise ECGError('px of 2 page px are too wide for the second harmonic of the 1 mm grid: lay the picture flat with step_px=1')
   first, second = (grid_phase.smoothed(flat, pitch_px=MINOR_PX, window=WINDOW, harmonic=n) for n in (1, 2))
@@ -69,9 +68,9 @@ def sums(flat: unwarp.FlatView) -> tuple[grid_phase.Sums, grid_phase.Sums]:
 
 
 def joined(both: tuple[grid_phase.Sums, grid_phase.Sums]) -> PhaseField:
-  """Returns the phase of two harmonics together.
+  """Returns the phase field of both harmonics combined.
 
-  Thin lines have a second harmonic nearly as strong as the first, whose angle is twice as exact: it counts four times what it is sure of.
+  Thin lines have a second harmonic nearly as strong as the first, whose phase is twice as exact: it has four times the weight.
   """
   first, second = (grid_phase.phase_from_sums(one, pitch_px=MINOR_PX) for one in both)
   sure = first.sure + 4 * second.sure
@@ -84,7 +83,7 @@ def _off_px(tones: PhaseField) -> np.ndarray:
 
 
 def lines(flat: unwarp.FlatView, tones: PhaseField) -> np.ndarray:
-  """Returns (2, h, w): by how many lines a flat page is displaced where the tones are, by the slopes between neighbouring lines."""
+  """Returns (2, h, w): displacement of a rectified page in whole lines, by unwrapping the slopes between neighbours."""
   sharp = grid_phase.demodulate(flat, pitch_px=MINOR_PX)
   parts = grid_phase.slopes(sharp, pitch_px=MINOR_PX, step_px=UNWRAP_PX)
   stay = grid_phase.zero_prior(sharp, UNWRAP_STAY, step_px=UNWRAP_PX)
@@ -96,12 +95,12 @@ def lines(flat: unwarp.FlatView, tones: PhaseField) -> np.ndarray:
 def split_half_reliability(
   tones: PhaseField, predicted: list[np.ndarray], measured: list[np.ndarray], *, step_px: float
 ) -> np.ndarray:
-  """Estimates how much of what both halves together say is true, by how much of each the other confirms.
+  """Estimates the reliability of the fit to both halves from the agreement of each half with the other.
 
   Args:
-    tones: of the whole page: where, and how sure.
-    predicted: (2, h, w) of each half: displacement by a surface through its offsets, page px.
-    measured: (2, h, w) of each half: those offsets.
+    tones: phase field of the whole page: mesh and weights.
+    predicted: (2, h, w) of each half: the surface fitted to its displacements.
+    measured: (2, h, w) of each half: these displacements.
     step_px: distance of the surface's knots.
 
   Returns:

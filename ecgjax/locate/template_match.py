@@ -1,6 +1,6 @@
-"""What every page of a layout has, whoever's ECG it is: pulses, separators, lead names. They say where a flat page lies, and which it is.
+"""Matching of a layout's landmarks (pulses, separators, lead names), which gives the shift, the quarter turn and the layout.
 
-A grid looks the same from square to square and from turn to turn; its landmarks do not.
+A grid is periodic and looks the same after a quarter turn; the landmarks remove both ambiguities.
 """
 
 import functools
@@ -21,10 +21,10 @@ EMPTY = 0.2  # of the most ink under the landmarks anywhere: a place with less c
 
 
 class Match(NamedTuple):
-  """Where a layout's landmarks are found best.
+  """Best match of a layout's landmarks.
 
   Attributes:
-    shift_px: (2,) page x, y by which what is found lies right and below of where it belongs, within half a page.
+    shift_px: (2,) displacement of the landmarks from their nominal positions, page x, y, within half a page.
     score: () -1..1, their correlation with the page's ink there, the mean over the templates.
   """
 
@@ -36,7 +36,7 @@ class Match(NamedTuple):
 def template(name: str) -> np.ndarray:
   """Returns (2, 850, 1100) float32 coverage of a layout, half the page's size: all its landmarks, and its pulses alone.
 
-  Machines print names and separators in their own ways, so on a foreign page the pulses, which all print alike, have to speak louder.
+  Machines print names and separators in different ways, so the pulses, which all print alike, need more weight on a foreign page.
   """
   with np.load(PATH) as file:
     cover = file[name].astype(np.float32) / 255
@@ -45,12 +45,12 @@ def template(name: str) -> np.ndarray:
 
 
 class TemplateSpectra(NamedTuple):
-  """What `match` looks for, as N spectra (850, 551): computed once.
+  """Templates of `match`, as N spectra (850, 551): computed once.
 
   Attributes:
-    wanted: of the landmarks without what is finer or wider than SHARP_PX.
-    near: of the places near a landmark: only ink there can be taken for it, so a page full of writing is not punished for it.
-    power: (N,) sum of the squares of what is wanted.
+    wanted: of the landmarks, band-passed by SHARP_PX.
+    near: of the neighbourhoods of landmarks: the score is normalised by the ink there, so that other writing does not lower it.
+    power: (N,) sum of squares of the band-passed landmarks.
   """
 
   wanted: np.ndarray
@@ -60,12 +60,12 @@ class TemplateSpectra(NamedTuple):
 
 @functools.cache
 def sought(name: str) -> TemplateSpectra:
-  """Returns what is looked for of a layout, key of `layouts.ROWS`."""
+  """Returns the templates of a layout, key of `layouts.ROWS`."""
   return spectra(template(name))
 
 
 def spectra(covers: np.ndarray) -> TemplateSpectra:
-  """Returns what is looked for of templates (N, 850, 1100)."""
+  """Returns the spectra of templates (N, 850, 1100)."""
   near = np.stack([(unwarp.blurred((cover > 0.1).astype(np.float32), 6.0) > 0.05).astype(np.float32) for cover in covers])
   wanted = np.stack([_sharp(cover) for cover in covers]) * near
   return TemplateSpectra(np.fft.rfft2(wanted), np.fft.rfft2(near), (wanted**2).sum((1, 2)))
@@ -76,14 +76,14 @@ def _sharp(a: np.ndarray) -> np.ndarray:
 
 
 def match(ink: np.ndarray, what: TemplateSpectra) -> Match:
-  """Looks for landmarks everywhere: normalised cross-correlation, over all shifts at once.
+  """Matches landmarks by normalised cross-correlation, over all shifts at once.
 
   Args:
-    ink: (850, 1100) of a page laid flat (`unwarp.FlatView.ink`), its scale nearly right.
-    what: as `sought` gives it.
+    ink: (850, 1100) of a rectified page (`unwarp.FlatView.ink`), its scale nearly right.
+    what: a result of `sought`.
 
   Returns:
-    The best place.
+    The best match.
   """
   seen = _sharp(ink)
   ours = [np.fft.rfft2(a) for a in (seen, seen * seen)]
@@ -98,15 +98,15 @@ def match(ink: np.ndarray, what: TemplateSpectra) -> Match:
 
 
 def pulses_mv(ink: np.ndarray, *, page: Layout) -> tuple[np.ndarray, np.ndarray]:
-  """Measures the calibration pulses of a page laid flat, against its grid.
+  """Measures the calibration pulses of a rectified page against its grid.
 
   Args:
-    ink: (850, 1100) of the page in its place.
-    page: says where the rows' zero lines are.
+    ink: (850, 1100) of the aligned page.
+    page: layout with the rows' zero lines.
 
   Returns:
-    (R,) height of each row's pulse in mV at the page's gain: PULSE_MV if the page is what it is taken for; and (R,) how clearly its top
-    is seen, 0..1.
+    (R,) height of each row's pulse in mV at the page's gain: PULSE_MV if the assumed gain is right; and (R,) contrast of its top,
+    0..1.
   """
   ys, xs = unwarp.centres_px()
   right = paper.START_X_PX - TOP_INSET_PX

@@ -1,9 +1,10 @@
-"""Unwarped pictures: a page laid flat along its approximate lattice, with its paper, light and ink separated.
+"""Rectified pictures: a page resampled along its approximate lattice, separated into paper, light and ink.
 
-In the page frame a homography (3, 3) takes page px to image px, and `displacement_px` (45, 57, 2) is by how many page px the nodes lie
-from their places in it.
+In the page frame a homography (3, 3) takes page px to image px, and `displacement_px` (45, 57, 2) is the displacement of the nodes from
+their nominal positions in page px.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +24,12 @@ LIGHTEST, DARKEST = -2.0, 2.5  # limits of a line's darkness, in units of its ne
 
 
 class FlatView(NamedTuple):
-  """A picture laid flat: h x w px of STEP_PX page px each.
+  """A rectified picture: h x w px of STEP_PX page px each.
 
   Attributes:
-    lines: (n h, n w), n being 1 or STEP_PX: darkness against the neighbourhood, in units of its own spread there; 0 outside the picture.
-    ink: (h, w) 0..1, how dark against the neighbourhood even the lightest colour is: traces, text, bars, black grids.
-    use: (2, h, w) 0 or 1, whether the px may speak of the grid along y and x: it lies in the picture and holds no ink, or a line.
+    lines: (n h, n w), n being 1 or STEP_PX: darkness relative to the neighbourhood, in units of its local spread; 0 outside the picture.
+    ink: (h, w) 0..1, darkness of the lightest colour relative to the neighbourhood: traces, text, bars, black grids.
+    use: (2, h, w) 0 or 1, whether the px is used for the grid along y and x: it is in the picture and holds no ink, or a line.
   """
 
   lines: np.ndarray
@@ -37,7 +38,7 @@ class FlatView(NamedTuple):
 
 
 def centres_px(*, step_px: float = STEP_PX) -> tuple[np.ndarray, np.ndarray]:
-  """Returns page y and x of the px of a flat picture with px of `step_px` page px."""
+  """Returns page y and x of the px of a rectified picture with px of `step_px` page px."""
   ys, xs = (np.arange(step_px / 2, limit, step_px) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX))
   return ys, xs
 
@@ -61,20 +62,28 @@ def shades(image: np.ndarray) -> np.ndarray:
   return cv2.merge([total * np.float32(1 / 765), np.maximum.reduce(colours) * np.float32(1 / 255)])
 
 
+@functools.lru_cache(maxsize=4)
+def _node_splines(step_px: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (h, 45) and (w, 57) float32: weights of the nodes at the centres of px of `step_px` page px."""
+  places = zip(lattices.nodes_px(), centres_px(step_px=step_px), strict=True)
+  down, across = (lattices.spline_weights(knots, at).astype(np.float32) for knots, at in places)
+  return down, across
+
+
 def lay_flat(planes: np.ndarray, lattice_px: np.ndarray, *, step_px: int = STEP_PX) -> tuple[np.ndarray, np.ndarray]:
-  """Samples a picture in the page frame, linearly between its px.
+  """Samples a picture in the page frame.
 
   Args:
-    planes: (H, W, C) float32, of a picture of about one px for each px of the result.
+    planes: (H, W, C) float32, of a picture with about one px per px of the result.
     lattice_px: (45, 57, 2) image px of the nodes.
-    step_px: page px per px of the result.
+    step_px: page px per px.
 
   Returns:
-    (1700 / step_px, 2200 / step_px, C) the planes; and without C, float32, 1 where the px lies in the picture, else 0.
+    (1700 / step_px, 2200 / step_px, C) the planes; and without C, float32, 1 where the px is inside the picture, else 0.
   """
   import cv2
 
-  down, across = lattices.node_splines(step_px)
+  down, across = _node_splines(step_px)
   x, y = (down @ lattice_px[..., i].astype(np.float32) @ across.T for i in (0, 1))
   height, width = planes.shape[:2]
   inside = np.minimum(cv2.inRange(x, 1.0, width - 1.0), cv2.inRange(y, 1.0, height - 1.0)) * np.float32(1 / 255)
@@ -83,14 +92,14 @@ def lay_flat(planes: np.ndarray, lattice_px: np.ndarray, *, step_px: int = STEP_
 
 
 def prepare(sampled: np.ndarray, inside: np.ndarray) -> FlatView:
-  """Takes paper, light and ink out of a flat picture, so that the grid remains.
+  """Removes paper, light and ink from a rectified picture, so that the grid remains.
 
   Args:
-    sampled: (n h, n w, 2) of `shades`, as `lay_flat` gives them, n being 1 or STEP_PX.
+    sampled: (n h, n w, 2) result of `lay_flat` for `shades`, n being 1 or STEP_PX.
     inside: (n h, n w), likewise.
 
   Returns:
-    What is left.
+    The grid's darkness with the ink and the usable px.
   """
   n = len(sampled) // SIZE[0]
   fine = np.ascontiguousarray(sampled[..., 0])

@@ -1,1 +1,1 @@
-"""Networks, their weights, and what runs them."""
+"""Networks, their weights and inference engines."""

@@ -24,10 +24,10 @@ class Engine(NamedTuple):
   Attributes:
     name: 'jax' or 'openvino'.
     precision: of its convolutions, 'bfloat16' or 'float32'; parameters and scores are float32.
-    cell: (a, b) where it takes strips by cells of so many px, (R, H / a, W / b, a b 3) colours alone; None where it takes
+    cell: (a, b) if its input is strips by cells of so many px, (R, H / a, W / b, a b 3) colours alone; None if it is
       (R, H, W, 5) with coordinates.
-    scores: from such strips of a page to Scores, of which `classes` are empty.
-    classes: from such strips to (R, H, W, 4), the scores of each px's classes; the network runs for them anew.
+    scores: maps such strips of a page to Scores, of which `classes` are empty.
+    classes: maps such strips to (R, H, W, 4), the scores of each px's classes, by a separate run of the network.
   """
 
   name: str
@@ -38,19 +38,19 @@ class Engine(NamedTuple):
 
 
 def chosen(engine: str, *, precision: str = 'auto') -> tuple[str, str]:
-  """Tells which engine and which precision are meant.
+  """Resolves the names of engine and precision.
 
   Args:
     engine: one of `shipped.ENGINES`.
     precision: one of `shipped.PRECISIONS`.
 
   Returns:
-    'jax' or 'openvino': of 'auto', OpenVINO where it is installed and JAX has nothing but a CPU. 'bfloat16' or 'float32': of 'auto',
+    'jax' or 'openvino': for 'auto', OpenVINO where it is installed and JAX has only a CPU. 'bfloat16' or 'float32': for 'auto',
     bfloat16 in OpenVINO where the CPU multiplies it (docs/ablations.md: as exact, in half the time), else float32.
 
   Raises:
     ECGError: for another name, or bfloat16 on a CPU that has none.
-    MissingLibrary: if OpenVINO is asked for and not installed.
+    MissingLibrary: if OpenVINO is requested but not installed.
   """
   for name, value, known in (('engine', engine, ENGINES), ('precision', precision, PRECISIONS)):
     if value not in known:

@@ -16,7 +16,7 @@ COLOURS = 3  # the first of unet.CHANNELS
 
 
 class Graph:
-  """Nodes and constants of an ONNX graph in the making; names are counted."""
+  """Nodes and constants of an ONNX graph under construction; names are numbered."""
 
   def __init__(self):
     self.nodes, self.constants, self.count = [], [], itertools.count()
@@ -94,8 +94,8 @@ def onnx_bytes(
     params: of `unet.UNet`, nested dict of float32 arrays.
     cell: rows and columns (a, b) of px in a cell, as in config.model.
     shape: (R, H, W) of the strips, fixed.
-    classes: whether the scores of the px's classes are computed, too; reading needs none.
-    coordinates: (H, W, 2) of every px, as `lattices.coordinates` has them, to make a model that is given colours alone.
+    classes: whether the scores of the px's classes are computed, too; reading does not need them.
+    coordinates: (H, W, 2) of every px, from `lattices.coordinates`, for a model whose input is colours alone.
 
   Returns:
     The file's bytes: input `strips` (R, H, W, 5) float32, or `cells` (R, H / a, W / b, a b 3), as `unet.to_depth` makes them of colours,
@@ -140,7 +140,7 @@ def onnx_bytes(
 
 
 def stem_parts(stem: dict, coordinates: np.ndarray, *, cell: tuple[int, int]) -> tuple[dict, np.ndarray]:
-  """Parts the first layer: coordinates are the same in every strip, so what they add is computed once, and not fed in again for each page.
+  """Splits the first layer: coordinates are the same in every strip, so their contribution is a constant.
 
   Args:
     stem: `kernel` (3, 3, a b 5, C) and `bias` (C,).
@@ -148,7 +148,7 @@ def stem_parts(stem: dict, coordinates: np.ndarray, *, cell: tuple[int, int]) ->
     cell: (a, b).
 
   Returns:
-    The layer of the colours alone, `kernel` (3, 3, a b 3, C); and (H / a, W / b, C) float32, what is to be added to its output.
+    The layer of the colours alone, `kernel` (3, 3, a b 3, C); and (H / a, W / b, C) float32, the constant to be added to its output.
   """
   kernel = stem['kernel'].reshape(3, 3, -1, unet.CHANNELS, stem['kernel'].shape[-1])
   of_colours, of_places = (part.reshape(3, 3, -1, kernel.shape[-1]) for part in np.split(kernel, [COLOURS], axis=3))
@@ -160,7 +160,7 @@ def stem_parts(stem: dict, coordinates: np.ndarray, *, cell: tuple[int, int]) ->
 
 
 def _picked(value: np.ndarray, channels: list[int]) -> np.ndarray:
-  """The head's parameters (..., area * scores), of these scores only."""
+  """Returns the head's parameters (..., area * scores) for these scores only."""
   return value.reshape(*value.shape[:-1], -1, len(unet.CLASSES) + 1)[..., channels].reshape(*value.shape[:-1], -1)
 
 

@@ -1,4 +1,4 @@
-"""The page network (Flax NNX): for every cell of a small copy of the picture, which part of the page it shows."""
+"""The page network (Flax NNX): page coordinates of every cell of a small copy of the picture."""
 
 from typing import NamedTuple
 
@@ -13,11 +13,11 @@ STRIDE = 4  # px of the canvas that one cell holds
 
 
 class PageNetOutput(NamedTuple):
-  """What the page network says of one canvas, all float32; a cell is STRIDE x STRIDE px.
+  """Output of the page network for one canvas, all float32; a cell is STRIDE x STRIDE px.
 
   Attributes:
-    page: (h, w, 2) page x, y at the cell's centre, in units of `paper.WIDTH_PX` from the page's middle; sound if the page is upright.
-    spread: (h, w) log of how far `page` may be off, in the same units.
+    page: (h, w, 2) page x, y at the cell's centre, in units of `paper.WIDTH_PX` from the page's middle; valid if the page is upright.
+    spread: (h, w) log of the expected error of `page`, in the same units.
     on: (h, w) log-odds that the cell shows the page.
     turn: (4,) unnormalised log-probability that the canvas must be turned by 0, 90, 180, 270 degrees counter-clockwise to be upright.
   """
@@ -29,7 +29,7 @@ class PageNetOutput(NamedTuple):
 
 
 class Everywhere(nnx.Module):
-  """Tells every cell what the whole canvas holds."""
+  """Adds global context to every cell."""
 
   def __init__(self, width: int, *, dtype, rngs: nnx.Rngs):
     self.ask = nnx.Linear(2 * width, width, dtype=dtype, rngs=rngs)
@@ -41,7 +41,7 @@ class Everywhere(nnx.Module):
 
 
 class PageNet(nnx.Module):
-  """Encoder-decoder over a canvas: the picture, made small, in the middle of a black square.
+  """Encoder-decoder over a canvas: the picture, reduced and centred on a black square.
 
   Args:
     widths: channels per level; each level halves the resolution, the first one works on cells of STRIDE px.
@@ -66,13 +66,13 @@ class PageNet(nnx.Module):
     return multiple, multiple
 
   def __call__(self, canvas: jax.Array) -> PageNetOutput:
-    """Looks at one canvas.
+    """Evaluates one canvas.
 
     Args:
       canvas: (S, S, 3) colours in 0..1.
 
     Returns:
-      What it sees.
+      The output of the network.
 
     Raises:
       ECGError: if S is no multiple of the coarsest level's cell.
@@ -94,6 +94,6 @@ def network(*, widths, dtype: str) -> unet.Network:
 
 
 def _places(n: int):
-  """(n, n, 2): x, y of the centres of n x n cells of a square of side 1, from its middle."""
+  """Returns (n, n, 2): x, y of the centres of n x n cells of a square of side 1, from its middle."""
   at = (jnp.arange(n) + 0.5) / n - 0.5
   return jnp.stack(jnp.meshgrid(at, at), axis=-1)

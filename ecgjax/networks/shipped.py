@@ -1,4 +1,4 @@
-"""The trace weights that install with the package, by name; wherever weights are asked for, a name will do, or a path."""
+"""Trace weights that install with the package, by name; every option for weights takes a name or a path."""
 
 import pathlib
 
@@ -12,7 +12,7 @@ PRECISIONS = ('auto', 'bfloat16', 'float32')  # of its convolutions
 
 
 def label(weights: str) -> str:
-  """Returns what results call weights: one of NAMES, else the file's own name, with ./ before one that is called like those."""
+  """Returns the name of weights in results: one of NAMES, else the file name, with ./ before a file named like one of NAMES."""
   name = pathlib.Path(weights).name
   return weights if weights in NAMES else f'./{name}' if name in NAMES else name
 
@@ -24,7 +24,7 @@ def located(weights) -> pathlib.Path:
     weights: one of NAMES, or the path of a `.safetensors` file (./base is the file of that name).
 
   Raises:
-    ECGError: where there is no such file.
+    ECGError: if there is no such file.
   """
   path = FOLDER / f'{weights}.safetensors' if isinstance(weights, str) and weights in NAMES else pathlib.Path(weights)
   if not path.is_file():

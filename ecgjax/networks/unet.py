@@ -1,4 +1,4 @@
-"""The trace U-Net (Flax NNX): for every column of every strip of a page, where this row's trace passes."""
+"""The trace U-Net (Flax NNX): position of the row's trace in every column of every strip of a page."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ CHANNELS = 5  # red, green, blue, row coordinate, column coordinate
 
 
 class Scores(NamedTuple):
-  """What the network says of one page, all float32.
+  """Output of the trace network for one page, all float32.
 
   Attributes:
     classes: (R, H, W, 4) unnormalised log-probability of each of CLASSES.
     rows: (R, H, W) unnormalised log-probability that this row's trace passes px row h in column w.
-    hidden: (R, W) the same for "no trace to be seen in this column"; it competes with the H scores of `rows`.
+    hidden: (R, W) the same for "no visible trace in this column"; it competes with the H scores of `rows`.
   """
 
   classes: jax.Array
@@ -44,7 +44,7 @@ class Block(nnx.Module):
 
 
 class Exchange(nnx.Module):
-  """Tells every row what the page's other rows hold at the same time: height is pooled away, columns stay."""
+  """Adds the features of the page's other rows at the same time to every row: pooled over height, per column."""
 
   def __init__(self, width: int, *, dtype, rngs: nnx.Rngs):
     self.ask = nnx.Linear(2 * width, width, dtype=dtype, rngs=rngs)
@@ -66,7 +66,7 @@ class UNet(nnx.Module):
     widths: channels per level; each level halves the resolution.
     cell: (rows, columns) px that one cell of the first level holds.
     dtype: of the computation; parameters and scores are float32.
-    remat: keep nothing of a block's inside for the gradient but compute it anew: less memory, a third more work.
+    remat: recompute a block's activations for the gradient instead of storing them: less memory, a third more arithmetic.
     rngs: for the initial parameters.
   """
 
@@ -115,8 +115,8 @@ class Network(NamedTuple):
 
   Attributes:
     init: key -> params.
-    apply: (params, strips (R, H, W, 5)) -> Scores; of `page_net`, (params, canvas (S, S, 3)) -> Whereabouts.
-    stride: height and width of what it looks at must be multiples of this.
+    apply: (params, strips (R, H, W, 5)) -> Scores; of `page_net`, (params, canvas (S, S, 3)) -> PageNetOutput.
+    stride: height and width of the input must be multiples of this.
   """
 
   init: Callable[[jax.Array], dict]
@@ -156,7 +156,7 @@ def down_and_up(net, x, *, remat: bool = False):
 
 
 def groups(width: int) -> int:
-  """Returns how many groups GroupNorm makes of so many channels."""
+  """Returns the number of groups of GroupNorm for a number of channels."""
   return next(n for n in (8, 4, 2, 1) if width % n == 0)
 
 

@@ -21,7 +21,7 @@ def save_weights(path, params: Any, *, meta: dict) -> None:
   Args:
     path: of the file.
     params: nested dict (pure) of float arrays.
-    meta: JSON-able; 'model' must hold the network's arguments, 'strip' or 'canvas' what it looks at (`tasks`).
+    meta: JSON-able; 'model' must hold the network's arguments, 'strip' or 'canvas' the shape of its input (`tasks`).
   """
   import ml_dtypes
   from safetensors.numpy import save
@@ -65,14 +65,14 @@ def load_network(path, build, *, part: str) -> tuple[Any, dict, dict]:
 
   Args:
     path: of the file.
-    build: from the file's `meta['model']` to the network, a pair of pure functions.
-    part: what the file must say besides: 'strip' if it is a trace network's, 'canvas' if a page network's.
+    build: maps the file's `meta['model']` to the network, a pair of pure functions.
+    part: further key that the header must hold: 'strip' for a trace network, 'canvas' for a page network.
 
   Returns:
     (network, params, meta).
 
   Raises:
-    ECGError: if the file is missing, damaged, another network's, or of other shapes.
+    ECGError: if the file is missing or damaged, or belongs to another network or other shapes.
   """
   params, meta = load_weights(path)
   if not isinstance(meta.get(part), dict):

@@ -1,1 +1,1 @@
-"""`ecgjax serve`: a local page where a person looks at what was read, corrects it and keeps it; and the same for programs."""
+"""`ecgjax serve`: a local web page to check, correct and save signals, and a JSON API for programs."""

@@ -30,7 +30,7 @@ MultiPartParser.spool_max_size = MAX_BYTES  # a picture of a patient's ECG does 
 
 
 def max_bytes(path: str) -> int:
-  """Returns how many bytes a request of a path may have."""
+  """Returns the maximum size in bytes of a request to a path."""
   return SIGNALS_BYTES if path == '/api/save' else MAX_BYTES
 
 
@@ -40,11 +40,11 @@ def make(children, *, limit_s: float, asked: handlers.DigitizeRequest, scratch: 
   Args:
     children: their `schedule(function, args=, kwargs=, timeout=)` returns a future; `process_pool.Children`.
     limit_s: for one request; its process is killed after it.
-    asked: weights and engine; the rest comes with each request.
-    scratch: folder for files on their way to be downloaded; the system's own for temporary files where it is None.
+    asked: weights and engine; the other options come with each request.
+    scratch: folder for files to be downloaded; None for the system's temporary folder.
 
   Returns:
-    The application, which anybody may ask: see `app.guarded`.
+    The application, without authentication: see `app.guarded`.
   """
   secret = Depends(HTTPBearer(auto_error=False, description='what `ecgjax serve` shows after #'))  # said here, held by `app.guarded`
   app = fastapi.FastAPI(
@@ -109,7 +109,7 @@ async def _refused(_, error) -> Response:
 
 
 def _runner(children, *, limit_s: float) -> Callable:
-  """Returns the way (request, function, its arguments) -> its result, done by a child; what goes wrong is raised as HTTP knows it."""
+  """Returns the function (request, function, its arguments) -> its result, run in a child; errors are raised as HTTP errors."""
 
   async def done(request: Request, function, *args, **options) -> Any:
     try:

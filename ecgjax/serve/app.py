@@ -1,4 +1,4 @@
-"""`ecgjax serve`: authentication and request limits. Nothing is kept, nothing is sent anywhere."""
+"""`ecgjax serve`: authentication and request limits. Nothing is stored, nothing is sent to other hosts."""
 
 import argparse
 import asyncio
@@ -35,8 +35,8 @@ def guarded(app, *, token: str, hosts: tuple[str, ...]):
 
   Args:
     app: to be wrapped.
-    token: that a program sends as `Authorization: Bearer TOKEN`.
-    hosts: names by which the page may be asked for, so that no foreign name can be pointed at it; empty for any.
+    token: required as `Authorization: Bearer TOKEN`.
+    hosts: accepted names in the Host header, against foreign names that are rebound to this machine; empty for any.
 
   Returns:
     An ASGI application.
@@ -65,12 +65,12 @@ def guarded(app, *, token: str, hosts: tuple[str, ...]):
 
 
 def limited(app, *, max_bytes: Callable[[str], int], most: int):
-  """Wraps an ASGI application: bodies have an end, and so many requests of /api are at work at once, or what they send would add up.
+  """Wraps an ASGI application: limits the size of bodies and the number of concurrent requests to /api, and so its memory.
 
   Args:
     app: to be wrapped.
-    max_bytes: of the body of a request of a path, counted as it arrives.
-    most: requests; one more is refused, and nothing of its body is kept.
+    max_bytes: path -> maximum size of a request's body, counted as it arrives.
+    most: number of requests; further ones are refused without storing their bodies.
 
   Returns:
     An ASGI application.
@@ -127,7 +127,7 @@ async def _refuse(send, status: int, reason: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Does what `ecgjax serve` asks for until it is interrupted; returns the exit code."""
+  """Runs `ecgjax serve` until it is interrupted; returns the exit code."""
   try:
     import python_multipart  # noqa: F401  # FastAPI misses it only when it makes the forms
     import uvicorn

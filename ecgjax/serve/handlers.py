@@ -1,4 +1,4 @@
-"""What a child process does for the page: bytes of a file to a picture that a browser shows, to leads, and leads to bytes of a file."""
+"""The work of a child process for the local page: file bytes to a picture for the browser and to leads, leads to file bytes."""
 
 import io
 import pathlib
@@ -14,7 +14,7 @@ NAME = 60  # letters of a file's name that are kept
 
 
 class DigitizeRequest(NamedTuple):
-  """How a page is read; see `digitizer.digitize`. `corners` and `lattice` are nested lists of x, y."""
+  """Options of reading a page; see `digitizer.digitize`. `corners` and `lattice` are nested lists of x, y."""
 
   number: int = 0
   fs: float = 500.0
@@ -29,7 +29,7 @@ class DigitizeRequest(NamedTuple):
 
 
 class Picture(NamedTuple):
-  """A page to be looked at: a JPEG, the size of the original in px, and how many pages its file has."""
+  """A page for the browser: a JPEG, the size of the original in px, and the number of pages of its file."""
 
   jpeg: bytes
   width_px: int
@@ -38,14 +38,14 @@ class Picture(NamedTuple):
 
 
 def picture(data: bytes, number: int) -> Picture:
-  """Makes a page of a file ready to be shown.
+  """Renders a page of a file for the browser.
 
   Args:
-    data: of the file.
+    data: bytes of the file.
     number: of the page, from 0.
 
   Returns:
-    The picture, made smaller where its longer side is over SHOWN_PX.
+    The picture, reduced where its longer side is over SHOWN_PX.
 
   Raises:
     Unreadable: if there is no such page, or it cannot be decoded.
@@ -64,11 +64,11 @@ def digitize(data: bytes, asked: DigitizeRequest) -> dict:
   """Reads a page.
 
   Args:
-    data: of the file.
-    asked: how.
+    data: bytes of the file.
+    asked: options of reading.
 
   Returns:
-    What `serve.app` answers: `Recording.facts` and, with them, the leads in mV (None where absent), the size of the picture and the
+    The answer of `serve.app`: `Recording.facts` and the leads in mV (None where absent), the size of the picture and the
     geometry of the page.
 
   Raises:
@@ -119,15 +119,15 @@ def _reader(asked: DigitizeRequest):
 def save(
   leads_mv: dict[str, list], start_s: dict[str, float], name: str, format: str, folder: str, *, seconds: float, fs: float
 ) -> tuple[str, bytes]:
-  """Writes leads, perhaps corrected, in a format of `recording.FORMATS`.
+  """Writes leads, possibly corrected by hand, in a format of `recording.FORMATS`.
 
   Args:
-    leads_mv: lead name -> mV, None where absent; a lead that is not named is absent.
-    start_s: lead name -> second of its first sample.
-    name: of the file, without suffix; what a WFDB name cannot hold becomes _.
+    leads_mv: lead name -> mV, None where absent; a missing key is an absent lead.
+    start_s: lead name -> time of its first sample in s.
+    name: of the file, without suffix; characters that a WFDB name cannot hold become _.
     format: key of FORMATS.
-    folder: an empty one, to write in; whoever made it takes it away.
-    seconds: of the page's time.
+    folder: an empty folder to write in; the caller deletes it.
+    seconds: duration of the page.
     fs: Hz.
 
   Returns:

@@ -1,4 +1,4 @@
-"""Makes a competition folder of any size from simulated pages: ecgjax simulate --variant 0005 --n 8 --out DIR
+"""Writes a competition folder of any size from simulated pages: ecgjax simulate --variant 0005 --n 8 --out DIR
 
 Folders, pictures and csv files are as the competition's own: six sampling rates, 3 decimals of a mV. Beside each picture,
 `<id>-<variant>.lattice.npy` holds the true (45, 57, 2) lattice. The signals are simulated unless --signals names recordings.

@@ -1,4 +1,4 @@
-"""Pages for everyone: a clean one drawn from a record, and a picture of it as one of the `variants` would show it."""
+"""Simulated pages for users: a clean page drawn from a record, and a picture of it with the damage of a variant."""
 
 import functools
 from typing import NamedTuple
@@ -29,11 +29,11 @@ def draw_page(key: jax.Array, mv, *, rate_hz: float = 500.0, layout: str = '3x4+
   """Draws a clean page.
 
   Args:
-    key: of the header's digits and letters.
-    mv: (12, T) record in the order of leads.LEADS, mV; what is not finite is not printed.
+    key: random key for the header's digits and letters.
+    mv: (12, T) record in the order of leads.LEADS, mV; samples that are not finite are not printed.
     rate_hz: of `mv`, within ground_truth.RATES_HZ.
     layout: a name of layouts.LAYOUTS.
-    look: its style; the competition's where it is None.
+    look: style of the page; None for the competition's.
 
   Returns:
     (1700, 2200, 3) uint8, the page frame at 200 dpi.
@@ -52,15 +52,15 @@ def _drawn(page: layouts.Layout, rate_hz: float):
 
 
 def photograph(key: jax.Array, page: np.ndarray, *, variant: str = '0005') -> Photograph:
-  """Takes a clean page through the damage of a variant and pictures it.
+  """Applies the damage of a variant to a clean page and photographs it.
 
   Args:
-    key: of all that befalls it.
-    page: (1700, 2200, 3) uint8, as of `draw_page`.
+    key: random key for the damage.
+    page: (1700, 2200, 3) uint8, a result of `draw_page`.
     variant: a name of variants.VARIANTS.
 
   Returns:
-    The picture with its true lattice; of an original (0001) the page itself.
+    The picture with its true lattice; for an original (0001) the page itself.
 
   Raises:
     ECGError: for another variant, or a page of another size.

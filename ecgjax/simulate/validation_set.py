@@ -1,4 +1,4 @@
-"""The fixed simulated validation set: every variant of `variants.VARIANTS` x RECORDS recordings, defined by a seed, stored nowhere."""
+"""The fixed simulated validation set: every variant of `variants.VARIANTS` x RECORDS recordings, generated from a seed."""
 
 import functools
 import zlib

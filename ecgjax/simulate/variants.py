@@ -1,4 +1,4 @@
-"""The kinds of picture there are, as data: the competition's variants, other machines and cameras, and the mixture for training.
+"""Kinds of picture, as data: the competition's variants, other machines and cameras, and the mixture for training.
 
 A variant says how the page was printed and how much of each effect it went through; the numbers were set by eye and by the statistics of
 scripts/compare_looks.py against real pictures (docs/looks).

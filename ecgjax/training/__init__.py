@@ -1,1 +1,1 @@
-"""Learning: examples, losses, updates, checkpoints."""
+"""Training: examples, losses, updates, checkpoints."""

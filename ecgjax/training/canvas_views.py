@@ -1,6 +1,6 @@
-"""What the page network looks at: canvases. A canvas is a picture, made small, in the middle of a black square.
+"""Canvases for training the page network. A canvas is a picture reduced and centred on a black square.
 
-In training a simulated picture gives several canvases, each turned, moved, zoomed and seen askew anew: drawing it is what costs.
+In training a simulated picture gives several canvases, each with its own turn, shift, zoom and tilt, because drawing it is expensive.
 """
 
 import math
@@ -25,11 +25,11 @@ ASKEW = 0.35  # share of the views that are turned, and tilted, further than pic
 
 
 class Views(NamedTuple):
-  """Canvases of one page and what is true of them, K views of S x S px and h x w cells.
+  """Canvases of one page and their truth, K views of S x S px and h x w cells.
 
   Attributes:
     canvas: (K, S, S, 3) in 0..1.
-    page: (K, h, w, 2) page x, y that each cell's centre shows, in the units of `page_net.PageNetOutput`.
+    page: (K, h, w, 2) page x, y of each cell's centre, in the units of `page_net.PageNetOutput`.
     on: (K, h, w) bool, whether it shows the page.
     turn: (K,) int, quarter turns counter-clockwise that make the canvas upright.
   """
@@ -41,12 +41,12 @@ class Views(NamedTuple):
 
 
 def to_units(page_px):
-  """Page px -> units of the page width from the page's middle."""
+  """Converts page px to units of the page width from the page's middle."""
   return (page_px - np.array([paper.WIDTH_PX / 2, paper.HEIGHT_PX / 2], np.float32)) / paper.WIDTH_PX
 
 
 def to_page_px(units):
-  """Units of the page width from the page's middle -> page px."""
+  """Converts units of the page width from the page's middle to page px."""
   return units * paper.WIDTH_PX + np.array([paper.WIDTH_PX / 2, paper.HEIGHT_PX / 2], np.float32)
 
 
@@ -57,7 +57,7 @@ def to_page_px(units):
 
 
 def example(key: jax.Array, mv: jax.Array, *, layout: Layout, names: tuple[str, ...], size_px: int, count: int) -> Views:
-  """Draws, degrades and pictures a page, and looks at the picture in `count` ways.
+  """Draws, degrades and photographs a page, and takes `count` views of the picture.
 
   Args:
     key: of this example.
@@ -81,16 +81,16 @@ def example(key: jax.Array, mv: jax.Array, *, layout: Layout, names: tuple[str, 
 
 
 def view(key: jax.Array, image: jax.Array, page_px: jax.Array, *, size_px: int) -> Views:
-  """Looks at a picture once more, from anywhere.
+  """Takes a view of a picture from a random pose.
 
   Args:
     key: of the pose.
     image: (H, W, 3) in 0..1.
-    page_px: (H, W, 2) page x, y that each px shows.
+    page_px: (H, W, 2) page x, y of each px.
     size_px: side of the canvas.
 
   Returns:
-    One view, without the leading axis; what lies outside the picture is black and does not show the page.
+    One view, without the leading axis; px outside the picture are black and do not show the page.
   """
   at_turn, at_turned, at_pose = jax.random.split(key, 3)
   turn = jnp.where(jax.random.bernoulli(at_turned), jax.random.randint(at_turn, (), 0, 4), 0)

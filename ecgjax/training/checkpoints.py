@@ -1,4 +1,4 @@
-"""Checkpoints: written beside and renamed, with a sha256 manifest, so that what is restored is what was saved.
+"""Checkpoints: written under a temporary name and renamed, with a sha256 manifest against damage.
 
 A checkpoint is a folder `step_00001234` with `state.msgpack` (flax.serialization), `meta.json` and `manifest.json`.
 Weights for shipping are one `.safetensors` file in bf16 whose header holds the configuration that builds the network.
@@ -20,13 +20,13 @@ KEEP = 2
 
 
 def save(folder, state: Any, *, step: int, meta: dict) -> None:
-  """Saves a state; older checkpoints beyond the last KEEP are removed after it is safe.
+  """Saves a state, then removes all but the last KEEP checkpoints.
 
   Args:
-    folder: of the run's checkpoints, made where missing.
+    folder: of the run's checkpoints, created if missing.
     state: pytree of arrays, the same on every host; only the first host writes.
     step: updates applied.
-    meta: JSON-able facts beside it (config, commit).
+    meta: JSON-able facts stored with it (config, commit).
   """
   if jax.process_index() != 0:
     return
@@ -54,10 +54,10 @@ def restore(folder, like: Any, *, warn) -> tuple[Any, int] | None:
   Args:
     folder: of the run's checkpoints; may be missing.
     like: a state of the same shapes.
-    warn: called with a sentence for each damaged checkpoint that is passed over.
+    warn: called with a sentence for each damaged checkpoint that is skipped.
 
   Returns:
-    (state as numpy arrays, step), or None where there is no checkpoint at all.
+    (state as numpy arrays, step), or None without any checkpoint.
 
   Raises:
     ECGError: if a sound checkpoint belongs to another network or optimiser, or if every checkpoint is damaged.

@@ -14,7 +14,7 @@ from ecgjax.training import loop, multihost
 
 
 class _Flags(NamedTuple):
-  """The command line's, defined when it is used: a program that only calls `train` may have flags of the same names."""
+  """Flags of the command line, defined at first use: a program that only calls `train` may have flags of the same names."""
 
   config: Any
   workdir: Any
@@ -25,10 +25,10 @@ class _Flags(NamedTuple):
 @functools.cache
 def _flags() -> _Flags:
   found = _Flags(
-    config_flags.DEFINE_config_file('config', None, 'What to train: a file of configs/, with :variant.', lock_config=True),
-    flags.DEFINE_string('workdir', None, 'Where the run lives; runs/<config name> if not given. Resumed if it exists.'),
-    flags.DEFINE_string('hosts', '', 'Several hosts that train together: auto, or HOST:PORT,COUNT,RANK of this process.'),
-    flags.DEFINE_boolean('debug', False, 'Also show where in the program something was refused.'),
+    config_flags.DEFINE_config_file('config', None, 'Config of the training: a file of configs/, with :variant.', lock_config=True),
+    flags.DEFINE_string('workdir', None, 'Folder of the run (default: runs/<config name>). An existing run is resumed.'),
+    flags.DEFINE_string('hosts', '', 'Training on several hosts: auto, or HOST:PORT,COUNT,RANK of this process.'),
+    flags.DEFINE_boolean('debug', False, 'Also print the traceback of an error.'),
   )
   flags.mark_flag_as_required('config')
   for flag in found:  # --help shows those of the program that runs
@@ -49,7 +49,7 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def run(argv) -> None:
-  """Does what the flags ask for; what is wrong with it ends the process with one sentence."""
+  """Runs the training of the flags; an error of the user ends the process with one sentence."""
   del argv
   wanted = _flags()
   c = wanted.config.value

@@ -1,4 +1,4 @@
-"""Evaluators: closures made once, then `run(params) -> Result`, on the same pages every time."""
+"""Evaluators: closures `run(params) -> Result`, made once, on the same pages every time."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from ecgjax.training import canvas_views
 
 
 class Result(NamedTuple):
-  """Numbers for the journal, pictures for the eye, a table for the person who waits."""
+  """Numbers for metrics.jsonl, pictures, and a table for stdout."""
 
   numbers: dict[str, float]
   pictures: dict[str, np.ndarray]
@@ -77,17 +77,17 @@ def trace_snr(
 
 
 def page_px(*, signals: str, pages: int, variants: tuple[str, ...], apply, size_px: int) -> Callable[[dict], Result]:
-  """Judges how the page network finds pages of the fixed simulated validation set, each in all four turns.
+  """Scores the page network on the fixed simulated validation set, each page in all four quarter turns.
 
   Args:
     signals: pack or WFDB folder to print; simulated where empty.
     pages: of each variant, the first of the set.
     variants: keys of `variants.VARIANTS`.
-    apply: (params, canvas) -> Whereabouts.
+    apply: (params, canvas) -> PageNetOutput.
     size_px: side of the canvas.
 
   Returns:
-    params -> Result: per variant the share of right turns, and how far the fitted plane map is off at the page's nodes, in page px.
+    params -> Result: per variant the share of right turns, and the error of the fitted plane map at the page's nodes, in page px.
   """
   records = validation_set.recordings(signals, count=pages)
   look = jax.jit(lambda params, canvas: (lambda seen: (seen, *homography_fit.fit(seen)))(apply(params, canvas)))
@@ -114,7 +114,7 @@ def page_px(*, signals: str, pages: int, variants: tuple[str, ...], apply, size_
 
 
 def _miss_px(matrix: np.ndarray, case: validation_set.Case, *, size_px: int) -> float:
-  """Rms distance, in page px, of where a plane map puts what the true lattice's nodes show."""
+  """Returns the rms error of a plane map at the true lattice's nodes, in page px."""
   back = np.linalg.inv(canvases.canvas_matrix(case.image.shape, size_px=size_px))
   at = np.concatenate([case.lattice, np.ones_like(case.lattice[..., :1])], axis=-1) @ (matrix @ back).T
   found = canvas_views.to_page_px(at[..., :2] / at[..., 2:])

@@ -38,7 +38,7 @@ class Example(NamedTuple):
   Attributes:
     strips: (R, H, W, 5) as `lattices.with_coordinates` makes them.
     rows_px: (R, W) fractional row of the trace.
-    printed: (R, W) bool, whether there is one.
+    printed: (R, W) bool, whether there is a trace.
     inks: (R, H, W, 3) coverage of grid, text and trace.
   """
 
@@ -104,15 +104,15 @@ def recorded(pages: Sequence[dict[str, Any]], *, batch_size: int, seed: int) -> 
 
 
 def record(key: jax.Array, pack: jax.Array, *, simulated_share: float, tall_share: float, slow_share: float = 0.0) -> jax.Array:
-  """One record for a page: a recording varied in gain and start, or a simulated one.
+  """Returns one record for a page: a recording varied in gain and start, or a simulated one.
 
   Args:
     key: of this example.
     pack: (8, T) int16 at packs.RATE_HZ, 5 uV units.
-    simulated_share: 0..1, how often the simulator is asked instead; at 0 and at 1 the other source is not even compiled.
-    tall_share: 0..1, how often the record is made so large that its tallest wave measures TALL_MV: one in thirty is by nature,
-      and on such pages the strokes of neighbouring rows cross.
-    slow_share: 0..1, how often it lasts twice as long, as at 50 mm/s.
+    simulated_share: 0..1, share of simulated records; at 0 and at 1 the other source is not compiled.
+    tall_share: 0..1, share of records that are scaled so that their tallest wave measures TALL_MV: one recording in thirty is
+      that tall, and the strokes of neighbouring rows cross on such pages.
+    slow_share: 0..1, share of records that last twice as long, as at 50 mm/s.
 
   Returns:
     (12, T) mV.
@@ -138,9 +138,9 @@ def record(key: jax.Array, pack: jax.Array, *, simulated_share: float, tall_shar
 
 
 def seamless(mv: jax.Array) -> jax.Array:
-  """Returns a record (12, T) whose end meets its start, so that it may begin anywhere: half of the step goes into either end.
+  """Returns a record (12, T) whose end meets its start, so that it may be rotated in time: each end is shifted by half of the step.
 
-  A heart makes no step, and a network would learn to read those that turning a record round makes. Leads that hang on others still do.
+  A network would otherwise learn the artificial steps of rotated records. Linear relations between leads are preserved.
   """
   fade = jnp.maximum(1 - jnp.arange(mv.shape[-1]) / SEAM, 0.0)
   half = (mv[:, :1] - mv[:, -1:]) / 2
@@ -148,7 +148,7 @@ def seamless(mv: jax.Array) -> jax.Array:
 
 
 def rows(key: jax.Array, layout: Layout, *, share: float) -> Layout:
-  """Returns the layout, its zero lines at other heights with probability `share`: from one another by ROWS_MM, the first anywhere."""
+  """Returns the layout, with probability `share` with zero lines ROWS_MM apart and the first one at a random height."""
   ks = jax.random.split(key, 3)
   step = paper.PX_PER_MM * jax.random.uniform(ks[0], minval=ROWS_MM[0], maxval=ROWS_MM[1])
   n = jnp.arange(len(layout.zeros_px))
@@ -160,7 +160,7 @@ def rows(key: jax.Array, layout: Layout, *, share: float) -> Layout:
 def example(
   key: jax.Array, mv: jax.Array, *, layout: Layout, frame: Frame, window_px: int, names: tuple[str, ...], rows_share: float = 0.0
 ) -> Example:
-  """Draws, degrades, pictures and cuts one page, or a random window of its time.
+  """Draws, degrades, photographs and cuts one page, or a random window of its time.
 
   Args:
     key: of this example.
@@ -172,7 +172,7 @@ def example(
     rows_share: of `rows`.
 
   Returns:
-    The example, its width `window_px`. What is torn off, covered or out of the picture counts as not printed.
+    The example, its width `window_px`. Parts that are torn off, covered or outside the picture count as not printed.
   """
   at_window, at_variant, at_page, at_photo = jax.random.split(key, 4)
   layout = rows(jax.random.fold_in(key, 0), layout, share=rows_share) if rows_share else layout
@@ -218,7 +218,7 @@ def recorded_example(key: jax.Array, item: Item, *, layout: Layout, frame: Frame
     The example, its width `window_px`; inks are 0 or 1 before they are sampled.
 
   Raises:
-    ECGError: if the record's columns cannot be thinned out to the frame's rate.
+    ECGError: if the record's columns cannot be decimated to the frame's rate.
   """
   if records.RATE_HZ % frame.rate_hz or abs(frame.margin_px - lattices.MARGIN_S * frame.rate_hz) > 1e-6:
     raise ECGError(f"config.strip.rate_hz={frame.rate_hz} must divide the records' {records.RATE_HZ} columns/s and have a whole margin")

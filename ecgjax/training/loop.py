@@ -1,4 +1,4 @@
-"""The training loop: from a config to the last state, with reports, checkpoints and weights on the way."""
+"""The training loop: from a config to the final state, with reports, checkpoints and weights during the run."""
 
 import functools
 import json
@@ -21,23 +21,23 @@ PATHS = ('signals', 'dir', 'init_from')  # options of a config that name files
 
 
 def every(step: int, period: int, last: int) -> bool:
-  """Whether something done every `period` steps is due; always true at the last step."""
+  """Returns whether an action of every `period` steps is due; always true at the last step."""
   return step % period == 0 or step == last
 
 
 def train(c, workdir: pathlib.Path) -> train_step.State:
-  """Runs a training, or goes on with it where its workdir holds one.
+  """Runs a training, or resumes the one in its workdir.
 
   Args:
-    c: a config, as `get_config(variant)` of configs/unet.py gives it.
-    workdir: of checkpoints, journal, pictures and weights.
+    c: a config, a result of `get_config(variant)` of configs/unet.py.
+    workdir: folder of checkpoints, metrics, pictures and weights.
 
   Returns:
     The last state.
 
   Raises:
     ECGError: for a config that cannot be trained, other data or another loss than the workdir's run began with, or damaged checkpoints.
-    FloatingPointError: if the loss is no longer finite.
+    FloatingPointError: if the loss is not finite.
   """
   console.say(f'{c.note} {jax.device_count()} x {jax.devices()[0].device_kind}, workdir {workdir}')
   given = weight_files.load_weights(c.init_from)[0] if c.init_from else None  # before anything is compiled
@@ -72,7 +72,7 @@ def train(c, workdir: pathlib.Path) -> train_step.State:
 
 
 def _saved(c, workdir: pathlib.Path, like: train_step.State) -> tuple[train_step.State, np.float64] | None:
-  """Returns the state of the newest sound checkpoint and the seconds behind it, if there is one."""
+  """Returns the state of the newest sound checkpoint and the seconds of training before it, if there is one."""
   found = checkpoints.restore(workdir / 'checkpoints', like, warn=console.say)
   if found is None:
     return None
@@ -82,7 +82,7 @@ def _saved(c, workdir: pathlib.Path, like: train_step.State) -> tuple[train_step
 
 
 def same_run(c, saved: dict, workdir: pathlib.Path) -> None:
-  """Raises ECGError if a run would go on with other data or another loss than it began with."""
+  """Raises ECGError if a run would resume with other data or another loss than it began with."""
   now, names = json.loads(c.to_json()), ('task', 'seed', 'batch_size', 'data', 'loss', 'init_from', 'schedule')
   other = [name for name in names if json.loads(json.dumps(saved.get(name))) != now[name]]
   if other:
@@ -173,7 +173,7 @@ def report(journal: run_log.Log, step: int, results: dict[str, evaluators.Result
 
 
 class _Stop:
-  """Says when a run must end early: after its minutes, or on SIGTERM, of any host, and after the same step on all."""
+  """Decides when a run ends early: after its minutes or on SIGTERM to any host, after the same step on all hosts."""
 
   def __init__(self, clock: Clock):
     self.clock, self.signalled = clock, False
@@ -202,6 +202,6 @@ def commit() -> str:
 
 
 def weights_meta(c, shape: dict, step: int) -> dict:
-  """Returns what a weights file says of itself: how to build its network, and where it comes from; no folder of this machine."""
+  """Returns the header of a weights file: arguments of its network, and its origin, without folders of this machine."""
   config = json.loads(c.to_json(), object_hook=lambda d: {k: pathlib.Path(v).name if k in PATHS else v for k, v in d.items()})
   return {'model': c.model.to_dict(), **shape, 'config': config, 'step': step, 'commit': commit()}

@@ -12,13 +12,13 @@ NOISE_FLOOR = 1e-4  # share of the signal's power, 40 dB: less noise than that i
 
 
 def column_target(rows_px: jax.Array, printed: jax.Array, *, height_px: int, sigma_px: float) -> jax.Array:
-  """Where the trace passes, as a distribution over the px rows of each column and "hidden".
+  """Returns the target distribution of the trace over the px rows of each column and "hidden".
 
   Args:
     rows_px: (..., W) fractional row of the trace, px h covering [h, h + 1).
-    printed: (..., W) bool, whether there is one.
+    printed: (..., W) bool, whether there is a trace.
     height_px: H.
-    sigma_px: > 0, width of the Gaussian; its mean is the row itself, so decoding by expectation gives it back.
+    sigma_px: > 0, width of the Gaussian; its mean is the row itself, so decoding by expectation recovers it.
 
   Returns:
     (..., H + 1, W) float32, summing to 1 over H + 1; the last entry is "hidden", which also holds where the trace leaves
@@ -32,7 +32,7 @@ def column_target(rows_px: jax.Array, printed: jax.Array, *, height_px: int, sig
 
 
 def column_xent(scores: Scores, rows_px: jax.Array, printed: jax.Array, *, sigma_px: float) -> jax.Array:
-  """Kullback-Leibler divergence of the predicted from the target distribution, mean over columns.
+  """Returns the Kullback-Leibler divergence of the predicted from the target distribution, mean over columns.
 
   Args:
     scores: of one page.
@@ -52,7 +52,7 @@ def column_xent(scores: Scores, rows_px: jax.Array, printed: jax.Array, *, sigma
 
 
 def class_xent(scores: Scores, inks: jax.Array) -> jax.Array:
-  """Cross entropy of the classes, mean over px.
+  """Returns the cross entropy of the classes, mean over px.
 
   Args:
     scores: of one page.
@@ -65,9 +65,9 @@ def class_xent(scores: Scores, inks: jax.Array) -> jax.Array:
 
 
 def signal_noise(scores: Scores, rows_px: jax.Array, printed: jax.Array, *, path: bool = True) -> jax.Array:
-  """Noise of what the decoder reads over the signal it should read, pooled over the page: the score's ratio, upside down, as a logarithm.
+  """Returns log(noise / signal) of the decoded rows, pooled over the page: the logarithm of the inverse score ratio.
 
-  Columns in which it follows another trace do not count: no gradient leads from one mode to another, that is for `column_xent` to teach.
+  Columns in which the decoder follows another trace are left to `column_xent`, because no gradient leads from one mode to another.
 
   Args:
     scores: of one page.
@@ -90,9 +90,9 @@ def trace_loss(
   scores: Scores, rows_px: jax.Array, printed: jax.Array, inks: jax.Array, *,
   sigma_px: float, class_weight: float, signal_weight: float, signal_path: bool, now: jax.Array | float,
 ):  # fmt: skip
-  """Returns what training the trace network minimises, and its parts: 'columns' (`column_xent`), if weighted 'classes' and 'signal'.
+  """Returns the total loss of the trace network, and its parts: 'columns' (`column_xent`), if weighted 'classes' and 'signal'.
 
-  `now` is 0 or 1, whether the signal counts yet; `signal_path` is the `path` of `signal_noise`.
+  `now` is 0 or 1, whether the signal's loss is included; `signal_path` is the `path` of `signal_noise`.
   """
   parts = {'columns': column_xent(scores, rows_px, printed, sigma_px=sigma_px)}
   total = parts['columns']
@@ -109,15 +109,15 @@ FINEST = 0.002  # page widths: no cell need claim to know its place better than 
 
 
 def place_xent(seen: PageNetOutput, page: jax.Array, on: jax.Array) -> jax.Array:
-  """Negative log-likelihood of the cells' places: off / spread + 2 log spread, an error's length being exponential in the plane.
+  """Returns the negative log-likelihood of the cells' positions: off / spread + 2 log spread, for exponential lengths of errors.
 
   Args:
-    seen: of one canvas.
-    page: (h, w, 2) true place in page units.
-    on: (h, w) bool, whether the cell shows the page; the others do not count.
+    seen: output of the page network for one canvas.
+    page: (h, w, 2) true position in page units.
+    on: (h, w) bool, whether the cell shows the page; other cells are ignored.
 
   Returns:
-    () float32, mean over cells; 0 if none counts.
+    () float32, mean over cells; 0 if no cell shows the page.
   """
   off = jnp.sqrt(((seen.page - jnp.where(on[..., None], page, 0.0)) ** 2).sum(-1) + 1e-10)
   spread = FINEST + jnp.exp(jnp.minimum(seen.spread, 2.0))
@@ -125,10 +125,10 @@ def place_xent(seen: PageNetOutput, page: jax.Array, on: jax.Array) -> jax.Array
 
 
 def on_xent(seen: PageNetOutput, on: jax.Array) -> jax.Array:
-  """Cross entropy of "shows the page", mean over cells."""
+  """Returns the cross entropy of "shows the page", mean over cells."""
   return (jax.nn.softplus(seen.on) - on * seen.on).mean()
 
 
 def turn_xent(seen: PageNetOutput, turn: jax.Array) -> jax.Array:
-  """Cross entropy of the quarter turns."""
+  """Returns the cross entropy of the quarter turns."""
   return -jax.nn.log_softmax(seen.turn)[turn]

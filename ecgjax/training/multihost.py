@@ -1,4 +1,4 @@
-"""Several hosts in one run: joining, agreeing on what the first of them has on its disk, and stopping together."""
+"""Several hosts in one run: joining, broadcasting the disk state of the first host, and stopping together."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +12,15 @@ AGREE_EVERY = 8  # steps between two questions whether a host must stop: asking 
 
 
 def join(hosts: str) -> None:
-  """Makes this process one of several that train together; to be called before JAX is asked for its devices.
+  """Joins this process to a group that trains together; to be called before JAX initialises its devices.
 
   Args:
-    hosts: '' for one process alone; 'auto' where JAX can tell (TPU pods, Slurm, Open MPI, Kubernetes); else
-      'HOST:PORT,COUNT,RANK': where the first process listens, how many there are, and which of them this one is, from 0.
+    hosts: '' for one process alone; 'auto' where JAX detects the group (TPU pods, Slurm, Open MPI, Kubernetes); else
+      'HOST:PORT,COUNT,RANK': address of the first process, number of processes, and rank of this one, from 0.
 
   Raises:
-    ECGError: for anything else, or if JAX cannot tell.
-    RuntimeError: if the others do not come.
+    ECGError: for any other text, or if JAX does not detect the group.
+    RuntimeError: if the others do not join.
   """
   if not hosts:
     return
@@ -39,36 +39,36 @@ def join(hosts: str) -> None:
 
 
 def any_says(yes: bool) -> bool:
-  """Returns whether a host says yes, on every host the same; each must ask."""
+  """Returns the logical or over all hosts; every host must call it."""
   from jax.experimental import multihost_utils
 
   return bool(np.any(multihost_utils.process_allgather(np.bool_(yes))))
 
 
 def alone() -> bool:
-  """Whether no other host takes part."""
+  """Returns whether this is the only host."""
   return jax.process_count() == 1
 
 
 def told_to_stop(step: int) -> bool:
-  """Returns whether a host got SIGTERM, on every host after the same step; each must ask after every step."""
+  """Returns whether any host got SIGTERM, on every host after the same step; every host must call it after every step."""
   from jax.experimental import multihost_utils
 
   return multihost_utils.reached_preemption_sync_point(step)
 
 
 def of_first(ask: Callable[[], Any], like: Any) -> Any:
-  """Asks the first host, whose disk holds the run, and tells the others.
+  """Evaluates a function on the first host, whose disk holds the run, and broadcasts its result.
 
   Args:
     ask: called on the first host only; returns arrays like `like`, or None.
     like: pytree of arrays of the same shapes and types.
 
   Returns:
-    Its answer, on every host.
+    Its result, on every host.
 
   Raises:
-    ECGError: on the first host what `ask` raises; on the others, that it did.
+    ECGError: on the first host the error of `ask`; on the others, that the first host failed.
   """
   if alone():
     return ask()

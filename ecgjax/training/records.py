@@ -1,4 +1,4 @@
-"""Opens the records that `python -m data_builders.ecg_pages` has built (TFDS, array_record, no TensorFlow)."""
+"""Reading of the records built by `python -m data_builders.ecg_pages` (TFDS, array_record, no TensorFlow)."""
 
 import io
 import os
@@ -39,7 +39,7 @@ def read(folder: str | os.PathLike, *, split: str) -> Pages:
 
   Args:
     folder: the --out of the build.
-    split: 'train', 'val' or a part of one as TFDS writes it, 'train[:10%]'.
+    split: 'train', 'val' or a part of one in TFDS notation, 'train[:10%]'.
 
   Returns:
     Its pages.

@@ -1,4 +1,4 @@
-"""The journal of a run: one JSON line per report, pictures, TensorBoard files where tensorboardX is installed."""
+"""Metrics and pictures of a run: one JSON line per report, pictures, TensorBoard files where tensorboardX is installed."""
 
 import importlib.util
 import json

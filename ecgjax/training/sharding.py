@@ -13,7 +13,7 @@ def data_mesh(*, batch_size: int, accumulate: int = 1, width_shards: int = 1) ->
 
   Args:
     batch_size: pages of an update.
-    accumulate: parts in which they are taken, one after the other.
+    accumulate: number of sequential parts.
     width_shards: devices that share a page's columns: neighbours, of one host.
 
   Returns:
@@ -35,12 +35,12 @@ def data_mesh(*, batch_size: int, accumulate: int = 1, width_shards: int = 1) ->
 
 
 def spread(examples, mesh: Mesh, *, columns):
-  """Shares the columns of a batch of examples out over the mesh's axis 'width'; XLA exchanges what convolutions need at the seams.
+  """Splits the columns of a batch of examples over the mesh's axis 'width'; XLA exchanges the halo of convolutions.
 
   Args:
     examples: arrays of which the first axis is the batch, inside jit.
     mesh: as from `data_mesh`.
-    columns: of the same structure: the axis of one example that its columns are.
+    columns: of the same structure: the column axis of one example.
 
   Returns:
     The same examples.

@@ -1,4 +1,4 @@
-"""Training tasks: network, examples, loss and evaluators, each built from a config, here and nowhere else."""
+"""Training tasks: network, examples, loss and evaluators, each built from a config in this module alone."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -35,16 +35,16 @@ OPTIONAL = ('weights_at',)  # lists that may be empty
 
 
 class Task(NamedTuple):
-  """All that `train` needs to know of what is learned.
+  """All parts of a training task for `train`.
 
   Attributes:
     net: the network.
     stream: step -> host batch.
     one: (key, item of a batch) -> example, on the device.
-    loss: (params, example, pace) -> (what to minimise, name -> number to report).
+    loss: (params, example, pace) -> (loss, name -> number to report).
     evals: name -> (params -> evaluators.Result).
-    shape: config that the weights' header must hold, beside config.model, for the network to be of use.
-    columns: for each array of an example the axis of its columns, by which devices may share it; None if they cannot.
+    shape: config that the weights' header must hold, beside config.model, to use the network.
+    columns: for each array of an example the axis of its columns, along which devices may split it; None if they cannot.
   """
 
   net: unet.Network
@@ -60,7 +60,7 @@ def make(c) -> Task:
   """Returns the task that `c.task` names.
 
   Raises:
-    ECGError: for a config that does not say what to do.
+    ECGError: for a config without a task.
   """
   check(c)
   tasks = {'trace': trace, 'page': page}
@@ -70,7 +70,7 @@ def make(c) -> Task:
 
 
 def check(c) -> None:
-  """Refuses a config that says what cannot be, before anything is compiled.
+  """Validates a config before anything is compiled.
 
   Raises:
     ECGError: with the option and its limits, see LIMITS.
@@ -99,7 +99,7 @@ def _flat(c) -> dict[str, Any]:
 
 
 def trace(c) -> Task:
-  """Reading rows from strips, of simulated or of built pages."""
+  """Returns the task of reading rows from strips, of simulated or of built pages."""
   on = layouts.make(c.strip.layout)
   frame = lattices.frame(on, rate_hz=c.strip.rate_hz, height_px=c.strip.height_px)
   net = unet.network(**c.model, remat=c.remat)
@@ -127,7 +127,7 @@ def trace(c) -> Task:
 
 
 def page(c) -> Task:
-  """Finding the page in a picture, of simulated pages; its columns cannot be shared out."""
+  """Returns the task of locating the page in a picture, of simulated pages; its columns cannot be split."""
   if c.width_shards != 1:
     raise ECGError(f'config.width_shards={c.width_shards}: only strips (config.task=trace) can be shared out by their columns')
   on, names, net = layouts.make(c.data.layout), variants.parse(c.data.variants), page_net.network(**c.model)

@@ -13,7 +13,7 @@ from ecgjax.training.schedule import Pace
 
 
 class State(NamedTuple):
-  """All there is to save of a run."""
+  """Complete state of a run, as saved in a checkpoint."""
 
   step: jax.Array  # () int32, updates applied so far
   params: Any
@@ -31,7 +31,7 @@ def optimiser(
 
   Without `steps` the rate is `peak_lr` throughout, and `Pace.rate` shapes it.
 
-  Muon (Jordan et al., 2024) makes the momentum of a matrix orthogonal: a step is as long in the directions of which few examples tell.
+  Muon (Jordan et al., 2024) makes the momentum of a matrix orthogonal: a step has the same length in directions with little evidence.
   `muon_rms` is its steps' root mean square in learning rates; 0.2 is about Adam's own (Liu et al., 2025).
   """
   schedule = optax.warmup_cosine_decay_schedule(0.0, peak_lr, warmup_steps, max(decay_steps, warmup_steps + 1), peak_lr / 100)
@@ -43,7 +43,7 @@ def optimiser(
 
 
 def _matrices(params):
-  """How the kernels of hidden layers are matrices, inputs by outputs; None for vectors and heads, which Adam updates."""
+  """Returns Muon's dimension numbers of hidden kernels, inputs by outputs; None for vectors and heads, which Adam updates."""
 
   def matrix(path, leaf):
     if leaf.ndim < 2 or path[0].key in HEADS:
@@ -57,13 +57,12 @@ def make_step(loss, tx, draw, *, ema_decay: float, accumulate: int = 1, spread=l
   """Returns the pure update (state, batch, key, pace) -> (state, metrics).
 
   Args:
-    loss: (params, example, pace) -> (what to minimise, name -> number to report), of one example.
+    loss: (params, example, pace) -> (loss, name -> number to report), of one example.
     tx: optimiser.
     draw: (key, batch, part) -> examples with a leading batch axis, as of `make_draw`.
     ema_decay: of the moving average of the parameters, reached after a ramp.
-    accumulate: parts of the batch that are drawn and learned from one after the other: memory for one of them is enough. The update is
-      that of all together.
-    spread: examples -> examples, where they shall lie; see `sharding.spread`.
+    accumulate: number of sequential parts of the batch: memory for one of them is enough. The update is that of the whole batch.
+    spread: examples -> examples with their sharding; see `sharding.spread`.
   """
 
   def total(params, examples, pace):
@@ -95,7 +94,7 @@ def make_draw(one, *, together: int, accumulate: int = 1, mesh: Mesh | None = No
     one: draws one example.
     together: examples a device draws at once. A CPU is faster with one after the other: XLA then keeps each in its cache.
     accumulate: parts of the batch, of which one is drawn; an example does not depend on how many there are.
-    mesh: whose rows of devices share the batch, each drawing its own; all is drawn by one where it is None.
+    mesh: its rows of devices share the batch, each drawing its own part; None for one device.
 
   Returns:
     (key, batch, part) -> examples with a leading batch axis, those of part `part` from 0.
