@@ -94,7 +94,7 @@ def test_the_shades_of_a_picture_are_the_mean_and_the_highest_of_its_colours():
 def test_the_sums_of_two_halves_are_those_of_the_page(page):
   flat = unwarp.prepare(*flat_pages.flat_of(page, np.zeros((*unwarp.SIZE, 2))))
   board = subpixel._checkerboard()
-  some = lambda use: grid_phase.smoothed(flat._replace(use=flat.use * use), pitch_px=paper.MINOR_PX, window=2.5, harmonic=1)
+  some = lambda use: grid_phase.smoothed(flat._replace(use=flat.use * use), pitch_px=paper.MINOR_PX, window=2.5, harmonics=(1,))[0]
   for whole, black, white in zip(some(np.ones_like(board)), some(board), some(1 - board), strict=True):
     np.testing.assert_allclose(black + white, whole, atol=1e-4 * np.abs(whole).max())
     assert np.abs(black - white).max() > 0.01 * np.abs(whole).max()

@@ -74,7 +74,8 @@ def demodulate(flat: unwarp.FlatView, *, pitch_px: float, window: float = WINDOW
   Returns:
     The phase field, on a mesh of one pitch.
   """
-  return phase_from_sums(smoothed(flat, pitch_px=pitch_px, window=window, harmonic=harmonic), pitch_px=pitch_px)
+  (sums,) = smoothed(flat, pitch_px=pitch_px, window=window, harmonics=(harmonic,))
+  return phase_from_sums(sums, pitch_px=pitch_px)
 
 
 def phase_from_sums(sums: Sums, *, pitch_px: float) -> PhaseField:
@@ -103,20 +104,22 @@ def _window(axis: int, pitch_px: float, window: float) -> Banded:
   return banded(gaussian(mesh_px(pitch_px)[axis], unwarp.centres_px()[axis], window * pitch_px))
 
 
-def smoothed(flat: unwarp.FlatView, *, pitch_px: float, window: float, harmonic: int) -> Sums:
-  """Returns the sums for `demodulate`; arguments as there."""
+def smoothed(flat: unwarp.FlatView, *, pitch_px: float, window: float, harmonics: tuple[int, ...]) -> list[Sums]:
+  """Returns the sums for `demodulate` of each of several harmonics, which have most of the work in common; arguments as there."""
   times = flat.lines.shape[0] // flat.ink.shape[0]
   down, across = (_window(axis, pitch_px, window) for axis in (0, 1))
   over = lambda a: product(across, product(down, a, axis=0), axis=1)
   square = reduced(flat.lines * flat.lines, times, times)
-  waves = []
+  waves = {harmonic: [] for harmonic in harmonics}
   for axis, beside in ((0, across), (1, down)):
     once, along = ((1, times), (times, 1)) if axis == 0 else ((times, 1), (1, times))  # px made larger across the wave, and kept along it
     seen = reduced(flat.lines, *once) * repeated(flat.use[axis], *along)
-    real, imaginary = product(_tuned(axis, pitch_px, window, harmonic, times), product(beside, seen, axis=1 - axis), axis=axis)
-    waves.append(real + 1j * imaginary)
-  power = [over(use * use * square) for use in flat.use]
-  return Sums(np.stack(waves), np.stack([over(use) for use in flat.use]), np.stack(power))
+    smooth = product(beside, seen, axis=1 - axis)
+    for harmonic in harmonics:
+      real, imaginary = product(_tuned(axis, pitch_px, window, harmonic, times), smooth, axis=axis)
+      waves[harmonic].append(real + 1j * imaginary)
+  used, power = (np.stack([over(values) for values in each]) for each in (flat.use, flat.use * flat.use * square))
+  return [Sums(np.stack(waves[harmonic]), used, power) for harmonic in harmonics]
 
 
 def offset_px(tones: PhaseField, *, pitch_px: float) -> np.ndarray:

@@ -69,7 +69,7 @@ def _grid_shift(flat: unwarp.FlatView) -> np.ndarray:
   nearest = lambda a, step_px: a[index(tones.ys, step_px, len(a))][:, index(tones.xs, step_px, a.shape[1])]
   sure = tones.sure.mean(0) + nearest(coarse.sure.mean(0), MAJOR_PX)
   known = nearest(unwarp.blurred(flat.use.max(0), 2 * MINOR_PX), unwarp.STEP_PX) > 0.1  # outside the picture there may be more of the page
-  gain = (np.minimum(sure / filters.quantile(sure.ravel(), 0.7), 1.0) - 0.5) * known
+  gain = (np.minimum(sure / (filters.quantile(sure.ravel(), 0.7) + 1e-12), 1.0) - 0.5) * known
   for axis, n in enumerate(gain.shape):  # sums over frames moved by -n // 2 to n // 2 lines
     sums = np.cumsum(np.pad(gain, [(n + 1, n) if i == axis else (0, 0) for i in (0, 1)]), axis)
     low = np.arange(n - n // 2, n + n // 2 + 1)

@@ -63,7 +63,7 @@ def sums(flat: unwarp.FlatView) -> tuple[grid_phase.Sums, grid_phase.Sums]:
   """Returns the sums of the first and the second harmonic of a rectified page's 1 mm grid."""
   if flat.lines.shape == flat.ink.shape:
     raise ECGError('px of 2 page px are too wide for the second harmonic of the 1 mm grid: lay the picture flat with step_px=1')
-  first, second = (grid_phase.smoothed(flat, pitch_px=MINOR_PX, window=WINDOW, harmonic=n) for n in (1, 2))
+  first, second = grid_phase.smoothed(flat, pitch_px=MINOR_PX, window=WINDOW, harmonics=(1, 2))
   return first, second
 
 

@@ -113,7 +113,9 @@ def prepare(sampled: np.ndarray, inside: np.ndarray) -> FlatView:
   ink = (paper_like - soft) / (paper_like + 0.03) * there
   few = np.maximum(ink[::4, ::4], 0)[there[::4, ::4] > 0]
   level = quantile(few, 1 - INK_SHARE / 100)
-  lines = (repeated(light, n, n) - fine) * repeated(1 / ((light + 0.03) * spread), n, n) * inside
+  lines = repeated(light, n, n) - fine
+  lines *= repeated(1 / ((light + 0.03) * spread), n, n)
+  lines *= inside
   return FlatView(
     np.clip(lines, LIGHTEST, DARKEST, out=lines), np.clip(ink / (level + 1e-6), 0, 1), _usable(ink > INK_LEVEL * level, there)
   )
