@@ -34,7 +34,7 @@ from ecgjax.extract import retiming
 from ecgjax.locate import find_page
 from ecgjax.simulate import competition_folder, validation_set, variants
 
-LONGEST = ('test_train', 'test_ecg_pages', 'test_register', 'test_rectify', 'test_refine')
+LONGEST = ('test_train', 'test_ecg_pages', 'test_register_to_original', 'test_find_page', 'test_subpixel')
 
 
 def pytest_collection_modifyitems(items):
@@ -111,7 +111,7 @@ def home(tmp_path):
 
 @pytest.fixture
 def a_page_is_found(monkeypatch):
-  """White pages have neither grid nor landmarks; that they are found, and their ink, is taken for granted here (test_rectify)."""
+  """White pages have neither grid nor landmarks; that they are found, and their ink, is taken for granted here (test_find_page)."""
   monkeypatch.setattr(find_page, 'find_page', lambda image: known.FOUND)
   monkeypatch.setattr(retiming, 'standing', lambda image, lattice, *, page, frame, printer: retiming.exact(page, frame))
 
