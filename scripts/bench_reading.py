@@ -58,7 +58,8 @@ def digitize_pages(
   """
   reader = digitizer.cached(weights, engine=engine, precision=precision)
   network, decoded = digitizer.engines.load(weights, engine=engine, precision=precision)[0], jax.jit(path_decoder.soft_argmax)
-  cut, begins = strip_cutting.make_cut(page=reader.page, frame=reader.frame, cell=network.cell), lattices.begins(reader.page, reader.frame)
+  layout, frame = reader.layout, reader.frame
+  cut, begins = strip_cutting.make_cut(layout=layout, frame=frame, cell=network.cell), lattices.begins(layout, frame)
   cases = [validation_set.case(mv, name, n) for name in names for n, mv in enumerate(validation_set.recordings('', count=pages))]
   rows = []
   for case in [cases[0], *cases]:  # the first twice: it compiles

@@ -37,8 +37,8 @@ STEPS = ('found', 'lattice', 'mode', 'visible', 'original', 'labels')
 
 def readings(reader: digitizer.Reader, network: inference.Engine) -> Callable[[validation_set.Case, np.ndarray], dict[str, Trace]]:
   """Returns (page, its original (1700, 2200, 3) uint8) -> what is read at each of STEPS."""
-  cut = strip_cutting.make_cut(page=reader.page, frame=reader.frame, cell=network.cell)
-  plain, begins = jax.jit(path_decoder.soft_argmax), lattices.begins(reader.page, reader.frame)
+  cut = strip_cutting.make_cut(layout=reader.layout, frame=reader.frame, cell=network.cell)
+  plain, begins = jax.jit(path_decoder.soft_argmax), lattices.begins(reader.layout, reader.frame)
   sigma_px = reader.meta['config']['loss']['sigma_px']
 
   @jax.jit
@@ -55,7 +55,7 @@ def readings(reader: digitizer.Reader, network: inference.Engine) -> Callable[[v
     return path_decoder.soft_argmax(Scores(jnp.zeros((*logp[:, :-1].shape, len(unet.CLASSES))), logp[:, :-1], logp[:, -1]))
 
   def read(case: validation_set.Case, original: np.ndarray) -> dict[str, Trace]:
-    mv, printed = ground_truth.at(jnp.asarray(case.mv), reader.frame.times_s(), layout=reader.page, rate_hz=validation_set.RATE_HZ)
+    mv, printed = ground_truth.at(jnp.asarray(case.mv), reader.frame.times_s(), layout=reader.layout, rate_hz=validation_set.RATE_HZ)
     rows_px, seen = reader.frame.rows_px(mv), jnp.asarray(printed, jnp.float32)
     found = find_page.find_page(case.image)
     scores, clean = (network.scores(cut(image, at)) for image, at in ((case.image, case.lattice), (original, lattices.page_lattice())))
@@ -103,12 +103,12 @@ def main() -> None:
   args = parser.parse_args()
   reader = digitizer.load_reader(args.weights)
   read = readings(reader, inference.load(args.weights, engine=reader.engine, precision=reader.precision)[0])
-  segments = [reader.page.scored(lead) for lead in LEADS]
+  segments = [reader.layout.scored(lead) for lead in LEADS]
 
   @jax.jit
   def leads(trace: Trace):
     fs = validation_set.RATE_HZ
-    return [resample.lead(trace, s, layout=reader.page, frame=reader.frame, fs=fs, count=s.count(fs))[0] for s in segments]
+    return [resample.lead(trace, s, layout=reader.layout, frame=reader.frame, fs=fs, count=s.count(fs))[0] for s in segments]
 
   def db(case: validation_set.Case, trace: Trace) -> float:
     pred = {s.lead: np.asarray(v, np.float64) for s, v in zip(segments, leads(trace), strict=True)}

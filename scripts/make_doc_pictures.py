@@ -117,7 +117,7 @@ def main() -> None:
   save(args.out / 'step_2_page.jpg', with_lattice(image, found.lattice))
 
   frame = reader.frame
-  strips = strip_cutting.make_cut(page=reader.page, frame=frame)(image, found.lattice)
+  strips = strip_cutting.make_cut(layout=reader.layout, frame=frame)(image, found.lattice)
   shown = slice(0, round(SECONDS * frame.rate_hz), 2)
   save(args.out / 'step_3_strips.jpg', stacked(np.asarray(strips)[:, ::2, shown, :3]))
 

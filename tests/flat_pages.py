@@ -8,7 +8,7 @@ from scipy import ndimage
 from ecgjax.geometry import lattices, paper
 from ecgjax.locate import subpixel, unwarp
 
-prepare, heard, lines = jax.jit(unwarp.prepare), jax.jit(subpixel.heard), jax.jit(subpixel.lines)
+prepare, heard, lines = jax.jit(unwarp.prepare), jax.jit(subpixel.minor_grid_phase), jax.jit(subpixel.lines)
 _lay_flat = jax.jit(unwarp.lay_flat, static_argnames='step_px')
 
 

@@ -52,11 +52,11 @@ def test_rows_read_in_another_way_and_a_second_writer_are_refused(tmp_path):
   with parquet_store.Store(str(tmp_path), {'fs_hz': 500}, owner='0-of-2'):
     with parquet_store.Store(str(tmp_path), {'fs_hz': 500}, owner='1-of-2'):  # another part
       pass
-    for owner in ('0-of-2', parquet_store.ALONE):
+    for owner in ('0-of-2', parquet_store.SOLE):
       with pytest.raises(ValueError, match='another process is writing'):
         parquet_store.Store(str(tmp_path), {'fs_hz': 500}, owner=owner)
   with parquet_store.Store(str(tmp_path), {'fs_hz': 500}) as kept:
-    for owner in ('0-of-2', parquet_store.ALONE):
+    for owner in ('0-of-2', parquet_store.SOLE):
       with pytest.raises(ValueError, match='another process is writing'):
         parquet_store.Store(str(tmp_path), {'fs_hz': 500}, owner=owner)
     kept.add(schema.table([schema.where('a', '', data=None) | schema.failed('no')]))

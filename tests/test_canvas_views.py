@@ -28,9 +28,9 @@ look = jax.jit(lambda key: canvas_views.view(key, *picture(), size_px=SIZE))
 def test_a_view_shows_at_every_cell_the_part_of_the_page_that_it_says(seed):
   view = look(jax.random.key(seed))
   cells = np.asarray(view.canvas).reshape(SIZE // 4, 4, SIZE // 4, 4, 3).mean((1, 3))  # what the px of a cell show on average
-  inside = np.asarray(view.on) & (cells[..., 2] > 0.999)
+  inside = np.asarray(view.on_page) & (cells[..., 2] > 0.999)
   shown = cells[..., :2] * [paper.WIDTH_PX, paper.HEIGHT_PX]
-  off = np.abs(shown - canvas_views.to_page_px(np.asarray(view.page)))[inside]
+  off = np.abs(shown - canvas_views.to_page_px(np.asarray(view.place)))[inside]
   assert inside.sum() > 30 and off.max() < 45  # a px of this small picture is 35 page px
 
 
@@ -39,7 +39,7 @@ def test_as_many_counter_clockwise_turns_as_a_view_says_make_it_upright():
   for seed in range(30):
     view = look(jax.random.key(seed))
     turn = int(view.turn)
-    place, on = np.asarray(view.page), np.asarray(view.on)
+    place, on = np.asarray(view.place), np.asarray(view.on_page)
     upright, on = np.rot90(place, turn), np.rot90(on, turn)
     right = np.diff(upright[..., 0], axis=1)[on[:, 1:] & on[:, :-1]]
     down = np.diff(upright[..., 1], axis=0)[on[1:] & on[:-1]]
@@ -110,4 +110,4 @@ def test_the_page_network_refuses_a_canvas_that_does_not_fit():
   with pytest.raises(ValueError, match='multiple of 8'):
     jax.eval_shape(net.apply, params, jnp.zeros((20, 20, 3)))
   seen = jax.eval_shape(net.apply, params, jnp.zeros((32, 32, 3)))
-  assert seen.page.shape == (8, 8, 2) and seen.turn.shape == (4,)
+  assert seen.place.shape == (8, 8, 2) and seen.turn.shape == (4,)

@@ -47,7 +47,7 @@ def test_every_row_of_every_layout_shows_what_its_stretch_says(name):
   shown, _ = ground_truth.at(jnp.asarray(mv), frame.times_s(), layout=on, rate_hz=50)
   free, _ = ground_truth.at(jnp.asarray(mv), frame.times_s(), layout=layouts.make('12x1'), rate_hz=50)
   limbs_s = np.zeros(len(on.zeros_px))
-  for first, stop, of in einthoven.stretches(on, frame):
+  for first, stop, of in einthoven.intervals(on, frame):
     inside = slice(first + 1, stop - 1)
     limb = of.any(1)
     limbs_s += limb * (stop - first) / frame.rate_hz

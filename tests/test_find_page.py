@@ -53,7 +53,7 @@ def test_a_surface_follows_a_parabola_and_is_not_led_astray_by_a_tenth_of_outlie
   wild = rng.random(goal.shape) < 0.1
   seen = np.where(wild, goal + rng.uniform(-4, 4, goal.shape), goal)
   bases = displacement.bases(ys, xs, step_px=300.0)
-  fitted = displacement.fit([displacement.Observation(*bases, jnp.asarray(seen), jnp.ones(goal.shape))], step_px=300.0, stiff=1e-3)
+  fitted = displacement.fit([displacement.Observation(*bases, jnp.asarray(seen), jnp.ones(goal.shape))], step_px=300.0, bending=1e-3)
   off = np.einsum('ha,cab,wb->chw', bases[0], fitted.coefficients, bases[1]) - goal
   assert np.sqrt((off**2).mean()) < 0.06
 
@@ -64,14 +64,14 @@ def test_landmarks_match_their_own_layout_best(beats_mv, name):
   drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layouts.make(name), style=looks.competition(), rate_hz=500)
   found = flat_pages.of_page(drawn.image)
   match = jax.jit(template_match.match)
-  scores = {other: float(match(found.ink, template_match.sought(other)).score) for other in layouts.LAYOUTS}
+  scores = {other: float(match(found.ink, template_match.template_spectra(other)).score) for other in layouts.LAYOUTS}
   assert max(scores, key=scores.__getitem__) == name and scores[name] > find_page.SURE
 
 
 @pytest.mark.parametrize('shift', [(40, -26), (300, -96)])
 def test_landmarks_say_by_how_much_a_page_has_slipped(page, shift):
   moved = np.broadcast_to(-np.array(shift, float), (*unwarp.SIZE, 2))  # what is found right of its place belongs further left
-  match = template_match.match(flat_pages.prepare(flat_pages.flat_of(page, moved)).ink, template_match.sought('3x4+II'))
+  match = template_match.match(flat_pages.prepare(flat_pages.flat_of(page, moved)).ink, template_match.template_spectra('3x4+II'))
   np.testing.assert_allclose(match.shift_px, shift, atol=2)
 
 
@@ -178,11 +178,11 @@ def test_a_picture_of_108_million_px_is_found_as_exactly(photo):
 
 def test_pulses_are_measured_within_one_per_cent_and_a_white_page_shows_none(page):
   flat = flat_pages.prepare(flat_pages.flat_of(page, np.zeros((*unwarp.SIZE, 2))))
-  heights_mv, clear = template_match.pulses_mv(flat.ink, page=layouts.make())
+  heights_mv, clear = template_match.pulses_mv(flat.ink, layout=layouts.make())
   np.testing.assert_allclose(heights_mv, paper.PULSE_MV, atol=0.01)
-  assert (clear > find_page.PULSE_SEEN).all()
-  _, clear = template_match.pulses_mv(jnp.zeros(unwarp.SIZE), page=layouts.make())
-  assert (clear < find_page.PULSE_SEEN).all()
+  assert (clear > find_page.PULSE_CLEAR).all()
+  _, clear = template_match.pulses_mv(jnp.zeros(unwarp.SIZE), layout=layouts.make())
+  assert (clear < find_page.PULSE_CLEAR).all()
 
 
 def tones_of(off_px, pitch_px, *, sure=0.05):

@@ -51,8 +51,8 @@ def test_the_frame_is_moved_to_where_the_grid_is(page):
 
 def test_a_part_of_the_page_without_a_grid_counts_by_its_share_of_the_trace_area():
   confidence, area = np.ones((45, 57), np.float32), lattices.trace_area()
-  assert grid_alignment.unseen(confidence) == 0
+  assert grid_alignment.doubtful_share(confidence) == 0
   confidence[:, :20] = 0.4
-  np.testing.assert_allclose(grid_alignment.unseen(confidence), area[:, :20].sum() / area.sum())
+  np.testing.assert_allclose(grid_alignment.doubtful_share(confidence), area[:, :20].sum() / area.sum())
   confidence[:] = np.where(area, 0.9, 0.0)  # what is not read may be unseen
-  assert grid_alignment.unseen(confidence) == 0
+  assert grid_alignment.doubtful_share(confidence) == 0

@@ -126,7 +126,7 @@ def test_a_row_may_jump_where_it_goes_on_with_another_lead_and_nowhere_else():
 def test_hidden_columns_are_not_visible():
   printed = jnp.arange(COLUMNS) % 5 > 1
   got = read_target(smooth_rows(3), jnp.broadcast_to(printed, (2, COLUMNS)))
-  np.testing.assert_array_equal(got.visible >= resample.SEEN, np.broadcast_to(printed, (2, COLUMNS)))
+  np.testing.assert_array_equal(got.visible >= resample.VISIBLE, np.broadcast_to(printed, (2, COLUMNS)))
 
 
 def test_rows_are_differentiable_in_the_scores():

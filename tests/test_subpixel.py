@@ -19,7 +19,7 @@ def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
   ys, xs = unwarp.centres_px(step_px=1)
   x, y = np.meshgrid(xs, ys)
   moved = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
-  found = subpixel.refine(flat_pages.prepare(flat_pages.flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, stiff=1e-2)
+  found = subpixel.refine(flat_pages.prepare(flat_pages.flat_of(page, moved)), jnp.zeros(TRUE.shape), step_px=150.0, bending=1e-2)
   off = flat_pages.inner(np.asarray(found) + flat_pages.at_nodes(moved))
   assert np.sqrt((off**2).mean()) < 0.1
 
@@ -104,7 +104,7 @@ def test_what_is_widened_is_the_highest_around(axis):
 
 def test_the_sums_of_two_halves_are_those_of_the_page(page):
   flat = flat_pages.prepare(flat_pages.flat_of(page, np.zeros((*unwarp.SIZE, 2))))
-  board = jnp.asarray(subpixel._board())
+  board = jnp.asarray(subpixel._checkerboard())
   some = lambda use: grid_phase.smoothed(flat._replace(use=flat.use * use), pitch_px=paper.MINOR_PX, window=2.5, harmonic=1)
   for whole, black, white in zip(some(jnp.ones_like(board)), some(board), some(1 - board), strict=True):
     np.testing.assert_allclose(black + white, whole, atol=1e-4 * float(jnp.abs(whole).max()))
@@ -165,7 +165,7 @@ def test_a_noisy_page_in_its_place_is_hardly_moved_and_a_clean_one_that_is_not_i
   told = {}
   for what, image, shift in (('noisy', noisy, 0 * moved), ('wavy', page, moved)):
     flat = flat_pages.prepare(flat_pages.flat_of(image, shift))
-    told[what] = flat_pages.inner(np.asarray(subpixel.refine(flat, jnp.zeros(TRUE.shape), step_px=60.0, stiff=3e-3)))
+    told[what] = flat_pages.inner(np.asarray(subpixel.refine(flat, jnp.zeros(TRUE.shape), step_px=60.0, bending=3e-3)))
   wanted = flat_pages.inner(flat_pages.at_nodes(moved))
   assert told['noisy'].std() < 0.06
   assert np.std(told['wavy'] + wanted) < 0.3 * wanted.std()
@@ -186,7 +186,7 @@ def test_a_fit_by_the_splines_that_overlap_is_the_least_squares_of_all(step_px):
   down, across = displacement.bases(ys, xs, step_px=step_px)
   goal, weight = rng.normal(size=(2, 40, 50)), rng.uniform(0.1, 1, (2, 40, 50))
   part = displacement.Observation(down, across, *(jnp.asarray(a, jnp.float32) for a in (goal, weight)))
-  found = displacement.fit([part], step_px=step_px, stiff=0.0, calm=1e-2, rounds=1).coefficients
+  found = displacement.fit([part], step_px=step_px, bending=0.0, ridge=1e-2, rounds=1).coefficients
   rows = np.kron(np.asarray(down, float), np.asarray(across, float))  # (h w, ny nx)
   for axis in (0, 1):
     normal = (rows.T * weight[axis].ravel()) @ rows

@@ -45,16 +45,16 @@ def chosen(found: list[listing.Origin], *, column: str) -> tuple[list[tuple[list
   """
   single = [(source, '') for source in found if source.kind == 'picture']
   held = [source for source in found if source.kind != 'picture']
-  looked = [held[i] for i in spread(len(held), most=CONTAINERS)]
-  inside = [(source, name) for source in looked for name in containers.names(source, column=column)]
+  opened = [held[i] for i in spread(len(held), most=CONTAINERS)]
+  inside = [(source, name) for source in opened for name in containers.names(source, column=column)]
   weight = lambda many: sum(s.size_bytes for s in many) or len(many)  # not every store tells sizes
-  inner = math.ceil(len(inside) * weight(held) / max(1, weight(looked)))
+  inner = math.ceil(len(inside) * weight(held) / max(1, weight(opened)))
   total = len(single) + inner
   singles = round(SAMPLE * len(single) / max(1, total))
   return [many[i] for many, most in ((single, singles), (inside, SAMPLE - singles)) for i in spread(len(many), most=most)], total
 
 
-def told(found: list[listing.Origin], how: How, *, jobs: int, price: float | None) -> int:
+def print_estimate(found: list[listing.Origin], how: How, *, jobs: int, price: float | None) -> int:
   """Reads a sample and prints what the whole would take; writes nothing.
 
   Args:

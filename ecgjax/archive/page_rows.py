@@ -44,8 +44,8 @@ def read(image, wanted: page_job.Options) -> dict[str, Any]:
     from ecgjax.extract import digitizer
 
     made = page_job.made_by(wanted)
-    how = {'fs': wanted.fs, 'speed_mm_s': wanted.speed_mm_s, 'gain_mm_mv': wanted.gain_mm_mv}
-    found = digitizer.digitize(image, reader=page_job.reader(wanted), **how)
+    options = {'fs': wanted.fs, 'speed_mm_s': wanted.speed_mm_s, 'gain_mm_mv': wanted.gain_mm_mv}
+    found = digitizer.digitize(image, reader=page_job.reader(wanted), **options)
     capped = {lead: std.clip(max=schema.MAX_STD_MV) for lead, std in found.std.items()}
     return made | {
       'status': found.status, 'reasons': list(found.warnings), 'quality': found.quality,
@@ -54,7 +54,7 @@ def read(image, wanted: page_job.Options) -> dict[str, Any]:
       'layout': found.layout, 'speed_mm_s': found.speed_mm_s, 'gain_mm_mv': found.gain_mm_mv, 'read_s': time.perf_counter() - start,
     }  # fmt: skip
   except Exception as error:
-    return made | {'status': 'fail', 'reasons': [schema.shown(page_job.reason(error))], 'read_s': time.perf_counter() - start}
+    return made | {'status': 'fail', 'reasons': [schema.printable(page_job.reason(error))], 'read_s': time.perf_counter() - start}
 
 
 def page(data: bytes, number: int, wanted: page_job.Options) -> tuple[int, dict[str, Any]]:

@@ -20,16 +20,16 @@ from pyarrow import compute, parquet
 
 from ecgjax.archive.containers import OURS
 from ecgjax.archive.listing import place
-from ecgjax.archive.schema import packed, shown
+from ecgjax.archive.schema import packed, printable
 from ecgjax.ecg.errors import ECGError
 from ecgjax.io import atomic
 
-ALONE = '0-of-1'  # owner of all rows
+SOLE = '0-of-1'  # owner of all rows
 ROWS, BYTES, FLUSH_S = 1000, 64 << 20, 60.0  # a file is written when one of them is reached
 
 
 def _name(source: str, member: str) -> bytes:
-  digest = hashlib.blake2b(shown(f'{source}\0{member}').encode(), digest_size=16).digest()
+  digest = hashlib.blake2b(printable(f'{source}\0{member}').encode(), digest_size=16).digest()
   return digest.rstrip(b'\0')  # as NumPy has it
 
 
@@ -63,14 +63,14 @@ class Store:
   Args:
     out: path or URL; made where there is none.
     facts: how pages are read; rows of a folder are all read in one way.
-    owner: whose rows this process writes: ALONE, or a part of many; on a local disk one that is alone and any other refuse each other,
+    owner: whose rows this process writes: SOLE, or a part of many; on a local disk one that is alone and any other refuse each other,
       and so do two of the same part.
 
   Raises:
     ECGError: if there are rows that were read in another way, or another process of the same owner is at work.
   """
 
-  def __init__(self, out: str, facts: Mapping[str, Any], *, owner: str = ALONE):
+  def __init__(self, out: str, facts: Mapping[str, Any], *, owner: str = SOLE):
     self.files, self.root = place(out)
     self.local = isinstance(self.files, LocalFileSystem)
     self.facts = {OURS: json.dumps(facts, sort_keys=True).encode()}
@@ -80,7 +80,7 @@ class Store:
     self.files.makedirs(self.root, exist_ok=True)
     self.locks = []
     try:
-      for name, shared in ((owner, False), ('', owner != ALONE)) if self.local else ():
+      for name, shared in ((owner, False), ('', owner != SOLE)) if self.local else ():
         self.locks.append(_locked(self.root, name, shared=shared))
       self._same_facts()
     except BaseException:

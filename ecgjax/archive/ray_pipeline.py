@@ -86,38 +86,38 @@ def read(units: list[Unit], done: Callable[[], parquet_store.CompletedPages], ho
   """
   left, ended = dict(enumerate(units)), 0
   for most in MOST:
-    seen, ends, whole, broken = collections.defaultdict(set), {}, set(), {}
+    received, ends, whole, broken = collections.defaultdict(set), {}, set(), {}
     for block in _blocks(left, done(), how, jobs, most):
       new = []  # a task that Ray began anew may hand on a page twice
       for unit, status, name, page, pages, reasons in zip(*(block[c].to_pylist() for c in COUNTED), strict=True):
-        new.append(unit not in whole and status not in (ray_tasks.END, ray_tasks.BROKEN) and (name, page) not in seen[unit])
+        new.append(unit not in whole and status not in (ray_tasks.END, ray_tasks.BROKEN) and (name, page) not in received[unit])
         if unit in whole:
-          continue  # or `seen` would fill again
+          continue  # or `received` would fill again
         if status == ray_tasks.BROKEN:
           broken[unit] = reasons[0]
         elif status == ray_tasks.END:
           ends[unit] = pages
         else:
-          seen[unit].add((name, page))
-        if ends.get(unit) == len(seen[unit]):
+          received[unit].add((name, page))
+        if ends.get(unit) == len(received[unit]):
           whole.add(unit)
-          del seen[unit]  # or memory would grow with the archive
+          del received[unit]  # or memory would grow with the archive
       if any(new):
         yield block.filter(pyarrow.array(new)).select(schema.SCHEMA.names)
     ended += len(ends)
-    left = {unit: what for unit, what in left.items() if unit not in whole}
+    left = {n: unit for n, unit in left.items() if n not in whole}
     if not left:
       return
   if why := next((broken[unit] for unit in left if unit in broken), ''):
     raise BrokenExecutor(why)
   if not ended:
     _able()
-  already, told = done(), f'it, or a part of it, was lost with a process of Ray, {len(MOST)} times'
-  for source in sorted({what.source for what in left.values()}):
+  already, reason = done(), f'it, or a part of it, was lost with a process of Ray, {len(MOST)} times'
+  for source in sorted({unit.source for unit in left.values()}):
     name = LOST if source.kind != 'picture' and already.page(source.url, '', 1) else ''
     if not already.file(source.url, name):
       page = first_undone(already, source.url, name)
-      yield schema.table([schema.where(source.url, name, data=None, page=page) | schema.failed(told)])
+      yield schema.table([schema.where(source.url, name, data=None, page=page) | schema.failed(reason)])
 
 
 def _able() -> None:

@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
   from ecgjax.cli import progress
 
   outcomes = []
-  with progress.shown(len(files)) as step:
+  with progress.tracker(len(files)) as step:
     for result, more in results(files, wanted, jobs=args.jobs, limit_s=args.timeout):
       outcomes.append(result)
       step(result, more)

@@ -12,8 +12,8 @@ MIDDLE = np.array([paper.WIDTH_PX, paper.HEIGHT_PX]) / 2
 
 def projected(plane: np.ndarray, points: np.ndarray) -> np.ndarray:
   """Returns (..., 2) points moved by a plane map (3, 3), in float64."""
-  moved = points @ plane[:, :2].T + plane[:, 2]
-  return moved[..., :2] / moved[..., 2:]
+  mapped = points @ plane[:, :2].T + plane[:, 2]
+  return mapped[..., :2] / mapped[..., 2:]
 
 
 def homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -36,10 +36,10 @@ def corners(plane: np.ndarray) -> np.ndarray | None:
   if not np.isfinite(plane).all():
     return None
   (width, height), one = 2 * MIDDLE, 1.0
-  shown = np.array([[0, 0, one], [width, 0, one], [width, height, one], [0, height, one]]) @ plane.T
-  if (shown[:, 2] * shown[0, 2] <= 0).any():
+  xyw = np.array([[0, 0, one], [width, 0, one], [width, height, one], [0, height, one]]) @ plane.T
+  if (xyw[:, 2] * xyw[0, 2] <= 0).any():
     return None
-  xy = shown[:, :2] / shown[:, 2:]
+  xy = xyw[:, :2] / xyw[:, 2:]
   sides = np.roll(xy, -1, 0) - xy
   crosses = sides[:, 0] * np.roll(sides, -1, 0)[:, 1] - sides[:, 1] * np.roll(sides, -1, 0)[:, 0]
   return xy if (crosses > 0).all() else None
@@ -54,33 +54,33 @@ def is_plausible(plane: np.ndarray, shape: tuple[int, ...]) -> bool:
   return bool(0.5 * FINEST**2 * paper.WIDTH_PX * paper.HEIGHT_PX < area < 9 * shape[0] * shape[1])
 
 
-def change_frame(plane: np.ndarray, moved: jax.Array, *, turn: int, shift_px: np.ndarray) -> tuple[np.ndarray, jax.Array]:
-  """Says the same of another page frame.
+def change_frame(plane: np.ndarray, displacement_px: jax.Array, *, turn: int, shift_px: np.ndarray) -> tuple[np.ndarray, jax.Array]:
+  """Takes a plane map and a displacement to another page frame.
 
   Args:
     plane: (3, 3) page px -> image px.
-    moved: (45, 57, 2) page px.
+    displacement_px: (45, 57, 2) of the nodes from their places, page px.
     turn: quarter turns of the new frame against the old, from its x to its y axis, around the page's middle.
     shift_px: (2,) where the new frame's middle lies from the old one's, along the new axes.
 
   Returns:
-    Both for the new frame. The plane map takes over all of `moved` that it can, so that only the rest, which is small, has to go on as
-    at its edge where the old frame ended.
+    Both for the new frame. The plane map takes over all of `displacement_px` that it can, so that only the rest, which is small, has to
+    go on as at its edge where the old frame ended.
 
   Raises:
-    Lost: if no plane map comes near to what they say.
+    TrackingLost: if no plane map comes near to what they say.
   """
   turning = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), turn % 4)
   to_old = np.eye(3)
   to_old[:2, :2] = turning
   to_old[:2, 2] = MIDDLE + turning @ (np.asarray(shift_px, np.float64) - MIDDLE)
   nodes = lattices.page_lattice().astype(np.float64)
-  if not np.isfinite(np.asarray(moved)).all():
+  if not np.isfinite(np.asarray(displacement_px)).all():
     raise TrackingLost('the grid that was followed is not there')
-  bent = homography(nodes.reshape(-1, 2), np.asarray(nodes + moved).reshape(-1, 2))
-  rest = projected(np.linalg.inv(bent), nodes + np.asarray(moved)) - nodes
-  seen = np.clip(projected(to_old, nodes), 0, 2 * MIDDLE)
-  rest = _image_px(jnp.asarray(rest, jnp.float32), jnp.asarray(seen, jnp.float32))
+  bent = homography(nodes.reshape(-1, 2), np.asarray(nodes + displacement_px).reshape(-1, 2))
+  rest = projected(np.linalg.inv(bent), nodes + np.asarray(displacement_px)) - nodes
+  clipped = np.clip(projected(to_old, nodes), 0, 2 * MIDDLE)
+  rest = _image_px(jnp.asarray(rest, jnp.float32), jnp.asarray(clipped, jnp.float32))
   framed = plane @ bent @ to_old
   if corners(framed) is None:
     raise TrackingLost('the lines that were followed as a grid run together')
@@ -92,8 +92,8 @@ _image_px = jax.jit(lattices.image_px)
 
 def apply_plane(plane: lattices.Array, xy_px: lattices.Array) -> jax.Array:
   """Returns (..., 2): points moved by a (3, 3) homography."""
-  moved = jnp.einsum('...i,ji->...j', xy_px, plane[:, :2], precision='highest') + plane[:, 2]
-  return moved[..., :2] / moved[..., 2:]
+  mapped = jnp.einsum('...i,ji->...j', xy_px, plane[:, :2], precision='highest') + plane[:, 2]
+  return mapped[..., :2] / mapped[..., 2:]
 
 
 def turned(lattice, shape: tuple[int, ...], turn: int) -> np.ndarray:

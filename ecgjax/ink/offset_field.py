@@ -72,6 +72,6 @@ def fit(
     mean = along**2 * (toward @ weights[..., None])[..., 0] + possible * usual[:, axis]
     means.append(mean)
     squares.append(mean**2 + along**2 * possible * before - along**4 * ((toward @ inverse) * toward).sum(-1))
-  believed = np.exp(cost.min() - cost)
-  mean, square = (np.einsum('w,awm->ma', believed / believed.sum(), np.stack(a)) for a in (means, squares))
+  evidence = np.exp(cost.min() - cost)
+  mean, square = (np.einsum('w,awm->ma', evidence / evidence.sum(), np.stack(a)) for a in (means, squares))
   return mean, np.sqrt(np.maximum(square - mean**2, 0.0))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 PLUGINS = {'GPU': ('jax_cuda12_plugin', 'jax_cuda13_plugin', 'jax_rocm60_plugin', 'jax_rocm7_plugin'), 'TPU': ('libtpu',)}  # of JAX
 # what Linux shows of devices; glob's patterns
-SHOWN = {'GPU': ('/dev/nvidia[0-9]', '/dev/nvidia[0-9][0-9]'), 'TPU': ('/dev/accel[0-9]', '/dev/vfio/[0-9]', '/dev/vfio/[0-9][0-9]')}
+DEVICE_FILES = {'GPU': ('/dev/nvidia[0-9]', '/dev/nvidia[0-9][0-9]'), 'TPU': ('/dev/accel[0-9]', '/dev/vfio/[0-9]', '/dev/vfio/[0-9][0-9]')}
 
 
 def programs_folder() -> pathlib.Path:
@@ -38,10 +38,10 @@ def devices(kind: str, *, environ: Mapping[str, str] = os.environ) -> list[str]:
   """Returns the names of this machine's devices of a kind, 'GPU' (NVIDIA's alone) or 'TPU', that JAX can use and this process may."""
   if not usable(kind) or environ.get('JAX_PLATFORMS') == 'cpu':
     return []
-  told = environ.get('CUDA_VISIBLE_DEVICES' if kind == 'GPU' else 'TPU_VISIBLE_CHIPS')
-  if told is not None:
-    return [name for name in told.split(',') if name not in ('', '-1')]
-  return [str(n) for n in range(sum(len(glob.glob(pattern)) for pattern in SHOWN[kind]))]
+  visible = environ.get('CUDA_VISIBLE_DEVICES' if kind == 'GPU' else 'TPU_VISIBLE_CHIPS')
+  if visible is not None:
+    return [name for name in visible.split(',') if name not in ('', '-1')]
+  return [str(n) for n in range(sum(len(glob.glob(pattern)) for pattern in DEVICE_FILES[kind]))]
 
 
 def device(number: int, *, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

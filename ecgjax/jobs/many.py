@@ -46,8 +46,8 @@ def recording(path: str, number: int, wanted: page_job.Options) -> Answer:
   try:
     source = images.open_bytes(pathlib.Path(path).read_bytes())
     pages = source.pages
-    how = {'fs': wanted.fs, 'speed_mm_s': wanted.speed_mm_s, 'gain_mm_mv': wanted.gain_mm_mv}
-    return Answer(jax.device_get(digitizer.digitize(source.read(number), reader=page_job.reader(wanted), **how)), '', pages)
+    options = {'fs': wanted.fs, 'speed_mm_s': wanted.speed_mm_s, 'gain_mm_mv': wanted.gain_mm_mv}
+    return Answer(jax.device_get(digitizer.digitize(source.read(number), reader=page_job.reader(wanted), **options)), '', pages)
   except Exception as error:  # a page must not end the batch
     return Answer(None, page_job.reason(error), pages)
 

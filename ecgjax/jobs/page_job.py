@@ -75,7 +75,7 @@ def check(wanted: Options) -> str:
   try:
     from ecgjax.geometry import layouts
 
-    read = reader(wanted).page.name
+    read = reader(wanted).layout.name
     if wanted.layout not in ('auto', read):
       return f'--layout {wanted.layout}: these weights read {read}; give --weights of others, trained for it'
     gain_mm_mv = layouts.paper.GAIN_MM_MV if wanted.gain_mm_mv is None else wanted.gain_mm_mv

@@ -33,17 +33,17 @@ class Observation(NamedTuple):
   goal: jax.Array
   weight: jax.Array
 
-  def told(self, coefficients: jax.Array) -> jax.Array:
-    """(2, h, w): what a surface says should be measured."""
+  def predicted(self, coefficients: jax.Array) -> jax.Array:
+    """(2, h, w): the measurement that a surface's coefficients predict."""
     return jnp.einsum('ha,cab,wb->chw', self.down, coefficients, self.across, precision='highest')
 
-  def off(self, coefficients: jax.Array) -> jax.Array:
-    """(2, h, w): what a surface leaves unexplained."""
-    return self.goal - self.told(coefficients)
+  def residual(self, coefficients: jax.Array) -> jax.Array:
+    """(2, h, w): the measurement less its prediction."""
+    return self.goal - self.predicted(coefficients)
 
-  def trusted(self, coefficients: jax.Array) -> 'Observation':
-    """The same with less weight the farther a surface is off: what lies off by its rms keeps a quarter of its say."""
-    square = self.off(coefficients) ** 2
+  def reweighted(self, coefficients: jax.Array) -> 'Observation':
+    """The same with less weight the larger the residual: at its rms a quarter of the weight is left."""
+    square = self.residual(coefficients) ** 2
     width = jnp.sqrt((self.weight * square).sum((1, 2)) / (self.weight.sum((1, 2)) + 1e-9)) + 1e-4
     return self._replace(weight=self.weight / (1 + square / width[:, None, None] ** 2) ** 2)
 
@@ -62,43 +62,43 @@ def bases(ys, xs, *, step_px: float, orders: tuple[int, int] = (0, 0)) -> tuple[
   return down, across
 
 
-def fit(parts: list[Observation], *, step_px: float, stiff: float, calm: float = 1e-6, rounds: int = ROUNDS) -> Surface:
+def fit(observations: list[Observation], *, step_px: float, bending: float, ridge: float = 1e-6, rounds: int = ROUNDS) -> Surface:
   """Fits a smooth displacement to measurements of it, robustly.
 
   Args:
-    parts: the measurements.
+    observations: the measurements.
     step_px: distance of the surface's knots.
-    stiff: how much bending costs.
-    calm: how much any displacement costs: beyond what is measured it fades to none, rather than going on with its last slope.
+    bending: weight of the bending penalty.
+    ridge: weight of the penalty on any displacement: beyond what is measured it fades to none, rather than going on with its last slope.
     rounds: of reweighting.
 
   Returns:
     The surface.
   """
-  solved = jnp.zeros((2, parts[0].down.shape[1], parts[0].across.shape[1]))
-  for turn in range(rounds):
-    heard = [part if turn == 0 else part.trusted(solved) for part in parts]
-    solved = jnp.stack([_solve([(p.down, p.across, p.goal[axis], p.weight[axis]) for p in heard], stiff, calm) for axis in (0, 1)])
+  solved = jnp.zeros((2, observations[0].down.shape[1], observations[0].across.shape[1]))
+  for n in range(rounds):
+    weighted = [part if n == 0 else part.reweighted(solved) for part in observations]
+    solved = jnp.stack([_solve([(p.down, p.across, p.goal[axis], p.weight[axis]) for p in weighted], bending, ridge) for axis in (0, 1)])
   return Surface(solved, step_px)
 
 
-def _solve(parts, stiff: float, calm: float) -> jax.Array:
-  """Least squares for B-spline coefficients (ny, nx), bending made dear in proportion to what is known."""
+def _solve(parts, bending: float, ridge: float) -> jax.Array:
+  """Least squares for B-spline coefficients (ny, nx), with penalties in proportion to the weight of what is measured."""
   ny, nx = parts[0][0].shape[1], parts[0][1].shape[1]
   (left, right), places = zip(_pairs(ny), _pairs(nx), strict=True), [_placed_pairs(n) for n in (ny, nx)]
-  found, pull = jnp.zeros((len(left[0]) + 1, len(left[1]) + 1)), jnp.zeros((ny, nx))
+  gram, rhs = jnp.zeros((len(left[0]) + 1, len(left[1]) + 1)), jnp.zeros((ny, nx))
   for down, across, goal, weight in parts:
     both = [jnp.pad(base[:, i] * base[:, j], ((0, 0), (0, 1))) for base, i, j in zip((down, across), left, right, strict=True)]
-    found += both[0].T @ weight @ both[1]
-    pull += down.T @ (weight * goal) @ across
-  normal = found[places[0]][:, :, places[1]].transpose(0, 2, 1, 3).reshape(ny * nx, ny * nx)
-  known = jnp.trace(normal) / len(normal) + 1e-12  # more than 0 where nothing at all is measured: then there is no displacement
+    gram += both[0].T @ weight @ both[1]
+    rhs += down.T @ (weight * goal) @ across
+  normal = gram[places[0]][:, :, places[1]].transpose(0, 2, 1, 3).reshape(ny * nx, ny * nx)
+  scale = jnp.trace(normal) / len(normal) + 1e-12  # more than 0 where nothing at all is measured: then there is no displacement
   bends = [np.diff(np.eye(n), 2, axis=0) for n in (ny, nx)]
   twist = [np.diff(np.eye(n), axis=0) for n in (ny, nx)]
   cost = np.kron(bends[0].T @ bends[0], np.eye(nx)) + np.kron(np.eye(ny), bends[1].T @ bends[1])
   cost += 2 * np.kron(twist[0].T @ twist[0], twist[1].T @ twist[1])
-  normal = normal + known * (stiff * jnp.asarray(cost, jnp.float32) + calm * jnp.eye(ny * nx))
-  return jax.scipy.linalg.solve(normal, pull.ravel(), assume_a='pos').reshape(ny, nx)
+  normal = normal + scale * (bending * jnp.asarray(cost, jnp.float32) + ridge * jnp.eye(ny * nx))
+  return jax.scipy.linalg.solve(normal, rhs.ravel(), assume_a='pos').reshape(ny, nx)
 
 
 def _pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,9 +120,9 @@ def translation(shift_px: jax.Array) -> Surface:
   return Surface(jnp.broadcast_to(shift_px[::-1, None, None], (2, *map(len, knots_px(1000.0)))), 1000.0)
 
 
-def displace(moved: jax.Array, surface: Surface) -> jax.Array:
-  """Returns (45, 57, 2): where the nodes lie once what was found at p is put to p + surface(p)."""
+def displace(displacement_px: jax.Array, surface: Surface) -> jax.Array:
+  """Returns (45, 57, 2): the nodes' displacement once what was found at p is put to p + surface(p)."""
   rows, cols = lattices.nodes_px()
   down, across = bases(rows, cols, step_px=surface.step_px)
   shift = jnp.einsum('ha,cab,wb->hwc', down, surface.coefficients, across, precision='highest')[..., ::-1]
-  return lattices.image_px(moved, jnp.asarray(lattices.page_lattice() - shift)) - shift
+  return lattices.image_px(displacement_px, jnp.asarray(lattices.page_lattice() - shift)) - shift

@@ -33,8 +33,8 @@ def product(weights: np.ndarray, a: jax.Array, *, axis: int) -> jax.Array:
   first, few = _runs(np.asarray(weights, np.float32))
 
   def run(part):  # a loop, because `a` then is stored: XLA's CPU compiler would compute it anew for each run
-    seen = jax.lax.dynamic_slice_in_dim(a, part[0], few.shape[-1], axis=axis)
-    return jnp.moveaxis(jnp.tensordot(part[1], seen, (-1, axis)), -2, 0)
+    columns = jax.lax.dynamic_slice_in_dim(a, part[0], few.shape[-1], axis=axis)
+    return jnp.moveaxis(jnp.tensordot(part[1], columns, (-1, axis)), -2, 0)
 
   found = jax.lax.map(run, (jnp.asarray(first), jnp.asarray(few)))  # (runs, rows of each, ..., the other axis)
   found = found.reshape(-1, *found.shape[2:])[:n]

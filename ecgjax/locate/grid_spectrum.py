@@ -111,9 +111,9 @@ def _comb(clear):
   """(TURNS, PITCHES): what is seen at a pitch's harmonics less what is seen halfway between them, which only a wider pitch has."""
   low, k = np.arange(PITCHES), np.arange(1, HARMONICS + 1)
   steps = lambda n: low[:, None] + np.log(n) / RATIO
-  seen = steps(k) <= PITCHES - 1
-  look = lambda at: clear[:, np.clip(np.round(at), 0, PITCHES - 1).astype(int)]
-  return ((look(steps(k)) - look(steps(k - 0.5))) * seen).sum(-1) / np.sqrt(seen.sum(-1))
+  within = steps(k) <= PITCHES - 1
+  level = lambda at: clear[:, np.clip(np.round(at), 0, PITCHES - 1).astype(int)]
+  return ((level(steps(k)) - level(steps(k - 0.5))) * within).sum(-1) / np.sqrt(within.sum(-1))
 
 
 def _highest(comb, turns: int, pitches: int):

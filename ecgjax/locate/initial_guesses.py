@@ -33,14 +33,14 @@ def network(*, path=WEIGHTS):
   net, params, meta = weight_files.load_network(path, page_net.network, part='canvas')
 
   @jax.jit
-  def look(canvas):
-    seen = net.apply(params, canvas / jnp.float32(255))
-    return jax.nn.log_softmax(seen.turn), homography_fit.fit(seen)[0]
+  def predict(canvas):
+    out = net.apply(params, canvas / jnp.float32(255))
+    return jax.nn.log_softmax(out.turn), homography_fit.fit(out)[0]
 
-  return look, meta['canvas']['size_px']
+  return predict, meta['canvas']['size_px']
 
 
-class Small(NamedTuple):
+class Thumbnail(NamedTuple):
   """A picture made small, in which grids are looked for: once for all that do.
 
   Attributes:
@@ -56,47 +56,47 @@ class Small(NamedTuple):
   size: np.ndarray
 
 
-def small(image: np.ndarray) -> Small:
-  """Returns the picture (H, W, 3) uint8 made small."""
-  size, corner = (np.array(a, np.float32) for a in canvases.placed(image.shape, grid_spectrum.CANVAS_PX))
-  return Small(image.shape, canvases.canvas(image, size_px=grid_spectrum.CANVAS_PX), corner, size)
+def thumbnail(image: np.ndarray) -> Thumbnail:
+  """Returns the thumbnail of a picture (H, W, 3) uint8."""
+  size, corner = (np.array(a, np.float32) for a in canvases.placement(image.shape, grid_spectrum.CANVAS_PX))
+  return Thumbnail(image.shape, canvases.canvas(image, size_px=grid_spectrum.CANVAS_PX), corner, size)
 
 
-def by_grid(seen: Small) -> Iterator[np.ndarray]:
+def by_grid(small: Thumbnail) -> Iterator[np.ndarray]:
   """Yields (3, 3) page px -> px of the picture, sound but for quarter turns and the place."""
-  found = jax.device_get(_find(seen.canvas, seen.corner, seen.size))
-  to_image = np.diag([seen.shape[1] / seen.size[0], seen.shape[0] / seen.size[1], 1.0])
-  to_image[:2, 2] = -np.diag(to_image)[:2] * seen.corner
-  yield from (guess for guess in to_image @ grid_spectrum.planes(found) if homography.is_plausible(guess, seen.shape))
+  found = jax.device_get(_find(small.canvas, small.corner, small.size))
+  to_image = np.diag([small.shape[1] / small.size[0], small.shape[0] / small.size[1], 1.0])
+  to_image[:2, 2] = -np.diag(to_image)[:2] * small.corner
+  yield from (guess for guess in to_image @ grid_spectrum.planes(found) if homography.is_plausible(guess, small.shape))
 
 
-def another(seen: Small, lattice: np.ndarray) -> bool:
+def another_grid(small: Thumbnail, lattice: np.ndarray) -> bool:
   """Returns whether a picture still bears a grid once the page of the lattice (45, 57, 2) is covered: perhaps a second page."""
   from PIL import Image, ImageDraw
 
   rim = np.concatenate([lattice[0], lattice[1:, -1], lattice[-1, -2::-1], lattice[-2:0:-1, 0]]).astype(np.float64)
   rim = rim.mean(0) + (rim - rim.mean(0)) * RIM
-  covered, top = Image.fromarray(seen.canvas), int(seen.corner[1])
-  grey = int(seen.canvas[top : int(seen.corner[1] + seen.size[1])].mean())
-  points = [(float(x), float(y)) for x, y in rim * seen.size / seen.shape[1::-1] + seen.corner]
+  covered, top = Image.fromarray(small.canvas), int(small.corner[1])
+  grey = int(small.canvas[top : int(small.corner[1] + small.size[1])].mean())
+  points = [(float(x), float(y)) for x, y in rim * small.size / small.shape[1::-1] + small.corner]
   ImageDraw.Draw(covered).polygon(points, fill=(grey, grey, grey))
-  return float(jax.device_get(_find(np.asarray(covered), seen.corner, seen.size)).sure[0]) > SECOND
+  return float(jax.device_get(_find(np.asarray(covered), small.corner, small.size)).sure[0]) > SECOND
 
 
 @jax.jit
-def _find(canvas, corner, small):
-  return grid_spectrum.find(canvas / jnp.float32(255), corner, small)
+def _find(canvas, corner, size):
+  return grid_spectrum.find(canvas / jnp.float32(255), corner, size)
 
 
 def by_network(image: np.ndarray, *, turns: int) -> Iterator[np.ndarray]:
   """Yields (3, 3) page px -> px of the picture (H, W, 3) by the page network, for its likeliest turns."""
-  look, size_px = network()
+  predict, size_px = network()
   units = np.diag([1 / paper.WIDTH_PX, 1 / paper.WIDTH_PX, 1.0])
   units[:2, 2] = -0.5, -0.5 * paper.HEIGHT_PX / paper.WIDTH_PX
-  chances, _ = look(canvases.canvas(image, size_px=size_px))
+  chances, _ = predict(canvases.canvas(image, size_px=size_px))
   for turn in (int(t) for t in np.argsort(-np.asarray(chances))[:turns]):
     upright = np.rot90(image, turn)
-    to_page = np.asarray(look(canvases.canvas(upright, size_px=size_px))[1], np.float64)
+    to_page = np.asarray(predict(canvases.canvas(upright, size_px=size_px))[1], np.float64)
     axes = homography.turned(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), image.shape, turn)
     back = np.eye(3)
     back[:2] = np.stack([axes[1] - axes[0], axes[2] - axes[0], axes[0]], axis=-1)
@@ -113,16 +113,16 @@ def whole(shape: tuple[int, ...]) -> np.ndarray:
   return filled
 
 
-def planes(image: np.ndarray, seen: Small) -> Iterator[np.ndarray]:
+def planes(image: np.ndarray, small: Thumbnail) -> Iterator[np.ndarray]:
   """Guesses where the page lies.
 
   Args:
     image: (H, W, 3) uint8.
-    seen: the same made small.
+    small: its thumbnail.
 
   Yields:
     (3, 3) page px -> image px, the likeliest first.
   """
-  yield from by_grid(seen)
+  yield from by_grid(small)
   yield from by_network(image, turns=2)
   yield whole(image.shape)

@@ -14,18 +14,18 @@ NEAR_PX = 2 * MAJOR_PX  # how far the frame may lie off what bears a grid: so li
 
 
 def orient(
-  flat: Flattener, plane: np.ndarray, what: template_match.TemplateSpectra, *, enough: float
+  flat: Flattener, plane: np.ndarray, templates: template_match.TemplateSpectra, *, enough: float
 ) -> tuple[np.ndarray, jax.Array, float]:
   """Straightens a page that lies anywhere in any turn, and finds its turn and place.
 
   Args:
     flat: of the picture, coarse.
     plane: (3, 3) page px -> image px, right in scale and direction within some per cent, but for quarter turns and the place.
-    what: landmarks.
+    templates: of the landmarks.
     enough: score of the landmarks with which the other turns need not be tried.
 
   Returns:
-    The page's plane map, its `moved`, and how well its landmarks agree.
+    The page's plane map, its displacement, and how well its landmarks agree.
 
   Raises:
     homography.TrackingLost: if what was taken for the page's grid comes apart.
@@ -33,32 +33,32 @@ def orient(
   start = plane, jnp.zeros(lattices.page_lattice().shape)
   best = -1.0, np.zeros(2), start
   for quarter in (0, 1):
-    framed, shown = _straight(flat, *change_frame(*start, turn=quarter, shift_px=np.zeros(2)))
-    away_px = np.asarray(_grid_shift(shown))
+    framed, view = _straight(flat, *change_frame(*start, turn=quarter, shift_px=np.zeros(2)))
+    away_px = np.asarray(_grid_shift(view))
     if np.abs(away_px).max() > NEAR_PX:
-      framed, shown = _straight(flat, *change_frame(*framed, turn=0, shift_px=away_px))
+      framed, view = _straight(flat, *change_frame(*framed, turn=0, shift_px=away_px))
     start = change_frame(*framed, turn=-quarter, shift_px=np.zeros(2))
-    for half, ink in enumerate((shown.ink, shown.ink[::-1, ::-1])):
-      found = jax.device_get(_match(ink, what))
+    for half, ink in enumerate((view.ink, view.ink[::-1, ::-1])):
+      found = jax.device_get(_match(ink, templates))
       if found.score > best[0]:
         best = float(found.score), found.shift_px, change_frame(*framed, turn=2 * half, shift_px=found.shift_px)
       if best[0] >= enough:
-        return _placed(flat, *best, what)
-  return _placed(flat, *best, what)
+        return _placed(flat, *best, templates)
+  return _placed(flat, *best, templates)
 
 
-def _straight(flat, plane: np.ndarray, moved: jax.Array):
-  moved, shown = straightened(flat, plane, moved)
-  return (plane, moved), shown
+def _straight(flat, plane: np.ndarray, displacement_px: jax.Array):
+  displacement_px, view = straightened(flat, plane, displacement_px)
+  return (plane, displacement_px), view
 
 
-def _placed(flat, score: float, shift_px: np.ndarray, framed: tuple[np.ndarray, jax.Array], what: template_match.TemplateSpectra):
+def _placed(flat, score: float, shift_px: np.ndarray, framed: tuple[np.ndarray, jax.Array], templates: template_match.TemplateSpectra):
   """Straightens what came into the frame by the shift, and puts its landmarks in their places, at most twice."""
   for _ in range(2):
     if np.abs(shift_px).max() < MAJOR_PX:
       break
-    framed, shown = _straight(flat, *framed)
-    found = jax.device_get(_match(shown.ink, what))
+    framed, view = _straight(flat, *framed)
+    found = jax.device_get(_match(view.ink, templates))
     score, shift_px = float(found.score), found.shift_px
     framed = change_frame(*framed, turn=0, shift_px=shift_px)
   return *framed, score
@@ -70,11 +70,11 @@ _match = jax.jit(template_match.match)
 @jax.jit
 def _grid_shift(flat):
   """(2,) page x, y by which the page's frame must be moved to hold the most of what bears a grid, and the least of what does not."""
-  tones, coarse = (grid_phase.demodulate(flat, pitch_px=pitch) for pitch in (MINOR_PX, MAJOR_PX))
-  look = lambda a, step_px: a[(tones.ys / step_px).astype(int)][:, (tones.xs / step_px).astype(int)]
-  seen = tones.sure.mean(0) + look(coarse.sure.mean(0), MAJOR_PX)
-  known = look(unwarp.blur(flat.use.max(0), 2 * MINOR_PX), unwarp.STEP_PX) > 0.1  # outside the picture there may be more of the page
-  gain = (jnp.minimum(seen / filters.quantile(seen.ravel(), jnp.ones(seen.size, bool), 0.7), 1.0) - 0.5) * known
+  phase, coarse = (grid_phase.demodulate(flat, pitch_px=pitch) for pitch in (MINOR_PX, MAJOR_PX))
+  on_mesh = lambda a, step_px: a[(phase.ys / step_px).astype(int)][:, (phase.xs / step_px).astype(int)]
+  clear = phase.sure.mean(0) + on_mesh(coarse.sure.mean(0), MAJOR_PX)
+  inside = on_mesh(unwarp.blur(flat.use.max(0), 2 * MINOR_PX), unwarp.STEP_PX) > 0.1  # outside the picture there may be more of the page
+  gain = (jnp.minimum(clear / filters.quantile(clear.ravel(), jnp.ones(clear.size, bool), 0.7), 1.0) - 0.5) * inside
   for axis, n in enumerate(gain.shape):  # sums over frames moved by -n // 2 to n // 2 lines
     sums = jnp.cumsum(jnp.pad(gain, [(n + 1, n) if i == axis else (0, 0) for i in (0, 1)]), axis)
     low = jnp.arange(n - n // 2, n + n // 2 + 1)

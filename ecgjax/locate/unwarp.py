@@ -1,7 +1,7 @@
-"""Unwarped pictures: a page laid flat along its approximate lattice, with paper, light and ink told apart.
+"""Unwarped pictures: a page laid flat along its approximate lattice, with paper, light and ink separated.
 
-In the page frame a plane map (3, 3) takes page px to image px, and `moved` (45, 57, 2) is by how many page px the nodes lie from their
-places in it.
+In the page frame a plane map (3, 3) takes page px to image px, and `displacement_px` (45, 57, 2) is by how many page px the nodes lie
+from their places in it.
 """
 
 import functools
@@ -31,7 +31,7 @@ class FlatView(NamedTuple):
   Attributes:
     lines: (n h, n w), n being 1 or STEP_PX: darkness against the neighbourhood, in units of its own spread there; 0 outside the picture.
     ink: (h, w) 0..1, how dark against the neighbourhood even the lightest colour is: traces, text, bars, black grids.
-    use: (2, h, w) 0 or 1, whether the px may speak of the grid along y and x: it lies in the picture and holds no ink, or a line.
+    use: (2, h, w) 0 or 1, whether the px counts for the grid along y and x: it lies in the picture and holds no ink, or a line.
   """
 
   lines: jax.Array
@@ -45,9 +45,9 @@ def centres_px(*, step_px: float = STEP_PX) -> tuple[np.ndarray, np.ndarray]:
   return ys, xs
 
 
-def lattice(plane: lattices.Array, moved: jax.Array) -> jax.Array:
-  """Returns (45, 57, 2) image px of the nodes: a plane map (3, 3) of nodes that lie `moved` (45, 57, 2) page px from their places."""
-  return homography.apply_plane(plane, lattices.page_lattice() + moved)
+def lattice(plane: lattices.Array, displacement_px: jax.Array) -> jax.Array:
+  """Returns (45, 57, 2) image px of the nodes: a plane map (3, 3) of their places plus a displacement (45, 57, 2) in page px."""
+  return homography.apply_plane(plane, lattices.page_lattice() + displacement_px)
 
 
 def blur(a: jax.Array, sigma_px: float) -> jax.Array:
@@ -80,7 +80,7 @@ def blur_along(a: jax.Array, sigma_px: float, *, axis: int) -> jax.Array:
 
 
 def shades(image: lattices.Array) -> tuple[jax.Array, jax.Array]:
-  """Returns the mean and the highest (H, W), 0..1, of a picture's colours (H, W, 3), uint8 or 0..1: all that is looked at of it.
+  """Returns the mean and the highest (H, W), 0..1, of a picture's colours (H, W, 3), uint8 or 0..1: all that is used of it.
 
   Planes, because XLA's CPU programs take ten times as long over colours that lie side by side.
   """

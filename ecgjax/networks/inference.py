@@ -52,9 +52,9 @@ def chosen(engine: str, *, precision: str = 'auto') -> tuple[str, str]:
     ECGError: for another name, or bfloat16 on a CPU that has none.
     MissingLibrary: if OpenVINO is asked for and not installed.
   """
-  for name, value, known in (('engine', engine, ENGINES), ('precision', precision, PRECISIONS)):
-    if value not in known:
-      raise ECGError(f'{name} {value!r} is not one of {", ".join(known)}')
+  for name, value, choices in (('engine', engine, ENGINES), ('precision', precision, PRECISIONS)):
+    if value not in choices:
+      raise ECGError(f'{name} {value!r} is not one of {", ".join(choices)}')
   there = all(importlib.util.find_spec(name) for name in ('openvino', 'onnx'))
   if engine == 'openvino' and not there:
     raise MissingLibrary("the openvino engine needs openvino and onnx: pip install 'ecgjax[cpu]'")
@@ -111,13 +111,13 @@ def _openvino():
 def _in_openvino(params: dict, cell: tuple[int, int], of: lattices.Frame, precision: str) -> tuple[Callable, Callable]:
   core = _openvino()
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 0
-  how = {'INFERENCE_PRECISION_HINT': _HINTS[precision], 'INFERENCE_NUM_THREADS': cores}
+  options = {'INFERENCE_PRECISION_HINT': _HINTS[precision], 'INFERENCE_NUM_THREADS': cores}
 
   @functools.cache
   def compiled(rows: int, height: int, width: int, classes: bool):
     places = np.asarray(lattices.coordinates(height, width, frame=of))
     data = onnx_export.onnx_bytes(params, cell=cell, shape=(rows, height, width), classes=classes, coordinates=places)
-    return core.compile_model(core.read_model(data), 'CPU', how)
+    return core.compile_model(core.read_model(data), 'CPU', options)
 
   def run(cells: jax.Array, classes: bool):
     rows, height, width, _ = cells.shape

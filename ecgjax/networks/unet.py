@@ -14,7 +14,7 @@ CHANNELS = 5  # red, green, blue, row coordinate, column coordinate
 
 
 class Scores(NamedTuple):
-  """What the network says of one page, all float32.
+  """Output of the network for one page, all float32.
 
   Attributes:
     classes: (R, H, W, 4) unnormalised log-probability of each of CLASSES.
@@ -44,7 +44,7 @@ class Block(nnx.Module):
 
 
 class Exchange(nnx.Module):
-  """Tells every row what the page's other rows hold at the same time: height is pooled away, columns stay."""
+  """Adds to every row the context of the page's other rows at the same time: height is pooled away, columns stay."""
 
   def __init__(self, width: int, *, dtype, rngs: nnx.Rngs):
     self.ask = nnx.Linear(2 * width, width, dtype=dtype, rngs=rngs)
@@ -115,7 +115,7 @@ class Network(NamedTuple):
 
   Attributes:
     init: key -> params.
-    apply: (params, strips (R, H, W, 5)) -> Scores; of `page_net`, (params, canvas (S, S, 3)) -> Whereabouts.
+    apply: (params, strips (R, H, W, 5)) -> Scores; of `page_net`, (params, canvas (S, S, 3)) -> PageNetOutput.
     stride: height and width of what it looks at must be multiples of this.
   """
 
