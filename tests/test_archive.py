@@ -183,8 +183,8 @@ def test_two_thousand_pages_killed_three_times_have_two_thousand_rows_and_none_t
     assert before < counted(out) < 2000
     before = counted(out)
   run = started(many, out, '--shard', '0/1', '--engine', 'jax', '--weights', 'small')
-  told, errors = run.communicate(timeout=120)
-  assert run.returncode == 0 and '2,000 pages (0 ok, 0 review, 2,000 fail)' in told, errors
+  out_text, errors = run.communicate(timeout=120)
+  assert run.returncode == 0 and '2,000 pages (0 ok, 0 review, 2,000 fail)' in out_text, errors
   found = parquet.read_table(out)
   assert len(found) == 2000 and len(set(found['key'].to_pylist())) == 2000
   assert all('no picture of a known kind' in reasons[0] for reasons in found['reasons'].to_pylist())
@@ -198,8 +198,8 @@ def test_what_was_read_is_written_when_the_job_must_go(many, tmp_path):
     time.sleep(0.02)
   run.terminate()
   _, errors = run.communicate(timeout=60)
-  told = re.search(r'(\d+) pages read in', errors)  # a slow machine has said before how far it is
-  assert run.returncode == 130 and told and abs(int(told[1]) - counted(out)) <= 1
+  reported = re.search(r'(\d+) pages read in', errors)  # a slow machine has said before how far it is
+  assert run.returncode == 130 and reported and abs(int(reported[1]) - counted(out)) <= 1
 
 
 def test_a_part_of_an_archive_is_given_as_i_of_n():
@@ -244,18 +244,18 @@ def test_names_that_are_no_text_are_written_out_and_found_again(tmp_path):
 def test_a_decoded_page_is_read_or_refused_with_a_reason(monkeypatch):
   assert page_rows.opened(b'x', 0).image is None and 'known kind' in page_rows.opened(b'x', 0).reason
   assert page_rows.opened(two_pages(), 1).pages == 2
-  pages, told = page_rows.page(png(), 0, HOW.wanted)
-  assert pages == 1 and told['status'] == 'fail' and 'too few to be read' in told['reasons'][0] and told['engine'] == 'jax'
+  pages, row = page_rows.page(png(), 0, HOW.wanted)
+  assert pages == 1 and row['status'] == 'fail' and 'too few to be read' in row['reasons'][0] and row['engine'] == 'jax'
 
 
 def test_wrong_usage_is_one_sentence(tmp_path, capsys):
   assert command_line.main(['archive', str(tmp_path), str(tmp_path / 'out'), '--shard', '2/2']) == 2
   assert command_line.main(['archive', str(tmp_path), str(tmp_path / 'out'), '--shard', '0/1', '--fs', '2']) == 2
-  told = capsys.readouterr().err.splitlines()
-  assert len(told) == 2 and '--shard 2/2' in told[0] and '--fs 50 to 10000' in told[1]
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 2 and '--shard 2/2' in lines[0] and '--fs 50 to 10000' in lines[1]
 
 
-def test_a_machine_that_fails_is_told_from_wrong_usage(monkeypatch, capsys):
+def test_a_machine_that_fails_is_distinguished_from_wrong_usage(monkeypatch, capsys):
   def failing(error):
     def run(_):
       raise error
@@ -286,8 +286,8 @@ def test_debug_shows_where_something_was_refused(monkeypatch, capsys):
 
   monkeypatch.setattr(doctor, 'run', run)
   assert command_line.main(['--debug', 'doctor']) == 2
-  told = capsys.readouterr().err
-  assert told.startswith('Traceback') and told.splitlines()[-1] == 'error: no such page'
+  err = capsys.readouterr().err
+  assert err.startswith('Traceback') and err.splitlines()[-1] == 'error: no such page'
 
 
 def test_an_object_store_without_folders_may_be_empty(monkeypatch):

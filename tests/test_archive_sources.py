@@ -83,7 +83,7 @@ def test_what_is_wrong_with_a_source_is_said_once_and_what_could_be_read_before_
   source = listing.Origin(str(path), 1, listing.kind_of(name, named=False))
   found = every([source])
   before = {(name, '1.png'): png(1)} if name.startswith('cut') else {}
-  reasons = [told for member, told in found.items() if member not in before]
+  reasons = [reason for member, reason in found.items() if member not in before]
   assert before.items() <= found.items() and len(reasons) == 1 and isinstance(reasons[0], str) and 'it cannot be read' in reasons[0]
   if name.startswith('two'):
     assert '--column' in reasons[0] and every([source], column='b') == {(name, '0'): b'2'}
@@ -94,7 +94,7 @@ def test_what_is_wrong_with_a_source_is_said_once_and_what_could_be_read_before_
 def test_a_file_of_many_bytes_is_not_read(home, tmp_path, monkeypatch):
   monkeypatch.setattr(containers, 'MAX_BYTES', 10)
   found = every(listing.listed([str(home)], but=str(tmp_path / 'out')))
-  assert len(found) == 9 and sum('at most 10 are read' in str(told) for told in found.values()) == 8
+  assert len(found) == 9 and sum('at most 10 are read' in str(reason) for reason in found.values()) == 8
 
 
 def test_links_are_not_followed_in_circles_and_a_link_in_a_tar_says_so(tmp_path):
@@ -123,8 +123,8 @@ def test_columns_that_hold_no_bytes_or_hold_them_by_a_dictionary(tmp_path):
   path = a_table(tmp_path / 'a.parquet', coded)
   source = listing.Origin(str(path), 1, 'parquet')
   assert list(every([source]).values()) == [b'1', b'2', b'1']
-  (told,) = every([source], column='label').values()
-  assert 'holds no bytes; image would' in told
+  (reason,) = every([source], column='label').values()
+  assert 'holds no bytes; image would' in reason
 
 
 @pytest.mark.parametrize('cut', ['header', 'end', 'flipped', 'more'])
@@ -220,8 +220,8 @@ def test_a_part_of_a_disk_that_cannot_be_read_costs_its_own_group_of_rows_alone(
   monkeypatch.setattr(parquet.ParquetFile, 'iter_batches', iter_batches)
   monkeypatch.setattr(containers.time, 'sleep', lambda _: None)
   found = every([source])
-  told = [found['a.parquet', str(n)] for n in range(6)]
-  assert [data if data == noise[n] else 'lost' if 'Input/output error' in data else data for n, data in enumerate(told)] == [
+  rows = [found['a.parquet', str(n)] for n in range(6)]
+  assert [data if data == noise[n] else 'lost' if 'Input/output error' in data else data for n, data in enumerate(rows)] == [
     'lost' if n // 2 == group else noise[n] for n in range(6)
   ]
 

@@ -194,10 +194,10 @@ def test_the_shipped_reader_states_measured_errors():
 def test_a_reader_with_a_calibration_reads_the_same_leads_and_states_its_errors():
   plain = reader()
   table = {'std_mv': [1e-4, 1.0], 'off_mv': [0.007, 0.007]}
-  told = digitizer.digitize(WHITE, reader=plain._replace(meta={'calibration': table}))
+  calibrated = digitizer.digitize(WHITE, reader=plain._replace(meta={'calibration': table}))
   for lead, mv in digitizer.digitize(WHITE, reader=plain).leads.items():
-    np.testing.assert_array_equal(told.leads[lead], mv)
-    np.testing.assert_allclose(told.std[lead], 0.007)
+    np.testing.assert_array_equal(calibrated.leads[lead], mv)
+    np.testing.assert_allclose(calibrated.std[lead], 0.007)
 
 
 def test_the_package_offers_its_verb_and_nothing_that_it_has_not():
@@ -211,5 +211,5 @@ def test_the_package_offers_its_verb_and_nothing_that_it_has_not():
 
 def test_a_path_is_read_as_its_pixels_are(tmp_path):
   Image.fromarray(WHITE).save(tmp_path / 'page.png')
-  by_path, by_pixels = (digitizer.digitize(what, reader=reader(), fs=FS) for what in (str(tmp_path / 'page.png'), WHITE))
+  by_path, by_pixels = (digitizer.digitize(image, reader=reader(), fs=FS) for image in (str(tmp_path / 'page.png'), WHITE))
   np.testing.assert_array_equal(by_path.leads['V5'], by_pixels.leads['V5'])

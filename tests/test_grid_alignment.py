@@ -27,16 +27,16 @@ def test_a_plane_map_is_sane_if_it_shows_the_page_from_the_front_large_enough_an
 @pytest.mark.parametrize('turn', range(-1, 4))
 def test_a_turned_and_shifted_frame_shows_every_point_where_the_old_one_did(turn):
   """What lies at p of the new frame lies, turned about the middle and shifted, in the old one: at the same place of the picture."""
-  moved = np.stack([3 * np.sin(NODES[..., 1] / 300), 2 * np.cos(NODES[..., 0] / 250)], axis=-1) + 0.01 * NODES
+  displacement_px = np.stack([3 * np.sin(NODES[..., 1] / 300), 2 * np.cos(NODES[..., 0] / 250)], axis=-1) + 0.01 * NODES
   shift = np.array([35.0, -20.0])
-  new_plane, new_moved = homography.change_frame(ASKEW, jnp.asarray(moved, jnp.float32), turn=turn, shift_px=shift)
-  shown = np.asarray(unwarp.lattice(new_plane, new_moved))
+  new_plane, new_moved = homography.change_frame(ASKEW, jnp.asarray(displacement_px, jnp.float32), turn=turn, shift_px=shift)
+  at_px = np.asarray(unwarp.lattice(new_plane, new_moved))
   x, y = (NODES + shift - homography.MIDDLE)[..., 0], (NODES + shift - homography.MIDDLE)[..., 1]
   old = np.stack([(x, y), (-y, x), (-x, -y), (y, -x)][turn % 4], axis=-1) + homography.MIDDLE
-  before = lattices.image_px(jnp.asarray(homography.projected(ASKEW, NODES + moved), jnp.float32), jnp.asarray(old, jnp.float32))
+  before = lattices.image_px(jnp.asarray(homography.projected(ASKEW, NODES + displacement_px), jnp.float32), jnp.asarray(old, jnp.float32))
   inside = ((old > 0) & (old < 2 * homography.MIDDLE)).all(-1)
   assert inside.mean() > 0.5
-  np.testing.assert_allclose(shown[inside], np.asarray(before)[inside], atol=0.2)  # the spline between turned nodes is not the same
+  np.testing.assert_allclose(at_px[inside], np.asarray(before)[inside], atol=0.2)  # the spline between turned nodes is not the same
 
 
 def test_the_frame_is_moved_to_where_the_grid_is(page):

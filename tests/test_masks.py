@@ -17,8 +17,8 @@ RNG = np.random.default_rng(0)
 def test_every_px_has_the_class_of_its_place_in_the_nearest_row_and_what_no_strip_shows_is_unread():
   heights, seconds = FRAME.millivolts(np.arange(FRAME.height_px) + 0.5), FRAME.times_s()
   # bands of 0.5 mV and of 0.2 s, by turns, another pattern in every row
-  told = (np.floor(heights / 0.5)[:, None] + np.floor(seconds / 0.2) + np.arange(4)[:, None, None]).astype(int) % 4
-  mask = pixel_classes.on_page(10 * np.eye(4, dtype=np.float32)[told], layout=PAGE, frame=FRAME)
+  classes = (np.floor(heights / 0.5)[:, None] + np.floor(seconds / 0.2) + np.arange(4)[:, None, None]).astype(int) % 4
+  mask = pixel_classes.on_page(10 * np.eye(4, dtype=np.float32)[classes], layout=PAGE, frame=FRAME)
   assert mask.shape == (paper.HEIGHT_PX, paper.WIDTH_PX) and mask.dtype == np.uint8
   wrong = 0
   for y, x in zip(RNG.integers(0, 1700, 2000), RNG.integers(0, 2200, 2000), strict=True):

@@ -29,8 +29,8 @@ def test_it_is_signal_over_signal_and_stated_error(db):
 def test_errors_of_all_three_kinds_add_up():
   off_px = 2.0
   slope = np.mean(np.gradient(WAVE) ** 2) * FS**2
-  moved = quality.MISPLACED * off_px**2 * (PAGE.px_per_mv**-2 + slope / PAGE.px_per_s**2)
-  error = 0.1**2 + moved + quality.CONTRADICTED * 0.04
+  misplaced = quality.MISPLACED * off_px**2 * (PAGE.px_per_mv**-2 + slope / PAGE.px_per_s**2)
+  error = 0.1**2 + misplaced + quality.CONTRADICTED * 0.04
   assert quality_of(std_mv=0.1, page_px=off_px, contradiction_mv2={'V1': 0.04}) == pytest.approx(1 / (1 + error), rel=1e-9)
 
 
