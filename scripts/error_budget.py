@@ -45,8 +45,8 @@ def readings(reader: digitizer.Reader, network: inference.Engine) -> Callable[[v
   def around(scores: Scores, rows_px: jax.Array) -> Trace:
     heights = jnp.arange(scores.rows.shape[-2])[:, None] + 0.5
     near = jnp.where(jnp.abs(heights - rows_px[:, None]) <= path_decoder.WINDOW_PX, scores.rows, -1e9)
-    seen = path_decoder.soft_argmax(scores, path=False).visible
-    return path_decoder.soft_argmax(scores._replace(rows=near), path=False)._replace(visible=seen)
+    visible = path_decoder.soft_argmax(scores, path=False).visible
+    return path_decoder.soft_argmax(scores._replace(rows=near), path=False)._replace(visible=visible)
 
   @jax.jit
   def labelled(rows_px: jax.Array, printed: jax.Array) -> Trace:
@@ -56,7 +56,7 @@ def readings(reader: digitizer.Reader, network: inference.Engine) -> Callable[[v
 
   def read(case: validation_set.Case, original: np.ndarray) -> dict[str, Trace]:
     mv, printed = ground_truth.at(jnp.asarray(case.mv), reader.frame.times_s(), layout=reader.layout, rate_hz=validation_set.RATE_HZ)
-    rows_px, seen = reader.frame.rows_px(mv), jnp.asarray(printed, jnp.float32)
+    rows_px, visible = reader.frame.rows_px(mv), jnp.asarray(printed, jnp.float32)
     found = find_page.find_page(case.image)
     scores, clean = (network.scores(cut(image, at)) for image, at in ((case.image, case.lattice), (original, lattices.page_lattice())))
     near = around(scores, rows_px)
@@ -64,8 +64,8 @@ def readings(reader: digitizer.Reader, network: inference.Engine) -> Callable[[v
       'found': reader.trace(case.image, found.lattice),
       'lattice': plain(scores, begins=begins),
       'mode': near,
-      'visible': near._replace(visible=seen),
-      'original': around(clean, rows_px)._replace(visible=seen),
+      'visible': near._replace(visible=visible),
+      'original': around(clean, rows_px)._replace(visible=visible),
       'labels': labelled(rows_px, jnp.asarray(printed)),
     }
 

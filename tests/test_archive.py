@@ -11,7 +11,7 @@ from concurrent.futures import BrokenExecutor
 import numpy as np
 import pyarrow
 import pytest
-from archives import HOW, NONE, counted, png, started, tar, two_pages
+from archives import NONE, SETTINGS, counted, png, started, tar, two_pages
 from pyarrow import parquet
 
 from ecgjax.archive import command, estimate, listing, local_runner, page_rows, parquet_store, partition, ray_tasks, schema
@@ -113,8 +113,8 @@ def test_samples_are_kept_to_a_microvolt_and_absent_ones_absent(tmp_path):
 
 
 def read_alone(home, out, done=NONE):
-  units = [partition.Unit(source, 0, 1) for source in listing.listed([str(home)], but=str(out))]
-  return pyarrow.concat_tables(local_runner.read(units, done, HOW, jobs=1)).to_pylist()
+  units = [partition.Unit(source, 0, 1) for source in listing.listed([str(home)], exclude=str(out))]
+  return pyarrow.concat_tables(local_runner.read(units, done, SETTINGS, jobs=1)).to_pylist()
 
 
 def test_every_page_has_one_row_with_the_reason_why_it_could_not_be_read(home, tmp_path):
@@ -145,7 +145,7 @@ def test_a_file_that_was_begun_and_cannot_be_had_any_more_has_one_row_more_and_i
     kept.add(schema.table([schema.paged(four, page=n, pages=4) for n in (1, 2, 4)]))
     kept.flush()
     for _ in range(2):
-      for table in local_runner.read([unit], kept.done()[0], HOW, jobs=1):
+      for table in local_runner.read([unit], kept.done()[0], SETTINGS, jobs=1):
         kept.add(table)
       kept.flush()
     done, _ = kept.done()
@@ -216,7 +216,7 @@ def test_a_sample_is_spread_over_the_archive_and_the_rest_is_reckoned_by_it(tmp_
     (tmp_path / f'{n:03d}.png').write_bytes(png())
   for n in range(30):
     tar(tmp_path / f'{n}.tar', [(f'{m}.png', png()) for m in range(10)])
-  found = list(listing.listed([str(tmp_path)], but='/none'))
+  found = list(listing.listed([str(tmp_path)], exclude='/none'))
   sample, total = estimate.chosen(found, column='')
   assert total == 600 and len(sample) == len(set(sample)) == 100
   alone = sorted(int(os.path.basename(s.url)[:3]) for s, name in sample if not name)
@@ -234,7 +234,8 @@ def test_names_that_are_no_text_are_written_out_and_found_again(tmp_path):
   (row,) = [r for r in read_alone(home, out) if not r['member']]
   assert row['source'].endswith(r'\udcff \udce4.png')
   with parquet_store.Store(str(out), {}) as kept:
-    for table in local_runner.read([partition.Unit(s, 0, 1) for s in listing.listed([str(home)], but=str(out))], NONE, HOW, jobs=1):
+    units = [partition.Unit(s, 0, 1) for s in listing.listed([str(home)], exclude=str(out))]
+    for table in local_runner.read(units, NONE, SETTINGS, jobs=1):
       kept.add(table)
     kept.flush()
     done, _ = kept.done()
@@ -244,7 +245,7 @@ def test_names_that_are_no_text_are_written_out_and_found_again(tmp_path):
 def test_a_decoded_page_is_read_or_refused_with_a_reason(monkeypatch):
   assert page_rows.opened(b'x', 0).image is None and 'known kind' in page_rows.opened(b'x', 0).reason
   assert page_rows.opened(two_pages(), 1).pages == 2
-  pages, row = page_rows.page(png(), 0, HOW.wanted)
+  pages, row = page_rows.page(png(), 0, SETTINGS.options)
   assert pages == 1 and row['status'] == 'fail' and 'too few to be read' in row['reasons'][0] and row['engine'] == 'jax'
 
 

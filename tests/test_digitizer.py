@@ -140,7 +140,7 @@ def test_the_overlay_lies_where_the_page_was_printed(printed):
   page = printed(0, mv)
   leads = {lead: mv[n, round(s.start_s * 500) : round(s.stop_s * 500)] for n, lead in enumerate(LEADS) for s in [PAGE.scored(lead)]}
   std = {lead: np.full(len(v), 0.01) for lead, v in leads.items()}
-  shown = charts.on_picture(page, leads, std, fs=500, layout=PAGE, lattice=lattices.page_lattice()).astype(int)
+  shown = charts.overlay(page, leads, std, fs=500, layout=PAGE, lattice=lattices.page_lattice()).astype(int)
   drawn = (shown[..., 2] - shown[..., 0]) > 150
   ink = ndimage.binary_dilation(page.max(-1) < 120, iterations=2)
   assert drawn.sum() > 10_000 and (drawn & ink).sum() > 0.99 * drawn.sum()

@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pyarrow
 import pytest
-from archives import HOW, NONE, counted, started, tar, two_pages
+from archives import NONE, SETTINGS, counted, started, tar, two_pages
 from PIL import Image
 from pyarrow import parquet
 
@@ -53,7 +53,7 @@ def blocks_of(*passes):
   """A stand-in for Ray: what each pass hands on, as (unit, member, END's count) or (unit, member, None)."""
   left = iter(passes)
 
-  def blocks(units, done, how, jobs, most):
+  def blocks(units, done, settings, jobs, most):
     for unit, member, count in next(left):
       at = schema.where(units[unit].source.url, member, data=b'1')
       row = at | {'status': 'ok'} if count is None else {'status': 'end', 'pages': count}
@@ -66,7 +66,7 @@ def test_what_ray_lost_is_read_again_what_it_repeats_is_kept_once_and_what_stays
   units = [partition.Unit(listing.Origin(f'{n}.tar', 1, 'tar'), 0, 1) for n in range(3)]
   first = [(0, 'a', None), (0, 'a', None), (0, '', 1), (0, 'a', None), (0, '', 1), (1, 'a', None), (1, '', 2), (2, 'a', None)]
   monkeypatch.setattr(ray_pipeline, '_blocks', blocks_of(first, [(1, 'b', None), (1, '', 1)], []))
-  found = pyarrow.concat_tables(ray_pipeline.read(units, lambda: NONE, HOW, jobs=1)).to_pylist()
+  found = pyarrow.concat_tables(ray_pipeline.read(units, lambda: NONE, SETTINGS, jobs=1)).to_pylist()
   rows = [(r['source'], r['member'], r['status']) for r in found]
   good = [('0.tar', 'a', 'ok'), ('1.tar', 'a', 'ok'), ('2.tar', 'a', 'ok'), ('1.tar', 'b', 'ok')]
   assert rows == [*good, ('2.tar', '', 'fail')] and 'was lost with a process of Ray' in found[-1]['reasons'][0]
@@ -85,7 +85,7 @@ def test_where_nothing_is_opened_at_all_an_installation_that_cannot_work_makes_n
   for able in (unable, lambda _: None):
     monkeypatch.setattr(ray, 'get', able)
     monkeypatch.setattr(ray_pipeline, '_blocks', blocks_of([], [], []))
-    read = ray_pipeline.read(units, lambda: begun, HOW, jobs=1)
+    read = ray_pipeline.read(units, lambda: begun, SETTINGS, jobs=1)
     if able is unable:
       with pytest.raises(ValueError, match='opened nothing'):
         list(read)
@@ -105,16 +105,17 @@ def test_a_machine_that_starts_no_child_process_is_an_error_and_no_page_is_given
   monkeypatch.setattr(ray_tasks, '_decoder', None_)
   monkeypatch.setattr(ray_tasks.process_pool, 'Children', lambda *_, **__: None_())
   monkeypatch.setattr(containers, '_opened', lambda *_, **__: iter([containers.Member('', b'1')]))
-  opened = ray_tasks.opened(pyarrow.Table.from_pylist([ray_tasks.listed(n, unit) for n, unit in enumerate(units)]), done=NONE, how=HOW)
+  rows = pyarrow.Table.from_pylist([ray_tasks.listed(n, unit) for n, unit in enumerate(units)])
+  opened = ray_tasks.opened(rows, done=NONE, settings=SETTINGS)
   (first,) = [table.to_pylist()[0] for table in opened]  # the others are missed, and tried again
   assert (first['unit'], first['status']) == (0, ray_tasks.BROKEN)
-  reader = ray_tasks.PageReader(how=HOW, place='', share=1.0)
+  reader = ray_tasks.PageReader(settings=SETTINGS, place='', share=1.0)
   second = reader._row({'unit': 1, 'px': bytes(3), 'height': 1, 'width': 1})
   broken = [pyarrow.Table.from_pylist([row], schema=ray_tasks.PAGE) for row in ({'unit': 0, **ray_tasks.broken(ValueError('x'))}, second)]
   whole = [schema.where('a.pdf', '', data=b'1') | {'unit': 0, 'status': 'ok'}, {'unit': 0, 'status': ray_tasks.END, 'pages': 1}]
   passes = iter([broken, [*broken, pyarrow.Table.from_pylist(whole, schema=ray_tasks.PAGE)], broken[1:]])
   monkeypatch.setattr(ray_pipeline, '_blocks', lambda *_: next(passes))
-  read, found = ray_pipeline.read(units, lambda: NONE, HOW, jobs=1), []
+  read, found = ray_pipeline.read(units, lambda: NONE, SETTINGS, jobs=1), []
   with pytest.raises(concurrent.futures.BrokenExecutor, match='no child'):
     found.extend(table.to_pylist() for table in read)
   assert [[row['source'] for row in table] for table in found] == [['a.pdf']]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from ecgjax.archive import estimate, listing, local_runner, parquet_store, ray_pipeline
-from ecgjax.archive.partition import How, Unit, parted
+from ecgjax.archive.partition import ReadSettings, Unit, parted
 from ecgjax.ecg.errors import ECGError
 from ecgjax.jobs import hardware, options, page_job, process_pool
 from ecgjax.networks import shipped
@@ -38,19 +38,19 @@ def run(args: argparse.Namespace) -> int:
   if args.retry and n > 1:
     raise ECGError('--retry takes away rows of all parts: give it once without --shard, or with --shard 0/1, while nothing else runs')
   path = args.weights if args.weights in shipped.NAMES else os.path.abspath(args.weights)  # a worker of Ray may be elsewhere
-  wanted = page_job.Options(
+  page_options = page_job.Options(
     fs=args.fs, speed_mm_s=args.speed, gain_mm_mv=args.gain, weights=path, engine=args.engine, precision=args.precision
   )
-  how = How(wanted, args.timeout, args.column)
+  settings = ReadSettings(page_options, args.timeout, args.column)
   with process_pool.Children(1) as children:  # before anything is listed: that may take long
-    if wrong := page_job.checked(children, wanted):
+    if wrong := page_job.checked(children, page_options):
       raise ECGError(wrong)
-    weights = children.schedule(page_job.checksum, args=[wanted.weights]).result()
-  found = list(listing.listed(args.inputs, but=args.output))
+    weights = children.schedule(page_job.checksum, args=[page_options.weights]).result()
+  found = list(listing.listed(args.inputs, exclude=args.output))
   if not found:
     raise ECGError(f'nothing to read in {", ".join(args.inputs)}: no pictures, tars or Parquet files')
   if args.estimate:
-    return estimate.print_estimate(found, how, jobs=args.jobs or hardware.readers(), price=args.price)
+    return estimate.print_estimate(found, settings, jobs=args.jobs or hardware.readers(), price=args.price)
   facts = {'fs_hz': args.fs, 'speed_mm_s': args.speed, 'gain_mm_mv': args.gain, 'weights_sha256': weights}
   with parquet_store.Store(args.output, facts, owner=f'{i}-of-{n}') as store:
     if args.retry:
@@ -59,11 +59,11 @@ def run(args: argparse.Namespace) -> int:
     if args.shard:
       stop()
       units = [Unit(source, i, n) for source in found]
-      _keep(lambda done: local_runner.read(units, done(), how, jobs=args.jobs or hardware.readers()), store, found, parts=n)
+      _keep(lambda done: local_runner.read(units, done(), settings, jobs=args.jobs or hardware.readers()), store, found, parts=n)
     else:
       with ray_pipeline.connected():
         stop()  # Ray has put its own in place
-        _keep(lambda done: ray_pipeline.read(parted(found), done, how, jobs=args.jobs), store, found, parts=1)
+        _keep(lambda done: ray_pipeline.read(parted(found), done, settings, jobs=args.jobs), store, found, parts=1)
   print(f'{_counted(store.counts)}: rows in {args.output}')
   return 0
 
@@ -75,8 +75,8 @@ def _keep(read: Callable, store: parquet_store.Store, found: list[listing.Origin
   def done() -> parquet_store.CompletedPages:
     nonlocal before
     store.flush()
-    there, before = store.done()
-    return there
+    completed, before = store.done()
+    return completed
 
   pages, read_bytes, reported, first = 0, 0, start, start
   try:

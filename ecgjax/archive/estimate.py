@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow
 
 from ecgjax.archive import containers, listing, local_runner, schema
-from ecgjax.archive.partition import How, Unit
+from ecgjax.archive.partition import ReadSettings, Unit
 from ecgjax.ecg.errors import ECGError
 from ecgjax.jobs import hardware
 
@@ -54,23 +54,23 @@ def chosen(found: list[listing.Origin], *, column: str) -> tuple[list[tuple[list
   return [many[i] for many, most in ((single, singles), (inside, SAMPLE - singles)) for i in spread(len(many), most=most)], total
 
 
-def print_estimate(found: list[listing.Origin], how: How, *, jobs: int, price: float | None) -> int:
+def print_estimate(found: list[listing.Origin], settings: ReadSettings, *, jobs: int, price: float | None) -> int:
   """Reads a sample and prints what the whole would take; writes nothing.
 
   Args:
     found: the archive.
-    how: it would be read.
+    settings: how pages would be read.
     jobs: processes that read the sample.
     price: of a core for an hour.
 
   Returns:
     0, or 3 if no page of the sample could be read.
   """
-  sample, files = chosen(found, column=how.column)
+  sample, files = chosen(found, column=settings.column)
   if not sample:
     raise ECGError('no picture was found in the tars and Parquet files that were looked into')
   units = [Unit(source, 0, 1) for source in dict.fromkeys(source for source, _ in sample)]
-  read = pyarrow.concat_tables(local_runner.read(units, Chosen({(source.url, name) for source, name in sample}), how, jobs=jobs))
+  read = pyarrow.concat_tables(local_runner.read(units, Chosen({(source.url, name) for source, name in sample}), settings, jobs=jobs))
   pages = files * len(read) / len(sample)
   status = {name: read['status'].to_pylist().count(name) for name in ('ok', 'review', 'fail')}
   print(f'{files:,} files, about {pages:,.0f} pages; read for this: {len(read)} pages of {len(sample)} files, {status}')

@@ -54,12 +54,12 @@ def address(files, path: str) -> str:
   return path if isinstance(files, LocalFileSystem) else str(files.unstrip_protocol(path))
 
 
-def listed(inputs: list[str], *, but: str) -> Iterator[Origin]:
+def listed(inputs: list[str], *, exclude: str) -> Iterator[Origin]:
   """Lists an archive.
 
   Args:
     inputs: files and folders, paths or URLs that fsspec knows; folders are searched to the bottom, hidden names passed over.
-    but: the folder of the rows, whose own Parquet files are not of the archive.
+    exclude: the folder of the rows, whose own Parquet files are not of the archive.
 
   Yields:
     Its files in an order that depends on their names alone, each once.
@@ -69,7 +69,7 @@ def listed(inputs: list[str], *, but: str) -> Iterator[Origin]:
     MissingLibrary: as `place`.
   """
   urls: set[str] = set()
-  out = address(*place(but)).rstrip('/')
+  out = address(*place(exclude)).rstrip('/')
   for text in inputs:
     files, root = place(text)
     if not files.exists(root):

@@ -93,9 +93,9 @@ class Store:
         self._check(parquet.read_schema(file))
 
   def _check(self, schema: pyarrow.Schema) -> None:
-    there, now = (schema.metadata or {}).get(OURS, b'{}'), self.facts[OURS]
-    if there != now:
-      raise ECGError(f'{self.root} holds pages read with {there.decode()}, now {now.decode()} was asked for: give another OUTPUT')
+    stored, now = (schema.metadata or {}).get(OURS, b'{}'), self.facts[OURS]
+    if stored != now:
+      raise ECGError(f'{self.root} holds pages read with {stored.decode()}, now {now.decode()} was asked for: give another OUTPUT')
 
   def __enter__(self) -> 'Store':
     return self

@@ -19,10 +19,10 @@ class Unit(NamedTuple):
   parts: int
 
 
-class How(NamedTuple):
+class ReadSettings(NamedTuple):
   """How an archive is read: `limit_s` for a page, `column` as in `containers.members`."""
 
-  wanted: page_job.Options
+  options: page_job.Options
   limit_s: float
   column: str
 

@@ -184,8 +184,8 @@ def run(args: argparse.Namespace) -> int:
     px = lambda overlaps: None if overlaps is None else overlaps.tolist()
     own = lambda p: {'report': plain(p.report), 'true_lattice': plain(p.true_lattice), 'overlaps': px(p.overlaps)}
     rows = [{**p._asdict(), **own(p)} for p in pages]
-    by = {'weights': shipped.label(args.weights), 'engine': reader.engine, 'precision': reader.precision}
-    _write_json(pathlib.Path(args.json), {**by, 'meta': reader.meta, 'pages': rows})
+    made_by = {'weights': shipped.label(args.weights), 'engine': reader.engine, 'precision': reader.precision}
+    _write_json(pathlib.Path(args.json), {**made_by, 'meta': reader.meta, 'pages': rows})
   failed = sum(p.status == 'fail' for p in pages)
   return 3 if failed == len(pages) else int(bool(unscored) or any(p.status != 'ok' for p in pages))
 

@@ -178,8 +178,8 @@ def page_px(view: View, *, size_px: tuple[int, int], origin_px: jax.Array, round
   axes = [np.arange(-1, -(-n // STEP_PX) + 2) * STEP_PX + 0.5 for n in size_px]
   goal = jnp.stack(jnp.meshgrid(jnp.asarray(axes[1]), jnp.asarray(axes[0])), axis=-1).astype(jnp.float32) + origin_px
 
-  def nearer(_, page):
-    inside = jnp.clip((page - first) / _DENSE_PX, 1.0, last)
+  def nearer(_, at):
+    inside = jnp.clip((at - first) / _DENSE_PX, 1.0, last)
     return apply_plane(back, goal - interpolation.sample(table, inside + 0.5))
 
   solved = jax.lax.fori_loop(0, rounds, nearer, apply_plane(back, goal))

@@ -64,9 +64,9 @@ def lay_out(mv: jax.Array, *, layout: Layout, rate_hz: float) -> Rows:
     rows_mv = rows_mv.at[here].set(segment.sign * mv[LEADS.index(segment.lead), first:stop])
     owners[here] = n
     times_s[here] = segment.start_s + np.arange(stop - first) / rate_hz
-  there = jnp.abs(rows_mv) < ABSURD_MV  # not so for nan and inf
-  joined = there[:, :-1] & there[:, 1:] & ((owners[:, :-1] >= 0) & (owners[:, :-1] == owners[:, 1:]))
-  return Rows(jnp.where(there, rows_mv, 0.0), joined, owners, times_s)
+  finite = jnp.abs(rows_mv) < ABSURD_MV  # not so for nan and inf
+  joined = finite[:, :-1] & finite[:, 1:] & ((owners[:, :-1] >= 0) & (owners[:, :-1] == owners[:, 1:]))
+  return Rows(jnp.where(finite, rows_mv, 0.0), joined, owners, times_s)
 
 
 def at(mv: jax.Array, times_s: np.ndarray, *, layout: Layout, rate_hz: float) -> tuple[jax.Array, jax.Array]:

@@ -54,7 +54,7 @@ def figure(leads: Leads, std: Leads, *, fs: float, layout: Layout):
   return made
 
 
-def on_picture(image: np.ndarray, leads: Leads, std: Leads, *, fs: float, layout: Layout, lattice: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, leads: Leads, std: Leads, *, fs: float, layout: Layout, lattice: np.ndarray) -> np.ndarray:
   """Draws the leads back on their picture, in blue, orange where unsure, over bands of two standard deviations.
 
   Args:

@@ -157,14 +157,14 @@ def mask(image: np.ndarray, lattice: np.ndarray, *, reader: Reader) -> np.ndarra
     reader: loaded weights.
 
   Returns:
-    (1700, 2200) uint8 in the page frame, see `pixel_classes.on_page`.
+    (1700, 2200) uint8 in the page frame, see `pixel_classes.page_mask`.
 
   Raises:
     ECGError: if the reader has no classes.
   """
   if reader.classes is None:
     raise ECGError('this reader tells no classes of px; take one of digitizer.load_reader')
-  return pixel_classes.on_page(np.asarray(reader.classes(image, lattice)), layout=reader.layout, frame=reader.frame)
+  return pixel_classes.page_mask(np.asarray(reader.classes(image, lattice)), layout=reader.layout, frame=reader.frame)
 
 
 def _leads(
@@ -219,7 +219,7 @@ def finite(leads: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   return {lead: np.nan_to_num(mv, nan=0.0) for lead, mv in leads.items()}
 
 
-_fused = jax.jit(lambda trace, page, frame: einthoven.fuse(trace, layout=page, frame=frame), static_argnums=(1, 2))
+_fused = jax.jit(lambda trace, layout, frame: einthoven.fuse(trace, layout=layout, frame=frame), static_argnums=(1, 2))
 
 
 @functools.lru_cache(PROGRAMS)  # a rate may be any number, and a process may live long

@@ -15,7 +15,7 @@ COLOURS = {0: (255, 255, 255), 1: (244, 166, 160), 2: (60, 110, 220), 3: (0, 0, 
 AROUND = (-1, 0, 1)  # columns of a strip that a page px, 2.5 of them wide at 500 a second, is the mean of
 
 
-def on_page(classes: np.ndarray, *, layout: layouts.Layout, frame: lattices.Frame) -> np.ndarray:
+def page_mask(classes: np.ndarray, *, layout: layouts.Layout, frame: lattices.Frame) -> np.ndarray:
   """Puts the strips' classes together to a page; a px belongs to the row whose zero line is nearest.
 
   Args:

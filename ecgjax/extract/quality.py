@@ -78,8 +78,8 @@ def doubt(trace: Trace, page_px: float, *, layout: Layout, frame: Frame, scale: 
   """
   columns = {lead: _columns(trace, layout.scored(lead), frame) for lead in LEADS}
   reach_mv = frame.millivolts(0) - EDGE_MV
-  cut_off = tuple(lead for lead, (rows_px, seen) in columns.items() if (seen & (np.abs(frame.millivolts(rows_px)) > reach_mv)).any())
-  shares = {lead: float(seen.mean()) for lead, (_, seen) in columns.items()}
+  cut_off = tuple(lead for lead, (rows_px, visible) in columns.items() if (visible & (np.abs(frame.millivolts(rows_px)) > reach_mv)).any())
+  shares = {lead: float(visible.mean()) for lead, (_, visible) in columns.items()}
   contradictions = {lead: scale**2 * x for lead, x in contradictions_mv2(trace, layout, frame).items()}
   return Doubt(shares, contradictions, page_px, cut_off)
 

@@ -91,8 +91,8 @@ class Recording(NamedTuple):
     return charts.figure(self.leads, self.std, fs=self.fs, layout=self.page)
 
   def overlay(self, image: np.ndarray) -> np.ndarray:
-    """Returns (h, w, 3) uint8, the (H, W, 3) picture that was read with the leads drawn back on it, see `charts.on_picture`."""
-    return charts.on_picture(image, self.leads, self.std, fs=self.fs, layout=self.page, lattice=self.lattice)
+    """Returns (h, w, 3) uint8, the (H, W, 3) picture that was read with the leads drawn back on it, see `charts.overlay`."""
+    return charts.overlay(image, self.leads, self.std, fs=self.fs, layout=self.page, lattice=self.lattice)
 
 
 def plain(values: np.ndarray) -> list[float | None]:

@@ -109,11 +109,11 @@ def measure(image: np.ndarray, lattice: np.ndarray) -> Marks:
   lattice = np.asarray(lattice, np.float64)
   header, others = ([mark for mark in competition_marks() if (KINDS[mark.kind] == 'header') == own] for own in (True, False))
   found = [_located(image, lattice, mark) for mark in header]
-  if np.median([alike for _, _, alike in found]) <= OWN_TEXT:
+  if np.median([correlation for _, _, correlation in found]) <= OWN_TEXT:
     return none()
   found += [_located(image, lattice, mark) for mark in others]
-  off_px, std_px, alike = (np.array(a) for a in zip(*found, strict=True))
-  accepted = (alike > ALIKE) & (np.abs(off_px).max(1) < FARTHEST_PX)
+  off_px, std_px, correlation = (np.array(a) for a in zip(*found, strict=True))
+  accepted = (correlation > ALIKE) & (np.abs(off_px).max(1) < FARTHEST_PX)
   return Marks(np.array([mark.middle_px for mark in header + others])[accepted], off_px[accepted], std_px[accepted])
 
 
@@ -150,5 +150,5 @@ def _placed(dark: np.ndarray, mark: _Mark) -> tuple[np.ndarray, np.ndarray, floa
   std = noise * np.sqrt(np.diag(np.linalg.inv(inverse))[1:3]) / max(scale[0], 1.0)
   bare = values - scale[3:] @ terms[3:]
   bare, drawn = bare - bare.mean(), terms[0] - terms[0].mean()
-  alike = float(bare @ drawn / max(np.sqrt((bare @ bare) * (drawn @ drawn)), 1e-6))
-  return off, np.hypot(3 * std, RIPPLE_PX), alike  # neighbouring px err alike: three times as much
+  correlation = float(bare @ drawn / max(np.sqrt((bare @ bare) * (drawn @ drawn)), 1e-6))
+  return off, np.hypot(3 * std, RIPPLE_PX), correlation  # neighbouring px err alike: three times as much

@@ -65,12 +65,12 @@ def readers() -> int:
   return len(devices('GPU') + devices('TPU')) or cores()
 
 
-def limit(kind: str, wanted: int, *, lower: bool = True) -> None:
+def limit(kind: str, value: int, *, lower: bool = True) -> None:
   """Sets a limit of this process and of those that it starts, as far as the system lets it.
 
   Args:
     kind: 'CORE', 'DATA' (bytes) or 'NOFILE', as getrlimit(2) has them.
-    wanted: what it is to be.
+    value: what it is to be.
     lower: whether it may be set lower than it is.
   """
   import resource
@@ -79,8 +79,8 @@ def limit(kind: str, wanted: int, *, lower: bool = True) -> None:
   soft, hard = resource.getrlimit(name)
   least = 0 if lower else math.inf if soft == resource.RLIM_INFINITY else soft
   most = math.inf if hard == resource.RLIM_INFINITY else hard
-  if least <= wanted:
-    resource.setrlimit(name, (int(min(wanted, most)), hard))
+  if least <= value:
+    resource.setrlimit(name, (int(min(value, most)), hard))
 
 
 def keep_programs() -> None:

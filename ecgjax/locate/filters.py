@@ -55,18 +55,18 @@ def _runs(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return first, np.stack([run[..., start : start + width] for start, run in zip(first, runs, strict=True)])
 
 
-def quantile(a: jax.Array, there: jax.Array, share: float) -> jax.Array:
-  """Returns (...) the smallest values that `share` of the values >= 0 (n, ...) that are `there` do not exceed; 0 where none are there.
+def quantile(a: jax.Array, valid: jax.Array, share: float) -> jax.Array:
+  """Returns (...) the smallest values that `share` of the values >= 0 (n, ...) that are `valid` do not exceed; 0 where none are there.
 
   By halving what is left of the range of their bits: XLA's CPU programs take 30 times as long to sort them.
   """
   bits = jax.lax.bitcast_convert_type(a, jnp.int32)
-  enough = share * there.sum(0)
+  enough = share * valid.sum(0)
 
   def halve(_, ends):
     low, high = ends
     middle = low + (high - low) // 2
-    reached = ((bits <= middle) & there).sum(0) >= enough
+    reached = ((bits <= middle) & valid).sum(0) >= enough
     return jnp.where(reached, low, middle + 1), jnp.where(reached, middle, high)
 
   zero = jnp.zeros(a.shape[1:], jnp.int32)

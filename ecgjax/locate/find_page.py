@@ -91,8 +91,8 @@ def within(image: np.ndarray, corners: np.ndarray) -> Found:
   if np.shape(corners) != (4, 2) or not np.isfinite(corners).all():
     given = np.asarray(corners).tolist()
     raise ECGError(f'the corners {given} are not four points x, y: give upper left, upper right, lower right, lower left')
-  page = np.array([[0, 0], [paper.WIDTH_PX, 0], [paper.WIDTH_PX, paper.HEIGHT_PX], [0, paper.HEIGHT_PX]], float)
-  plane = homography(page, np.asarray(corners, float))
+  page_corners = np.array([[0, 0], [paper.WIDTH_PX, 0], [paper.WIDTH_PX, paper.HEIGHT_PX], [0, paper.HEIGHT_PX]], float)
+  plane = homography(page_corners, np.asarray(corners, float))
   if not is_plausible(plane, image.shape):
     given = np.asarray(corners).tolist()
     raise ECGError(f'the corners {given} show no page from the front: give upper left, upper right, lower right, lower left')

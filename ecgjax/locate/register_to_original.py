@@ -88,10 +88,10 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
     if left_px > WORSE * residual_px:  # bits of a grid that a print lost tell no truth, though all tell the same
       break
     displacement_px, last, residual_px = better, view, left_px
-  _, alike, confidence = _judge(last, templates)
-  if not (residual_px <= ACCEPTED_PX and alike >= ALIKE):
+  _, correlation, confidence = _judge(last, templates)
+  if not (residual_px <= ACCEPTED_PX and correlation >= ALIKE):
     raise PageNotFound(
-      f'the picture does not fit its original: {residual_px:.2f} px rms between their inks, whose correlation is {alike:.2f}; '
+      f'the picture does not fit its original: {residual_px:.2f} px rms between their inks, whose correlation is {correlation:.2f}; '
       f'need at most {ACCEPTED_PX:g} px and at least {ALIKE:g}'
     )
   borne_out = float(np.median(confidence))

@@ -121,10 +121,10 @@ def prepare(flat: Sequence[jax.Array]) -> FlatView:
   n = len(flat[0]) // SIZE[0]
   # `stored`: what several results are made of; XLA's CPU compiler would compute it anew for each of them
   grey, brightest, inside = stored(tuple(reduced(plane, n, n) for plane in flat))
-  there = stored(blur(inside, 16.0) + 1e-3)
+  coverage = stored(blur(inside, 16.0) + 1e-3)
 
   def paper_like(brightness):
-    return stored(blur(brightness * inside, 16.0) / there)
+    return stored(blur(brightness * inside, 16.0) / coverage)
 
   def darkness(brightness, paper):
     return (paper - brightness) / (paper + 0.03) * inside

@@ -55,10 +55,10 @@ def chosen(engine: str, *, precision: str = 'auto') -> tuple[str, str]:
   for name, value, choices in (('engine', engine, ENGINES), ('precision', precision, PRECISIONS)):
     if value not in choices:
       raise ECGError(f'{name} {value!r} is not one of {", ".join(choices)}')
-  there = all(importlib.util.find_spec(name) for name in ('openvino', 'onnx'))
-  if engine == 'openvino' and not there:
+  installed = all(importlib.util.find_spec(name) for name in ('openvino', 'onnx'))
+  if engine == 'openvino' and not installed:
     raise MissingLibrary("the openvino engine needs openvino and onnx: pip install 'ecgjax[cpu]'")
-  if engine == 'jax' or not there or (engine == 'auto' and jax.default_backend() != 'cpu'):
+  if engine == 'jax' or not installed or (engine == 'auto' and jax.default_backend() != 'cpu'):
     return 'jax', 'float32' if precision == 'auto' else precision
   if precision != 'float32' and 'BF16' not in _openvino().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
     if precision == 'bfloat16':
