@@ -37,8 +37,8 @@ _HOMES = {  # where each stands
 
 def __getattr__(name: str):
   if name in _HOMES:
-    module, _, there = _HOMES[name].rpartition('.')
-    return getattr(importlib.import_module(f'ecgjax.{module}'), there)
+    module, _, attribute = _HOMES[name].rpartition('.')
+    return getattr(importlib.import_module(f'ecgjax.{module}'), attribute)
   raise AttributeError(f'module ecgjax has no attribute {name!r}')
 
 

@@ -58,7 +58,8 @@ def digitize_pages(
   """
   reader = digitizer.cached(weights, engine=engine, precision=precision)
   network, decoded = digitizer.engines.load(weights, engine=engine, precision=precision)[0], jax.jit(path_decoder.soft_argmax)
-  cut, begins = strip_cutting.make_cut(page=reader.page, frame=reader.frame, cell=network.cell), lattices.begins(reader.page, reader.frame)
+  layout, frame = reader.layout, reader.frame
+  cut, begins = strip_cutting.make_cut(layout=layout, frame=frame, cell=network.cell), lattices.begins(layout, frame)
   cases = [validation_set.case(mv, name, n) for name in names for n, mv in enumerate(validation_set.recordings('', count=pages))]
   rows = []
   for case in [cases[0], *cases]:  # the first twice: it compiles
@@ -74,8 +75,8 @@ def digitize_pages(
     image = stage('opening', lambda data=data: images.open_bytes(data).read(0))
     found = stage('finding', lambda image=image: find_page.find_page(image))
     strips = stage('cutting', lambda image=image, found=found: cut(image, found.lattice))
-    said = stage('network', lambda strips=strips: network.scores(strips))
-    stage('decoding', lambda said=said: decoded(said, begins=begins))
+    scores = stage('network', lambda strips=strips: network.scores(strips))
+    stage('decoding', lambda scores=scores: decoded(scores, begins=begins))
     read = stage('all', lambda image=image: digitizer.digitize(image, reader=reader, fs=FS))
     took['score dB'] = _score(read.leads, case.leads)
     if against:
@@ -145,18 +146,18 @@ def archive_pages(*, pages: int, jobs: list[int], with_ray: bool) -> dict[str, f
   from ecgjax.archive import listing, local_runner, parquet_store, partition, ray_pipeline
   from ecgjax.jobs import page_job
 
-  none, how = parquet_store.CompletedPages(np.zeros(0, 'S16'), {}), partition.How(page_job.Options(), 300.0, '')
+  none, settings = parquet_store.CompletedPages(np.zeros(0, 'S16'), {}), partition.ReadSettings(page_job.Options(), 300.0, '')
   numbers: dict[str, float | str] = {}
   with tempfile.TemporaryDirectory() as folder:
     for n, mv in enumerate(validation_set.recordings('', count=pages)):
       (pathlib.Path(folder) / f'{n}.jpg').write_bytes(jpeg(validation_set.case(mv, '0001', n).image))
-    units = partition.parted(list(listing.listed([folder], but='/nowhere')))
+    units = partition.parted(list(listing.listed([folder], exclude='/nowhere')))
     for count, ray in itertools.product(jobs, [False, True] if with_ray else [False]):
       if ray:
         with ray_pipeline.connected():
-          rate = _rate(ray_pipeline.read(units, lambda: none, how, jobs=count), skip=2 * count)
+          rate = _rate(ray_pipeline.read(units, lambda: none, settings, jobs=count), skip=2 * count)
       else:
-        rate = _rate(local_runner.read(units, none, how, jobs=count), skip=2 * count)
+        rate = _rate(local_runner.read(units, none, settings, jobs=count), skip=2 * count)
       name = f'{"Ray" if ray else "alone"}, {count} readers'
       numbers[f'{name} pages/s'] = rate
       first = numbers[f'{name.split(",")[0]}, {jobs[0]} readers pages/s']

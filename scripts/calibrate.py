@@ -33,7 +33,7 @@ def samples(reader: digitizer.Reader, records) -> list[tuple[np.ndarray, np.ndar
   found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in records]
   for number, name in pages(len(records)):
     case = validation_set.case(records[number], name, number, even=True)
-    ink = retiming.exact(reader.page, reader.frame)  # what instants are off is added afterwards
+    ink = retiming.exact(reader.layout, reader.frame)  # what instants are off is added afterwards
     read = digitizer.digitize(case.image, reader=reader, fs=validation_set.RATE_HZ, lattice=case.lattice, ink=ink)
     if any(digitizer.CUT_OFF in note for note in read.warnings):  # what is beyond the strip no deviation can tell: the warning does
       continue

@@ -190,8 +190,8 @@ def main():
   for name in variants.parse(args.variants):
     cases = [validation_set.case(mv, name, i) for i, mv in enumerate(records)]
     print('\n'.join(compare(name, cases, real.get(name, []))), flush=True)
-    shown = sheet(cases, label=f'{name}: {len(cases[:4])} simulated pages, and parts of two at full resolution')
-    save(shown, pathlib.Path(args.out) / f'{name}.jpg')
+    picture = sheet(cases, label=f'{name}: {len(cases[:4])} simulated pages, and parts of two at full resolution')
+    save(picture, pathlib.Path(args.out) / f'{name}.jpg')
     if args.beside and name in real:
       pages = [np.asarray(Image.fromarray(page).resize((520, 400))) for page in (real[name][0], *map(crop, cases[:2]))]
       save(Image.fromarray(np.concatenate(pages, axis=1)), pathlib.Path(args.beside) / f'{name}.jpg')

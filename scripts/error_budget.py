@@ -37,16 +37,16 @@ STEPS = ('found', 'lattice', 'mode', 'visible', 'original', 'labels')
 
 def readings(reader: digitizer.Reader, network: inference.Engine) -> Callable[[validation_set.Case, np.ndarray], dict[str, Trace]]:
   """Returns (page, its original (1700, 2200, 3) uint8) -> what is read at each of STEPS."""
-  cut = strip_cutting.make_cut(page=reader.page, frame=reader.frame, cell=network.cell)
-  plain, begins = jax.jit(path_decoder.soft_argmax), lattices.begins(reader.page, reader.frame)
+  cut = strip_cutting.make_cut(layout=reader.layout, frame=reader.frame, cell=network.cell)
+  plain, begins = jax.jit(path_decoder.soft_argmax), lattices.begins(reader.layout, reader.frame)
   sigma_px = reader.meta['config']['loss']['sigma_px']
 
   @jax.jit
   def around(scores: Scores, rows_px: jax.Array) -> Trace:
     heights = jnp.arange(scores.rows.shape[-2])[:, None] + 0.5
     near = jnp.where(jnp.abs(heights - rows_px[:, None]) <= path_decoder.WINDOW_PX, scores.rows, -1e9)
-    seen = path_decoder.soft_argmax(scores, path=False).visible
-    return path_decoder.soft_argmax(scores._replace(rows=near), path=False)._replace(visible=seen)
+    visible = path_decoder.soft_argmax(scores, path=False).visible
+    return path_decoder.soft_argmax(scores._replace(rows=near), path=False)._replace(visible=visible)
 
   @jax.jit
   def labelled(rows_px: jax.Array, printed: jax.Array) -> Trace:
@@ -55,8 +55,8 @@ def readings(reader: digitizer.Reader, network: inference.Engine) -> Callable[[v
     return path_decoder.soft_argmax(Scores(jnp.zeros((*logp[:, :-1].shape, len(unet.CLASSES))), logp[:, :-1], logp[:, -1]))
 
   def read(case: validation_set.Case, original: np.ndarray) -> dict[str, Trace]:
-    mv, printed = ground_truth.at(jnp.asarray(case.mv), reader.frame.times_s(), layout=reader.page, rate_hz=validation_set.RATE_HZ)
-    rows_px, seen = reader.frame.rows_px(mv), jnp.asarray(printed, jnp.float32)
+    mv, printed = ground_truth.at(jnp.asarray(case.mv), reader.frame.times_s(), layout=reader.layout, rate_hz=validation_set.RATE_HZ)
+    rows_px, visible = reader.frame.rows_px(mv), jnp.asarray(printed, jnp.float32)
     found = find_page.find_page(case.image)
     scores, clean = (network.scores(cut(image, at)) for image, at in ((case.image, case.lattice), (original, lattices.page_lattice())))
     near = around(scores, rows_px)
@@ -64,8 +64,8 @@ def readings(reader: digitizer.Reader, network: inference.Engine) -> Callable[[v
       'found': reader.trace(case.image, found.lattice),
       'lattice': plain(scores, begins=begins),
       'mode': near,
-      'visible': near._replace(visible=seen),
-      'original': around(clean, rows_px)._replace(visible=seen),
+      'visible': near._replace(visible=visible),
+      'original': around(clean, rows_px)._replace(visible=visible),
       'labels': labelled(rows_px, jnp.asarray(printed)),
     }
 
@@ -103,12 +103,12 @@ def main() -> None:
   args = parser.parse_args()
   reader = digitizer.load_reader(args.weights)
   read = readings(reader, inference.load(args.weights, engine=reader.engine, precision=reader.precision)[0])
-  segments = [reader.page.scored(lead) for lead in LEADS]
+  segments = [reader.layout.scored(lead) for lead in LEADS]
 
   @jax.jit
   def leads(trace: Trace):
     fs = validation_set.RATE_HZ
-    return [resample.lead(trace, s, layout=reader.page, frame=reader.frame, fs=fs, count=s.count(fs))[0] for s in segments]
+    return [resample.lead(trace, s, layout=reader.layout, frame=reader.frame, fs=fs, count=s.count(fs))[0] for s in segments]
 
   def db(case: validation_set.Case, trace: Trace) -> float:
     pred = {s.lead: np.asarray(v, np.float64) for s, v in zip(segments, leads(trace), strict=True)}

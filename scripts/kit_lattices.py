@@ -37,9 +37,9 @@ def template(clean: np.ndarray) -> np.ndarray:
   return dark
 
 
-def coarse(seen: np.ndarray, known: np.ndarray) -> np.ndarray:
+def coarse(image_ink: np.ndarray, clean_ink: np.ndarray) -> np.ndarray:
   """Returns (2, 3), page to image: the best turn and shift at an eighth of the size."""
-  small = [ndimage.zoom(ndimage.gaussian_filter(a, COARSE / 2), 1 / COARSE, order=1) for a in (seen, known)]
+  small = [ndimage.zoom(ndimage.gaussian_filter(a, COARSE / 2), 1 / COARSE, order=1) for a in (image_ink, clean_ink)]
   middle = np.array([paper.WIDTH_PX, paper.HEIGHT_PX]) / 2
   best = -np.inf, np.eye(2, 3)
   for degrees in ANGLES_DEG:
@@ -54,17 +54,17 @@ def coarse(seen: np.ndarray, known: np.ndarray) -> np.ndarray:
   return best[1]
 
 
-def patch_offsets(seen: np.ndarray, known: np.ndarray, affine: np.ndarray, *, reach: int, half: int):
+def patch_offsets(image_ink: np.ndarray, clean_ink: np.ndarray, affine: np.ndarray, *, reach: int, half: int):
   """Where the richest patches of the page are found in the image: (N, 2) page centres, (N, 2) offsets in page px, (N,) weights."""
-  energy = ndimage.uniform_filter(known**2, 2 * half)[half:-half:half, half:-half:half]
+  energy = ndimage.uniform_filter(clean_ink**2, 2 * half)[half:-half:half, half:-half:half]
   order = np.argsort(energy.ravel())[::-1][:PATCHES]
   centres = half + half * np.stack(np.unravel_index(order, energy.shape), axis=-1)[:, ::-1]
   offsets, weights = [], []
   for x, y in centres:
     around = np.arange(-half - reach, half + reach)
     px = np.stack(np.meshgrid(x + around + 0.5, y + around + 0.5), axis=-1) @ affine[:, :2].T + affine[:, 2]
-    found = ndimage.map_coordinates(seen, [px[..., 1] - 0.5, px[..., 0] - 0.5], order=1)
-    wanted = known[y - half : y + half, x - half : x + half]
+    found = ndimage.map_coordinates(image_ink, [px[..., 1] - 0.5, px[..., 0] - 0.5], order=1)
+    wanted = clean_ink[y - half : y + half, x - half : x + half]
     match = signal.fftconvolve(found, (wanted - wanted.mean())[::-1, ::-1], mode='valid')
     j, i = (int(np.clip(k, 1, 2 * reach - 1)) for k in np.unravel_index(match.argmax(), match.shape))
     bend = [2 * match[j, i] - match[j, i - 1] - match[j, i + 1], 2 * match[j, i] - match[j - 1, i] - match[j + 1, i]]
@@ -84,10 +84,10 @@ def fit(image: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, float]:
   Returns:
     (2, 3) page px -> image px, and the median distance in px by which the patches miss it.
   """
-  seen, known = ink(image), template(clean)
-  affine, miss = coarse(seen, known), np.inf
+  image_ink, clean_ink = ink(image), template(clean)
+  affine, miss = coarse(image_ink, clean_ink), np.inf
   for sigma, reach, half in ROUNDS:
-    blurred = [ndimage.gaussian_filter(a, sigma) for a in (seen, known)]
+    blurred = [ndimage.gaussian_filter(a, sigma) for a in (image_ink, clean_ink)]
     centres, offsets, weights = patch_offsets(blurred[0], blurred[1], affine, reach=reach, half=half)
     goal = (centres + offsets) @ affine[:, :2].T + affine[:, 2]
     design = np.column_stack([centres, np.ones(len(centres))])

@@ -41,12 +41,12 @@ def entry(name: str, value=None) -> str:
   value = getattr(ecgjax, name) if value is None else value
   if isinstance(value, tuple):
     return f'## `{name}`\n\n`{value}`\n'
-  told, plain = [inspect.cleandoc(value.__doc__ or '')], isinstance(value, type)
+  parts, plain = [inspect.cleandoc(value.__doc__ or '')], isinstance(value, type)
   if not plain:
-    told.insert(0, signature(name, value))
+    parts.insert(0, signature(name, value))
   elif not issubclass(value, Exception):
-    told += methods(value)
-  return f'## `{name}`\n\n```text\n' + '\n\n'.join(told) + '\n```\n'
+    parts += methods(value)
+  return f'## `{name}`\n\n```text\n' + '\n\n'.join(parts) + '\n```\n'
 
 
 def page() -> str:

@@ -81,20 +81,20 @@ def close_by(strip: np.ndarray, scores: np.ndarray, found: digitizer.Recording, 
   from matplotlib.figure import Figure
 
   made = Figure(figsize=(WIDE_PX / 100, 7), dpi=100, layout='constrained')
-  seen, believed, stated = made.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.4))
+  strip_axes, score_axes, stated = made.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.4))
   half = 0.5 / frame.rate_hz
   times = frame.times_s()
   extent = (times[0] - half, times[-1] + half, frame.millivolts(frame.height_px), frame.millivolts(0))
   p = np.exp(scores - scores.max(axis=0))
-  seen.imshow(np.clip(strip, 0, 1), extent=extent, aspect='auto')
-  believed.imshow(np.sqrt(p / p.sum(axis=0)), extent=extent, aspect='auto', cmap='magma_r', vmin=0)
+  strip_axes.imshow(np.clip(strip, 0, 1), extent=extent, aspect='auto')
+  score_axes.imshow(np.sqrt(p / p.sum(axis=0)), extent=extent, aspect='auto', cmap='magma_r', vmin=0)
   for lead in (s.lead for s in found.page.segments if s.row == row and found.page.scored(s.lead).row == row):
     at = found.start_s[lead] + np.arange(len(found.leads[lead])) / found.fs
-    seen.plot(at, found.leads[lead], color='#0050e6', linewidth=1.2)
-    seen.text(found.start_s[lead] + 0.04, 1.55, lead, color='#0050e6', clip_on=True)
+    strip_axes.plot(at, found.leads[lead], color='#0050e6', linewidth=1.2)
+    strip_axes.text(found.start_s[lead] + 0.04, 1.55, lead, color='#0050e6', clip_on=True)
     stated.fill_between(at, 1000 * found.std[lead], step='mid', color='#0050e6')
-  seen.set(ylim=RANGE_MV, ylabel='as read, mV')
-  believed.set(ylim=RANGE_MV, ylabel='as believed, mV')
+  strip_axes.set(ylim=RANGE_MV, ylabel='as read, mV')
+  score_axes.set(ylim=RANGE_MV, ylabel='as believed, mV')
   stated.set(xlim=CLOSE_S, ylim=(0, None), ylabel='stated error, uV', xlabel='s')
   canvas = FigureCanvasAgg(made)
   canvas.draw()
@@ -117,9 +117,9 @@ def main() -> None:
   save(args.out / 'step_2_page.jpg', with_lattice(image, found.lattice))
 
   frame = reader.frame
-  strips = strip_cutting.make_cut(page=reader.page, frame=frame)(image, found.lattice)
-  shown = slice(0, round(SECONDS * frame.rate_hz), 2)
-  save(args.out / 'step_3_strips.jpg', stacked(np.asarray(strips)[:, ::2, shown, :3]))
+  strips = strip_cutting.make_cut(layout=reader.layout, frame=frame)(image, found.lattice)
+  columns = slice(0, round(SECONDS * frame.rate_hz), 2)
+  save(args.out / 'step_3_strips.jpg', stacked(np.asarray(strips)[:, ::2, columns, :3]))
 
   scores = inference.load(shipped.DEFAULT, engine='jax')[0].scores(strips)
   near = close_by(np.asarray(strips)[ROW, ..., :3], np.asarray(scores.rows)[ROW], found, frame=frame, row=ROW)

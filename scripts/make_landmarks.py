@@ -29,7 +29,7 @@ def draw(name: str) -> np.ndarray:
 
 
 def draw_marks() -> dict[str, Any]:
-  """Returns what `marks.known` reads: cover (1700, 2200) of the competition's page, boxes (N, 4) of its marks and their kinds (N,)."""
+  """Returns what `marks.competition_marks` reads: cover (1700, 2200) of the page, boxes (N, 4) of its marks and their kinds (N,)."""
   page, style = layouts.make(), looks.competition()._replace(header=jnp.float32(0), border=jnp.float32(0))
   blank = jnp.full((len(LEADS), 5000), jnp.nan)
   ink = np.array(render.page(jax.random.key(0), blank, layout=page, style=style, rate_hz=500).inks[..., 1])

@@ -66,11 +66,11 @@ def roofline(compiled, seconds: float, best: dict[str, float]) -> dict[str, floa
     GFLOP and GB as XLA counts them, which of the two bounds it, and the share of that bound that is achieved.
   """
   work = compiled.cost_analysis()
-  flops, moved = float(work['flops']), float(work['bytes accessed'])
-  least = {'arithmetic': flops / best['flops_per_s'], 'memory': moved / best['bytes_per_s']}
+  flops, moved_bytes = float(work['flops']), float(work['bytes accessed'])
+  least = {'arithmetic': flops / best['flops_per_s'], 'memory': moved_bytes / best['bytes_per_s']}
   bound = max(least, key=lambda name: least[name])
   return {
-    'gflop': flops / 1e9, 'gbyte': moved / 1e9, 'bound': bound, 'flop_share': least['arithmetic'] / seconds,
+    'gflop': flops / 1e9, 'gbyte': moved_bytes / 1e9, 'bound': bound, 'flop_share': least['arithmetic'] / seconds,
     'roof_share': least[bound] / seconds, 'temporary_gib': compiled.memory_analysis().temp_size_in_bytes / 2**30,
   }  # fmt: skip
 

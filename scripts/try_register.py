@@ -36,8 +36,8 @@ def trial(mv: jax.Array, name: str, number: int, *, even: bool) -> tuple[list[fl
   ink_px = np.argwhere((clean.max(-1) < DARK) & in_trace_area())[::SPARSE, ::-1] + 0.5
   off_px = validation_set.ink_off_px(case, upright[1], ink_px)[:, 0]
   rms = lambda values: float(np.sqrt((values**2).mean()))
-  told = found.residual_px
-  return [rms(lattices.off_px(upright[0], case.lattice)), rms(off_px), told, spent], f'residual {told:.2f} px'
+  residual_px = found.residual_px
+  return [rms(lattices.off_px(upright[0], case.lattice)), rms(off_px), residual_px, spent], f'residual {residual_px:.2f} px'
 
 
 def in_trace_area() -> np.ndarray:
@@ -61,10 +61,10 @@ def main() -> None:
   for name in args.variants.split(','):
     tried = []
     for number, mv in enumerate(jnp.asarray(r) for r in records):
-      numbers, said = trial(mv, name, number, even=args.even)
+      numbers, summary = trial(mv, name, number, even=args.even)
       tried.append(numbers)
       if not numbers[0] <= register_to_original.ACCEPTED_PX:
-        print(f'  {name}-{number:03d}: {numbers[0]:.2f} px, {said}', flush=True)
+        print(f'  {name}-{number:03d}: {numbers[0]:.2f} px, {summary}', flush=True)
     off, ink, left, spent = np.array(tried).T
     good = np.isfinite(off)
     px = [np.nanmedian(off), np.nanquantile(off, 0.95), np.nanmax(off), np.nanmedian(ink), np.nanquantile(ink, 0.95), np.nanmedian(left),

@@ -15,7 +15,7 @@ from ecgjax.archive import parquet_store, partition
 from ecgjax.jobs import page_job
 
 NONE = parquet_store.CompletedPages(np.zeros(0, 'S16'), {})
-HOW = partition.How(page_job.Options(weights='small', engine='jax'), 60.0, '')
+SETTINGS = partition.ReadSettings(page_job.Options(weights='small', engine='jax'), 60.0, '')
 
 
 def png(value=0, size=(2, 2)):

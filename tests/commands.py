@@ -100,18 +100,18 @@ def shown(text: str) -> Iterator[tuple[str, list[str], str]]:
 
 def wrong(text: str) -> list[str]:
   """Returns a sentence for each command or option in a piece of code that does not exist."""
-  told = []
+  errors = []
   for name, found, where in shown(text):
     try:
       known = options(name)
     except ValueError as error:
-      told.append(f'{where!r}: {error}')
+      errors.append(f'{where!r}: {error}')
       continue
     configs = re.findall(r'configs/\w+\.py', where)
     for option in found:
       if option.startswith('--config.') and name in ('train', 'ecgjax.train'):
         if option not in ANY and not in_config(option, configs):
-          told.append(f'{where!r}: no {option} in {configs or "configs/"}')
+          errors.append(f'{where!r}: no {option} in {configs or "configs/"}')
       elif option not in known:
-        told.append(f'{where!r}: {name} has no {option}')
-  return told
+        errors.append(f'{where!r}: {name} has no {option}')
+  return errors

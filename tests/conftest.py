@@ -34,7 +34,7 @@ from ecgjax.extract import retiming
 from ecgjax.locate import find_page
 from ecgjax.simulate import competition_folder, validation_set, variants
 
-LONGEST = ('test_train', 'test_ecg_pages', 'test_register', 'test_rectify', 'test_refine')
+LONGEST = ('test_train', 'test_ecg_pages', 'test_register_to_original', 'test_find_page', 'test_subpixel')
 
 
 def pytest_collection_modifyitems(items):
@@ -111,9 +111,9 @@ def home(tmp_path):
 
 @pytest.fixture
 def a_page_is_found(monkeypatch):
-  """White pages have neither grid nor landmarks; that they are found, and their ink, is taken for granted here (test_rectify)."""
+  """White pages have neither grid nor landmarks; that they are found, and their ink, is taken for granted here (test_find_page)."""
   monkeypatch.setattr(find_page, 'find_page', lambda image: known.FOUND)
-  monkeypatch.setattr(retiming, 'standing', lambda image, lattice, *, page, frame, printer: retiming.exact(page, frame))
+  monkeypatch.setattr(retiming, 'ink_offsets', lambda image, lattice, *, layout, frame, printer: retiming.exact(layout, frame))
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def site(page, beats_mv):
     patch.setattr(find_page, 'find_page', anywhere)
     patch.setattr(find_page, 'within', within)
     patch.setattr(digitizer, 'cached', lambda *_, **__: digitizer.Reader(lambda image, lattice: trace, printed, frame, {'name': 'a table'}))
-    made = api.make(Threads(), limit_s=60.0, asked=handlers.DigitizeRequest())
+    made = api.make(Threads(), limit_s=60.0, defaults=handlers.DigitizeRequest())
     made = app.guarded(app.limited(made, max_bytes=lambda _: max_bytes, most=16), token=token, hosts=app.LOOPBACK)
     config = uvicorn.Config(made, port=0, log_level='warning', ws='none')
     server = uvicorn.Server(config)

@@ -7,11 +7,11 @@ from ecgjax.geometry import lattices, paper
 from ecgjax.locate import unwarp
 
 
-def flat_of(page, moved):
-  """The page as it looks if what belongs at p is found at p - moved(p), on the mesh of `moved`; judge: SciPy's spline interpolation."""
-  ys, xs = unwarp.centres_px(step_px=paper.HEIGHT_PX / len(moved))
+def flat_of(page, displacement_px):
+  """The page laid flat if what belongs at p is found at p - displacement(p), on a mesh of its own; judge: SciPy's spline interpolation."""
+  ys, xs = unwarp.centres_px(step_px=paper.HEIGHT_PX / len(displacement_px))
   x, y = np.meshgrid(xs, ys)
-  at = [(y + moved[..., 1] - 0.5), (x + moved[..., 0] - 0.5)]
+  at = [(y + displacement_px[..., 1] - 0.5), (x + displacement_px[..., 0] - 0.5)]
   smooth = ndimage.gaussian_filter(page.astype(np.float32) / 255, (0.7, 0.7, 0))
   colours = [ndimage.map_coordinates(smooth[..., c], at, order=1, mode='nearest') for c in range(3)]
   return np.stack([np.mean(colours, 0), np.max(colours, 0)], axis=-1).astype(np.float32), np.ones(x.shape, np.float32)
@@ -23,12 +23,12 @@ def of_page(image, *, step_px=unwarp.STEP_PX):
   return unwarp.prepare(*unwarp.lay_flat(unwarp.shades(image), lattices.page_lattice(), step_px=step_px))
 
 
-def at_nodes(moved):
-  step_px = paper.HEIGHT_PX / len(moved)
+def at_nodes(displacement_px):
+  step_px = paper.HEIGHT_PX / len(displacement_px)
   ys, xs = unwarp.centres_px(step_px=step_px)
   rows, cols = (np.clip(n, 1, size - 1) for n, size in zip(lattices.nodes_px(), (paper.HEIGHT_PX, paper.WIDTH_PX), strict=True))
   places = np.meshgrid((rows - ys[0]) / step_px, (cols - xs[0]) / step_px, indexing='ij')
-  return np.stack([ndimage.map_coordinates(moved[..., c], places, order=1, mode='nearest') for c in (0, 1)], axis=-1)
+  return np.stack([ndimage.map_coordinates(displacement_px[..., c], places, order=1, mode='nearest') for c in (0, 1)], axis=-1)
 
 
 def inner(a):

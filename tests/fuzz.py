@@ -158,7 +158,7 @@ def _transport():
 
   from ecgjax.serve import api, handlers
 
-  return httpx.ASGITransport(api.make(_Now(), limit_s=60, asked=handlers.DigitizeRequest()))
+  return httpx.ASGITransport(api.make(_Now(), limit_s=60, defaults=handlers.DigitizeRequest()))
 
 
 def request(data: bytes) -> None:

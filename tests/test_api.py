@@ -29,8 +29,8 @@ GREY = np.full((900, 1200, 3), 200, np.uint8)
 def test_every_name_is_there_and_in_the_document_with_its_docstring(name):
   entry = runpy.run_path(str(ROOT / 'scripts' / 'make_api_page.py'))['entry'](name)
   page = (ROOT / 'docs' / 'api.md').read_text()
-  told = entry.partition('\n\n')[2] if '```' not in entry else entry.rsplit('\n\n', entry.count('\n\n') - 1)[-1]
-  assert f'## `{name}`' in page and told.strip() in page, 'run scripts/make_api_page.py'
+  text = entry.partition('\n\n')[2] if '```' not in entry else entry.rsplit('\n\n', entry.count('\n\n') - 1)[-1]
+  assert f'## `{name}`' in page and text.strip() in page, 'run scripts/make_api_page.py'
 
 
 def test_nothing_heavy_is_imported_before_it_is_used():

@@ -11,7 +11,7 @@ from concurrent.futures import BrokenExecutor
 import numpy as np
 import pyarrow
 import pytest
-from archives import HOW, NONE, counted, png, started, tar, two_pages
+from archives import NONE, SETTINGS, counted, png, started, tar, two_pages
 from pyarrow import parquet
 
 from ecgjax.archive import command, estimate, listing, local_runner, page_rows, parquet_store, partition, ray_tasks, schema
@@ -52,11 +52,11 @@ def test_rows_read_in_another_way_and_a_second_writer_are_refused(tmp_path):
   with parquet_store.Store(str(tmp_path), {'fs_hz': 500}, owner='0-of-2'):
     with parquet_store.Store(str(tmp_path), {'fs_hz': 500}, owner='1-of-2'):  # another part
       pass
-    for owner in ('0-of-2', parquet_store.ALONE):
+    for owner in ('0-of-2', parquet_store.SOLE):
       with pytest.raises(ValueError, match='another process is writing'):
         parquet_store.Store(str(tmp_path), {'fs_hz': 500}, owner=owner)
   with parquet_store.Store(str(tmp_path), {'fs_hz': 500}) as kept:
-    for owner in ('0-of-2', parquet_store.ALONE):
+    for owner in ('0-of-2', parquet_store.SOLE):
       with pytest.raises(ValueError, match='another process is writing'):
         parquet_store.Store(str(tmp_path), {'fs_hz': 500}, owner=owner)
     kept.add(schema.table([schema.where('a', '', data=None) | schema.failed('no')]))
@@ -113,8 +113,8 @@ def test_samples_are_kept_to_a_microvolt_and_absent_ones_absent(tmp_path):
 
 
 def read_alone(home, out, done=NONE):
-  units = [partition.Unit(source, 0, 1) for source in listing.listed([str(home)], but=str(out))]
-  return pyarrow.concat_tables(local_runner.read(units, done, HOW, jobs=1)).to_pylist()
+  units = [partition.Unit(source, 0, 1) for source in listing.listed([str(home)], exclude=str(out))]
+  return pyarrow.concat_tables(local_runner.read(units, done, SETTINGS, jobs=1)).to_pylist()
 
 
 def test_every_page_has_one_row_with_the_reason_why_it_could_not_be_read(home, tmp_path):
@@ -145,7 +145,7 @@ def test_a_file_that_was_begun_and_cannot_be_had_any_more_has_one_row_more_and_i
     kept.add(schema.table([schema.paged(four, page=n, pages=4) for n in (1, 2, 4)]))
     kept.flush()
     for _ in range(2):
-      for table in local_runner.read([unit], kept.done()[0], HOW, jobs=1):
+      for table in local_runner.read([unit], kept.done()[0], SETTINGS, jobs=1):
         kept.add(table)
       kept.flush()
     done, _ = kept.done()
@@ -183,8 +183,8 @@ def test_two_thousand_pages_killed_three_times_have_two_thousand_rows_and_none_t
     assert before < counted(out) < 2000
     before = counted(out)
   run = started(many, out, '--shard', '0/1', '--engine', 'jax', '--weights', 'small')
-  told, errors = run.communicate(timeout=120)
-  assert run.returncode == 0 and '2,000 pages (0 ok, 0 review, 2,000 fail)' in told, errors
+  out_text, errors = run.communicate(timeout=120)
+  assert run.returncode == 0 and '2,000 pages (0 ok, 0 review, 2,000 fail)' in out_text, errors
   found = parquet.read_table(out)
   assert len(found) == 2000 and len(set(found['key'].to_pylist())) == 2000
   assert all('no picture of a known kind' in reasons[0] for reasons in found['reasons'].to_pylist())
@@ -198,8 +198,8 @@ def test_what_was_read_is_written_when_the_job_must_go(many, tmp_path):
     time.sleep(0.02)
   run.terminate()
   _, errors = run.communicate(timeout=60)
-  told = re.search(r'(\d+) pages read in', errors)  # a slow machine has said before how far it is
-  assert run.returncode == 130 and told and abs(int(told[1]) - counted(out)) <= 1
+  reported = re.search(r'(\d+) pages read in', errors)  # a slow machine has said before how far it is
+  assert run.returncode == 130 and reported and abs(int(reported[1]) - counted(out)) <= 1
 
 
 def test_a_part_of_an_archive_is_given_as_i_of_n():
@@ -216,7 +216,7 @@ def test_a_sample_is_spread_over_the_archive_and_the_rest_is_reckoned_by_it(tmp_
     (tmp_path / f'{n:03d}.png').write_bytes(png())
   for n in range(30):
     tar(tmp_path / f'{n}.tar', [(f'{m}.png', png()) for m in range(10)])
-  found = list(listing.listed([str(tmp_path)], but='/none'))
+  found = list(listing.listed([str(tmp_path)], exclude='/none'))
   sample, total = estimate.chosen(found, column='')
   assert total == 600 and len(sample) == len(set(sample)) == 100
   alone = sorted(int(os.path.basename(s.url)[:3]) for s, name in sample if not name)
@@ -234,7 +234,8 @@ def test_names_that_are_no_text_are_written_out_and_found_again(tmp_path):
   (row,) = [r for r in read_alone(home, out) if not r['member']]
   assert row['source'].endswith(r'\udcff \udce4.png')
   with parquet_store.Store(str(out), {}) as kept:
-    for table in local_runner.read([partition.Unit(s, 0, 1) for s in listing.listed([str(home)], but=str(out))], NONE, HOW, jobs=1):
+    units = [partition.Unit(s, 0, 1) for s in listing.listed([str(home)], exclude=str(out))]
+    for table in local_runner.read(units, NONE, SETTINGS, jobs=1):
       kept.add(table)
     kept.flush()
     done, _ = kept.done()
@@ -244,18 +245,18 @@ def test_names_that_are_no_text_are_written_out_and_found_again(tmp_path):
 def test_a_decoded_page_is_read_or_refused_with_a_reason(monkeypatch):
   assert page_rows.opened(b'x', 0).image is None and 'known kind' in page_rows.opened(b'x', 0).reason
   assert page_rows.opened(two_pages(), 1).pages == 2
-  pages, told = page_rows.page(png(), 0, HOW.wanted)
-  assert pages == 1 and told['status'] == 'fail' and 'too few to be read' in told['reasons'][0] and told['engine'] == 'jax'
+  pages, row = page_rows.page(png(), 0, SETTINGS.options)
+  assert pages == 1 and row['status'] == 'fail' and 'too few to be read' in row['reasons'][0] and row['engine'] == 'jax'
 
 
 def test_wrong_usage_is_one_sentence(tmp_path, capsys):
   assert command_line.main(['archive', str(tmp_path), str(tmp_path / 'out'), '--shard', '2/2']) == 2
   assert command_line.main(['archive', str(tmp_path), str(tmp_path / 'out'), '--shard', '0/1', '--fs', '2']) == 2
-  told = capsys.readouterr().err.splitlines()
-  assert len(told) == 2 and '--shard 2/2' in told[0] and '--fs 50 to 10000' in told[1]
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 2 and '--shard 2/2' in lines[0] and '--fs 50 to 10000' in lines[1]
 
 
-def test_a_machine_that_fails_is_told_from_wrong_usage(monkeypatch, capsys):
+def test_a_machine_that_fails_is_distinguished_from_wrong_usage(monkeypatch, capsys):
   def failing(error):
     def run(_):
       raise error
@@ -286,8 +287,8 @@ def test_debug_shows_where_something_was_refused(monkeypatch, capsys):
 
   monkeypatch.setattr(doctor, 'run', run)
   assert command_line.main(['--debug', 'doctor']) == 2
-  told = capsys.readouterr().err
-  assert told.startswith('Traceback') and told.splitlines()[-1] == 'error: no such page'
+  err = capsys.readouterr().err
+  assert err.startswith('Traceback') and err.splitlines()[-1] == 'error: no such page'
 
 
 def test_an_object_store_without_folders_may_be_empty(monkeypatch):

@@ -31,18 +31,18 @@ def test_an_archive_is_listed_once_and_in_order_without_what_is_hidden_or_ours(h
   (out / 'pages-1.parquet').write_bytes(b'')
   for name in ('a.overlay.jpg', 'a.mask.png'):  # `digitize` left them beside their page
     (home / name).write_bytes(b'')
-  found = list(listing.listed([str(home)], but=str(out)))
+  found = list(listing.listed([str(home)], exclude=str(out)))
   assert [os.path.relpath(s.url, home) for s in found] == ['a.png', 'x-00000.tar', 'y.parquet', 'ward/b.JPG', 'ward/c.png']
   assert [s.kind for s in found] == ['picture', 'tar', 'parquet', 'picture', 'picture']
   assert [s.size_bytes for s in found] == [os.path.getsize(s.url) for s in found]
-  twice = list(listing.listed([str(home / 'ward'), str(home), str(home / 'notes.txt')], but=str(out)))
+  twice = list(listing.listed([str(home / 'ward'), str(home), str(home / 'notes.txt')], exclude=str(out)))
   assert len(twice) == 6 and twice[-1].kind == 'picture'  # a person named it
   with pytest.raises(ValueError, match='does not exist'):
-    list(listing.listed([str(home / 'none')], but=str(out)))
+    list(listing.listed([str(home / 'none')], exclude=str(out)))
 
 
 def test_every_member_is_read_with_its_bytes(home, tmp_path):
-  found = every(listing.listed([str(home)], but=str(tmp_path / 'out')))
+  found = every(listing.listed([str(home)], exclude=str(tmp_path / 'out')))
   assert found == {
     ('a.png', ''): png(0), ('b.JPG', ''): png(1), ('c.png', ''): png(2),
     ('x-00000.tar', '1.png'): png(3), ('x-00000.tar', '2.png'): png(4), ('x-00000.tar', '2.png#2'): png(5),
@@ -52,7 +52,7 @@ def test_every_member_is_read_with_its_bytes(home, tmp_path):
 
 @pytest.mark.parametrize('parts', [2, 7])
 def test_parts_hold_every_member_once(home, tmp_path, parts):
-  found = list(listing.listed([str(home)], but=str(tmp_path / 'out')))
+  found = list(listing.listed([str(home)], exclude=str(tmp_path / 'out')))
   shared = [every(found, part=part, parts=parts) for part in range(parts)]
   assert sum(map(len, shared)) == 9 and collections.ChainMap(*shared) == every(found)
   assert max(map(len, shared)) < 9
@@ -61,9 +61,9 @@ def test_parts_hold_every_member_once(home, tmp_path, parts):
 def test_an_object_store_is_an_archive_like_a_folder(home, tmp_path):
   memory = fsspec.filesystem('memory')
   memory.put(str(home), '/in', recursive=True)
-  found = list(listing.listed(['memory://in'], but='memory://out'))
+  found = list(listing.listed(['memory://in'], exclude='memory://out'))
   assert all(s.url.startswith('memory://') for s in found)
-  assert every(found) == every(listing.listed([str(home)], but=str(tmp_path / 'out')))
+  assert every(found) == every(listing.listed([str(home)], exclude=str(tmp_path / 'out')))
   with parquet_store.Store('memory://out', {}) as kept:
     kept.add(schema.table([schema.where('a', '', data=b'x') | schema.failed('no')]))
   assert parquet_store.Store('memory://out', {}).done()[0].file('a', '')
@@ -83,7 +83,7 @@ def test_what_is_wrong_with_a_source_is_said_once_and_what_could_be_read_before_
   source = listing.Origin(str(path), 1, listing.kind_of(name, named=False))
   found = every([source])
   before = {(name, '1.png'): png(1)} if name.startswith('cut') else {}
-  reasons = [told for member, told in found.items() if member not in before]
+  reasons = [reason for member, reason in found.items() if member not in before]
   assert before.items() <= found.items() and len(reasons) == 1 and isinstance(reasons[0], str) and 'it cannot be read' in reasons[0]
   if name.startswith('two'):
     assert '--column' in reasons[0] and every([source], column='b') == {(name, '0'): b'2'}
@@ -93,8 +93,8 @@ def test_what_is_wrong_with_a_source_is_said_once_and_what_could_be_read_before_
 
 def test_a_file_of_many_bytes_is_not_read(home, tmp_path, monkeypatch):
   monkeypatch.setattr(containers, 'MAX_BYTES', 10)
-  found = every(listing.listed([str(home)], but=str(tmp_path / 'out')))
-  assert len(found) == 9 and sum('at most 10 are read' in str(told) for told in found.values()) == 8
+  found = every(listing.listed([str(home)], exclude=str(tmp_path / 'out')))
+  assert len(found) == 9 and sum('at most 10 are read' in str(reason) for reason in found.values()) == 8
 
 
 def test_links_are_not_followed_in_circles_and_a_link_in_a_tar_says_so(tmp_path):
@@ -110,7 +110,7 @@ def test_links_are_not_followed_in_circles_and_a_link_in_a_tar_says_so(tmp_path)
     link.type, link.linkname = tarfile.LNKTYPE, '1.png'
     archive.addfile(link)
     archive.add(home / 'ward' / 'a.png', '3.png')
-  found = every(listing.listed([str(home)], but=str(tmp_path / 'out')))
+  found = every(listing.listed([str(home)], exclude=str(tmp_path / 'out')))
   assert 'FileNotFoundError' in found.pop(('c.png', ''))
   assert found == {
     ('a.png', ''): png(), ('b.png', ''): png(), ('l.tar', '1.png'): png(), ('l.tar', '3.png'): png(),
@@ -123,8 +123,8 @@ def test_columns_that_hold_no_bytes_or_hold_them_by_a_dictionary(tmp_path):
   path = a_table(tmp_path / 'a.parquet', coded)
   source = listing.Origin(str(path), 1, 'parquet')
   assert list(every([source]).values()) == [b'1', b'2', b'1']
-  (told,) = every([source], column='label').values()
-  assert 'holds no bytes; image would' in told
+  (reason,) = every([source], column='label').values()
+  assert 'holds no bytes; image would' in reason
 
 
 @pytest.mark.parametrize('cut', ['header', 'end', 'flipped', 'more'])
@@ -160,7 +160,7 @@ def test_a_folder_that_cannot_be_listed_has_a_row_that_says_so(home, tmp_path, m
     return listed(self, path, **options)
 
   monkeypatch.setattr(listing.LocalFileSystem, 'ls', ls)
-  found = every(listing.listed([str(home)], but=str(tmp_path / 'out')))
+  found = every(listing.listed([str(home)], exclude=str(tmp_path / 'out')))
   assert 'could not be listed' in found['ward', ''] and len(found) == 8
 
 
@@ -220,8 +220,8 @@ def test_a_part_of_a_disk_that_cannot_be_read_costs_its_own_group_of_rows_alone(
   monkeypatch.setattr(parquet.ParquetFile, 'iter_batches', iter_batches)
   monkeypatch.setattr(containers.time, 'sleep', lambda _: None)
   found = every([source])
-  told = [found['a.parquet', str(n)] for n in range(6)]
-  assert [data if data == noise[n] else 'lost' if 'Input/output error' in data else data for n, data in enumerate(told)] == [
+  rows = [found['a.parquet', str(n)] for n in range(6)]
+  assert [data if data == noise[n] else 'lost' if 'Input/output error' in data else data for n, data in enumerate(rows)] == [
     'lost' if n // 2 == group else noise[n] for n in range(6)
   ]
 
@@ -246,9 +246,9 @@ def test_names_that_look_like_addresses_are_names(tmp_path):
   (tmp_path / 'b.png::c.png').write_bytes(b'two')
   (tmp_path / 's3:').mkdir()
   (tmp_path / 's3:' / 'd.png').write_bytes(b'three')
-  found = every(listing.listed([f'{tmp_path}/../{tmp_path.name}'], but='out'))
+  found = every(listing.listed([f'{tmp_path}/../{tmp_path.name}'], exclude='out'))
   assert found == {('b.png', ''): b'one', ('b.png::c.png', ''): b'two', ('d.png', ''): b'three'}
   with zipfile.ZipFile(tmp_path / 'e.zip', 'w') as archive:
     archive.writestr('a.png', b'four')
   with pytest.raises(ValueError, match='addresses hold all that is needed'):
-    list(listing.listed([f'zip://::{tmp_path}/e.zip'], but='out'))
+    list(listing.listed([f'zip://::{tmp_path}/e.zip'], exclude='out'))

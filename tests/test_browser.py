@@ -199,9 +199,9 @@ def test_nothing_can_be_corrected_while_the_page_is_read_again(desk):
   assert not desk.evaluate("document.querySelector('#frame').inert") and desk.inner_text('#word') == 'ok'
 
 
-def test_the_gain_that_the_pulses_told_holds_along_a_lattice_that_was_dragged(tab, site, monkeypatch):
-  told = find_page.find_page(site.image)._replace(pulse_mv=0.5)
-  monkeypatch.setattr(find_page, 'find_page', lambda image: told)
+def test_the_gain_that_the_pulses_gave_holds_along_a_lattice_that_was_dragged(tab, site, monkeypatch):
+  half_high = find_page.find_page(site.image)._replace(pulse_mv=0.5)
+  monkeypatch.setattr(find_page, 'find_page', lambda image: half_high)
   drop(tab, 'page.png', site.png)
   tab.wait_for_selector('#word.review')
   mode(tab, 'lattice')

@@ -52,8 +52,8 @@ def acting(name):
 
 
 def after(name, strength, key=0):
-  thing = sheet() if name in PAPER else shot()
-  return thing, acting(name)(jax.random.key(key), thing, jnp.float32(strength))
+  item = sheet() if name in PAPER else shot()
+  return item, acting(name)(jax.random.key(key), item, jnp.float32(strength))
 
 
 def assert_same(got, wanted, **tolerance):

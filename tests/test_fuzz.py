@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
-from test_pictures import BAD, FILES
+from test_images import BAD, FILES
 
 from ecgjax.ecg import packs
 from ecgjax.ecg.leads import LEADS

@@ -22,8 +22,8 @@ def draw(key, mv, style, *, x0_px=0, width_px=paper.WIDTH_PX):
 
 
 def drawn(mv, *, key=0, **style):
-  look = looks.competition()._replace(**{k: jnp.float32(v) for k, v in style.items()})
-  page = draw(jax.random.key(key), jnp.asarray(mv, jnp.float32), look)
+  style = looks.competition()._replace(**{k: jnp.float32(v) for k, v in style.items()})
+  page = draw(jax.random.key(key), jnp.asarray(mv, jnp.float32), style)
   return np.asarray(page.image), np.asarray(page.inks)
 
 

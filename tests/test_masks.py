@@ -17,8 +17,8 @@ RNG = np.random.default_rng(0)
 def test_every_px_has_the_class_of_its_place_in_the_nearest_row_and_what_no_strip_shows_is_unread():
   heights, seconds = FRAME.millivolts(np.arange(FRAME.height_px) + 0.5), FRAME.times_s()
   # bands of 0.5 mV and of 0.2 s, by turns, another pattern in every row
-  told = (np.floor(heights / 0.5)[:, None] + np.floor(seconds / 0.2) + np.arange(4)[:, None, None]).astype(int) % 4
-  mask = pixel_classes.on_page(10 * np.eye(4, dtype=np.float32)[told], page=PAGE, frame=FRAME)
+  classes = (np.floor(heights / 0.5)[:, None] + np.floor(seconds / 0.2) + np.arange(4)[:, None, None]).astype(int) % 4
+  mask = pixel_classes.page_mask(10 * np.eye(4, dtype=np.float32)[classes], layout=PAGE, frame=FRAME)
   assert mask.shape == (paper.HEIGHT_PX, paper.WIDTH_PX) and mask.dtype == np.uint8
   wrong = 0
   for y, x in zip(RNG.integers(0, 1700, 2000), RNG.integers(0, 2200, 2000), strict=True):
@@ -37,7 +37,7 @@ def test_a_drawn_page_cut_to_strips_and_put_together_again_is_itself(page):
   inks = np.stack([np.zeros_like(dark), np.zeros_like(dark), dark], -1).astype(np.float32)
   strips = np.asarray(lattices.cut(inks, lattices.page_lattice(), layout=PAGE, frame=FRAME))[..., 2]
   classes = np.stack([0.5 - strips, np.full_like(strips, -9), np.full_like(strips, -9), strips - 0.5], -1) * 20
-  both, either = pixel_classes.overlaps(pixel_classes.on_page(classes, page=PAGE, frame=FRAME), pixel_classes.true(inks)).T
+  both, either = pixel_classes.overlaps(pixel_classes.page_mask(classes, layout=PAGE, frame=FRAME), pixel_classes.true(inks)).T
   assert both[3] / either[3] > 0.85 and both[0] / either[0] > 0.99 and either[1] == either[2] == 0
 
 

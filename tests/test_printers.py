@@ -73,13 +73,13 @@ def test_a_known_printer_tells_what_few_marks_do_not(table, seen):
   at_px = WANTED_PX[rng.permutation(len(WANTED_PX))[:seen]]
   true = lambda px: np.stack([right((0.32, 0.4, 0.2), px), right((0.32, 0.4, 0.2), px) / 2], axis=-1)
   measured = at_px, true(at_px) + 0.05 * rng.normal(size=at_px.shape), np.full(at_px.shape, 0.05)
-  (alone, doubt), (told, less) = (offset_field.fit(*measured, wanted_px=WANTED_PX, printer=p) for p in (None, printer))
+  (alone, doubt), (with_printer, less) = (offset_field.fit(*measured, wanted_px=WANTED_PX, printer=p) for p in (None, printer))
   rms = lambda values: np.sqrt(((values - true(WANTED_PX)) ** 2).mean())
-  assert rms(told) < 0.7 * rms(alone) and less[:, 0].mean() < doubt[:, 0].mean()
+  assert rms(with_printer) < 0.7 * rms(alone) and less[:, 0].mean() < doubt[:, 0].mean()
 
 
 def test_a_page_that_is_exact_is_left_alone_though_its_printer_is_not(table):
   """The digital original of a print: its marks stand where they belong."""
   at_px = WANTED_PX[::5]
-  told, _ = offset_field.fit(at_px, np.zeros(at_px.shape), np.full(at_px.shape, 0.06), wanted_px=WANTED_PX, printer=printers.load(table))
-  assert np.abs(told).max() < 0.03
+  mean, _ = offset_field.fit(at_px, np.zeros(at_px.shape), np.full(at_px.shape, 0.06), wanted_px=WANTED_PX, printer=printers.load(table))
+  assert np.abs(mean).max() < 0.03

@@ -15,41 +15,41 @@ WAVE = np.sqrt(2) * np.sin(2 * np.pi * 4 * np.arange(1250) / FS)  # 1 mV rms
 SURE = quality.Doubt(dict.fromkeys(LEADS, 1.0), dict.fromkeys(LEADS, 0.0), 0.0, ())
 
 
-def judged(mv=WAVE, std_mv=0.0, lead='V1', page=PAGE, fs=FS, **doubt):
-  return quality.lead(mv, np.full(len(mv), std_mv), lead, SURE._replace(**doubt), fs=fs, page=page)
+def quality_of(mv=WAVE, std_mv=0.0, lead='V1', page=PAGE, fs=FS, **doubt):
+  return quality.lead(mv, np.full(len(mv), std_mv), lead, SURE._replace(**doubt), fs=fs, layout=page)
 
 
 @pytest.mark.parametrize('db', [-10, 0, 10, 20, 40])
 def test_it_is_signal_over_signal_and_stated_error(db):
   noise = 10 ** (-db / 20)
-  assert judged(std_mv=noise) == pytest.approx(1 / (1 + noise**2), rel=1e-9)
-  assert judged(std_mv=noise, seen={'V1': 0.5}) == pytest.approx(0.5 / (1 + noise**2), rel=1e-9)
+  assert quality_of(std_mv=noise) == pytest.approx(1 / (1 + noise**2), rel=1e-9)
+  assert quality_of(std_mv=noise, visible={'V1': 0.5}) == pytest.approx(0.5 / (1 + noise**2), rel=1e-9)
 
 
 def test_errors_of_all_three_kinds_add_up():
   off_px = 2.0
   slope = np.mean(np.gradient(WAVE) ** 2) * FS**2
-  moved = quality.MISPLACED * off_px**2 * (PAGE.px_per_mv**-2 + slope / PAGE.px_per_s**2)
-  error = 0.1**2 + moved + quality.CONTRADICTED * 0.04
-  assert judged(std_mv=0.1, page_px=off_px, contradiction_mv2={'V1': 0.04}) == pytest.approx(1 / (1 + error), rel=1e-9)
+  misplaced = quality.MISPLACED * off_px**2 * (PAGE.px_per_mv**-2 + slope / PAGE.px_per_s**2)
+  error = 0.1**2 + misplaced + quality.CONTRADICTED * 0.04
+  assert quality_of(std_mv=0.1, page_px=off_px, contradiction_mv2={'V1': 0.04}) == pytest.approx(1 / (1 + error), rel=1e-9)
 
 
 @pytest.mark.parametrize('gain', [5.0, 20.0])
 def test_a_page_of_another_gain_is_judged_alike(gain):
   scale = 10 / gain
   doubt = {'page_px': 3.0, 'contradiction_mv2': {'V1': 0.01 * scale**2}}
-  other = judged(mv=scale * WAVE, std_mv=0.1 * scale, page=layouts.make(gain_mm_mv=gain), **doubt)
-  assert other == pytest.approx(judged(std_mv=0.1, page_px=3.0, contradiction_mv2={'V1': 0.01}), rel=1e-9)
+  other = quality_of(mv=scale * WAVE, std_mv=0.1 * scale, page=layouts.make(gain_mm_mv=gain), **doubt)
+  assert other == pytest.approx(quality_of(std_mv=0.1, page_px=3.0, contradiction_mv2={'V1': 0.01}), rel=1e-9)
 
 
 def test_a_flat_line_that_is_read_surely_is_believed_and_one_read_vaguely_is_not():
-  assert judged(mv=np.zeros(1250), std_mv=0.007) > 0.97
-  assert judged(mv=np.zeros(1250), std_mv=0.1) < 0.25
+  assert quality_of(mv=np.zeros(1250), std_mv=0.007) > 0.97
+  assert quality_of(mv=np.zeros(1250), std_mv=0.1) < 0.25
 
 
 def test_what_was_not_seen_or_may_be_cut_off_is_not_believed():
-  assert judged(mv=np.full(1250, np.nan), std_mv=np.nan, seen={'V1': 0.0}) == 0
-  assert judged(cut_off=('V2', 'V1')) == quality.CUT_OFF and judged(cut_off=('V2',)) == 1
+  assert quality_of(mv=np.full(1250, np.nan), std_mv=np.nan, visible={'V1': 0.0}) == 0
+  assert quality_of(cut_off=('V2', 'V1')) == quality.CUT_OFF and quality_of(cut_off=('V2',)) == 1
 
 
 def trace(noise_mv, seed=0):

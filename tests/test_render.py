@@ -25,12 +25,12 @@ def draw(key, mv, style, *, x0_px=0, width_px=paper.WIDTH_PX):
   return render.page(key, mv, layout=PAGE, style=style, rate_hz=FS, x0_px=x0_px, width_px=width_px)
 
 
-def look(**style):
+def style_of(**style):
   return looks.competition()._replace(**{k: jnp.float32(v) for k, v in style.items()})
 
 
 def drawn(mv, *, key=0, **style):
-  page = draw(jax.random.key(key), jnp.asarray(mv, jnp.float32), look(**style))
+  page = draw(jax.random.key(key), jnp.asarray(mv, jnp.float32), style_of(**style))
   return np.asarray(page.image), np.asarray(page.inks)
 
 
@@ -83,7 +83,7 @@ def test_traces_begin_and_end_where_the_competitions_do(flat):
 def test_a_window_is_a_part_of_the_page(key, style):
   mv = np.random.default_rng(0).normal(size=(12, 10 * FS)) * 0.2
   image, inks = drawn(mv, key=key, **style)
-  part = draw(jax.random.key(key), jnp.asarray(mv, jnp.float32), look(**style), x0_px=1050, width_px=300)
+  part = draw(jax.random.key(key), jnp.asarray(mv, jnp.float32), style_of(**style), x0_px=1050, width_px=300)
   np.testing.assert_allclose(part.image, image[:, 1050:1350], atol=1e-4)
   np.testing.assert_allclose(part.inks, inks[:, 1050:1350], atol=1e-4)
 
@@ -174,9 +174,9 @@ def inked(mv):
 
 
 def assert_drawn_where_printed(there, printed):
-  for seen, said in zip(there, printed, strict=True):
-    near = np.convolve(said, np.ones(7), 'same')  # a line's end reaches half its width further
-    assert seen[near > 6.5].all() and not seen[near < 0.5].any()
+  for drawn, wanted in zip(there, printed, strict=True):
+    near = np.convolve(wanted, np.ones(7), 'same')  # a line's end reaches half its width further
+    assert drawn[near > 6.5].all() and not drawn[near < 0.5].any()
 
 
 def test_a_short_record_is_printed_as_far_as_it_goes():
@@ -235,7 +235,7 @@ def test_a_long_record_prints_its_first_seconds():
 def test_records_of_other_rates_are_drawn_where_the_truth_says(fs):
   t = np.arange(10 * fs) / fs
   mv = jnp.asarray(0.3 * np.sin(2 * np.pi * 0.5 * t + np.arange(12)[:, None]), jnp.float32)
-  part = jax.jit(lambda mv: render.page(jax.random.key(0), mv, layout=PAGE, style=look(), rate_hz=fs, x0_px=150, width_px=200))(mv)
+  part = jax.jit(lambda mv: render.page(jax.random.key(0), mv, layout=PAGE, style=style_of(), rate_hz=fs, x0_px=150, width_px=200))(mv)
   seconds = SECONDS[150:350]
   for row, (zero, lead) in enumerate(zip(ZEROS_PX, (0, 1, 2, 1), strict=True)):
     wanted = zero - 78.740 * 0.3 * np.sin(2 * np.pi * 0.5 * seconds + lead)

@@ -250,8 +250,8 @@ def test_signals_that_come_back_have_a_smaller_limit_than_pictures():
 
 def test_a_server_that_cannot_read_says_so_and_ends(tmp_path):
   with started('--weights', str(tmp_path / 'none')) as server:
-    _, told = server.communicate(timeout=120)
-  assert server.returncode == 2 and str(tmp_path / 'none') in told
+    _, errors = server.communicate(timeout=120)
+  assert server.returncode == 2 and str(tmp_path / 'none') in errors
 
 
 @contextlib.contextmanager
@@ -271,9 +271,9 @@ def test_the_command_serves_a_real_reading_until_it_is_interrupted(site):
     address, _, token = server.stdout.readline().strip().partition('/#')
     found = httpx.post(f'{address}/api/digitize', files={'file': site.png}, headers={'authorization': f'Bearer {token}'}, timeout=300)
     server.send_signal(signal.SIGINT)
-    _, told = server.communicate(timeout=60)
+    _, errors = server.communicate(timeout=60)
   np.testing.assert_allclose(found.json()['lattice_px'], lattices.page_lattice(), atol=0.5)
-  assert server.returncode == 0 and 'Traceback' not in told and token not in told
+  assert server.returncode == 0 and 'Traceback' not in errors and token not in errors
 
 
 def test_requests_are_answered_at_once(site, client, answer):

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from test_pictures import BAD
+from test_images import BAD
 
 REQUESTS, CLIENTS, PAGES = 1000, 6, 72  # a child holds ever more until it has read some nine pages, which a third of them must see
 SIGNALS = {'leads_mv': {'I': [0.1, None, 0.3] * 200, 'V1': [0.0] * 600}, 'start_s': {'I': 0.0, 'V1': 0.0}, 'seconds': 2.0, 'fs_hz': 500.0}

@@ -111,8 +111,8 @@ def read_mv(record: data_folder.TrainRecord) -> np.ndarray:
   mv = np.full((len(LEADS), len(rows)), np.nan, np.float32)
   for lead, run in runs.items():
     first = next(i for i, row in enumerate(rows) if row[lead].strip().lower() not in ('', 'nan'))
-    shown = LAYOUT.scored(lead)
-    start, count = shown.start_s * record.fs, (shown.stop_s - shown.start_s) * record.fs
+    segment = LAYOUT.scored(lead)
+    start, count = segment.start_s * record.fs, (segment.stop_s - segment.start_s) * record.fs
     if abs(first - start) >= 1 or abs(len(run) - count) >= 1:  # fs may be odd: half a sample either way is fine
       raise ECGError(
         f'{record.csv}: lead {lead} has {len(run)} samples from row {first}; {LAYOUT.name} prints {count:g} from row '
@@ -180,8 +180,8 @@ def as_printed(mv: np.ndarray, *, fs: int) -> tuple[np.ndarray, int]:
 
 def truth_rows(printed: np.ndarray, *, rate_hz: int) -> np.ndarray:
   """Returns (R, W) float32 strip rows in px of FRAME, NaN where nothing is printed, of mV as from `as_printed`."""
-  mv, shown = ground_truth.at(jnp.asarray(printed), FRAME.times_s(), layout=LAYOUT, rate_hz=rate_hz)
-  return np.where(shown, FRAME.rows_px(np.asarray(mv)), np.nan).astype(np.float32)
+  mv, visible = ground_truth.at(jnp.asarray(printed), FRAME.times_s(), layout=LAYOUT, rate_hz=rate_hz)
+  return np.where(visible, FRAME.rows_px(np.asarray(mv)), np.nan).astype(np.float32)
 
 
 def check_ink(image: np.ndarray, rows_px: np.ndarray) -> None:

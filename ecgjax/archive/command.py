@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 
 from ecgjax.archive import estimate, listing, local_runner, parquet_store, ray_pipeline
-from ecgjax.archive.partition import How, Unit, parted
+from ecgjax.archive.partition import ReadSettings, Unit, parted
 from ecgjax.ecg.errors import ECGError
 from ecgjax.jobs import hardware, options, page_job, process_pool
 from ecgjax.networks import shipped
 
-TOLD_S = 10.0  # between two lines that say how far it is
+REPORT_S = 10.0  # between two lines of progress
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -38,58 +38,58 @@ def run(args: argparse.Namespace) -> int:
   if args.retry and n > 1:
     raise ECGError('--retry takes away rows of all parts: give it once without --shard, or with --shard 0/1, while nothing else runs')
   path = args.weights if args.weights in shipped.NAMES else os.path.abspath(args.weights)  # a worker of Ray may be elsewhere
-  wanted = page_job.Options(
+  page_options = page_job.Options(
     fs=args.fs, speed_mm_s=args.speed, gain_mm_mv=args.gain, weights=path, engine=args.engine, precision=args.precision
   )
-  how = How(wanted, args.timeout, args.column)
+  settings = ReadSettings(page_options, args.timeout, args.column)
   with process_pool.Children(1) as children:  # before anything is listed: that may take long
-    if wrong := page_job.checked(children, wanted):
+    if wrong := page_job.checked(children, page_options):
       raise ECGError(wrong)
-    weights = children.schedule(page_job.checksum, args=[wanted.weights]).result()
-  found = list(listing.listed(args.inputs, but=args.output))
+    weights = children.schedule(page_job.checksum, args=[page_options.weights]).result()
+  found = list(listing.listed(args.inputs, exclude=args.output))
   if not found:
     raise ECGError(f'nothing to read in {", ".join(args.inputs)}: no pictures, tars or Parquet files')
   if args.estimate:
-    return estimate.told(found, how, jobs=args.jobs or hardware.readers(), price=args.price)
+    return estimate.print_estimate(found, settings, jobs=args.jobs or hardware.readers(), price=args.price)
   facts = {'fs_hz': args.fs, 'speed_mm_s': args.speed, 'gain_mm_mv': args.gain, 'weights_sha256': weights}
-  with parquet_store.Store(args.output, facts, owner=f'{i}-of-{n}') as kept:
+  with parquet_store.Store(args.output, facts, owner=f'{i}-of-{n}') as store:
     if args.retry:
-      print(f'{kept.forget(args.retry)} pages that were {args.retry} are read again', file=sys.stderr)
+      print(f'{store.forget(args.retry)} pages that were {args.retry} are read again', file=sys.stderr)
     stop = lambda: signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job that must go writes what it has read
     if args.shard:
       stop()
       units = [Unit(source, i, n) for source in found]
-      _kept(lambda done: local_runner.read(units, done(), how, jobs=args.jobs or hardware.readers()), kept, found, parts=n)
+      _keep(lambda done: local_runner.read(units, done(), settings, jobs=args.jobs or hardware.readers()), store, found, parts=n)
     else:
       with ray_pipeline.connected():
         stop()  # Ray has put its own in place
-        _kept(lambda done: ray_pipeline.read(parted(found), done, how, jobs=args.jobs), kept, found, parts=1)
-  print(f'{_counted(kept.counts)}: rows in {args.output}')
+        _keep(lambda done: ray_pipeline.read(parted(found), done, settings, jobs=args.jobs), store, found, parts=1)
+  print(f'{_counted(store.counts)}: rows in {args.output}')
   return 0
 
 
-def _kept(read: Callable, kept: parquet_store.Store, found: list[listing.Origin], *, parts: int) -> None:
+def _keep(read: Callable, store: parquet_store.Store, found: list[listing.Origin], *, parts: int) -> None:
   """Stores the rows that `read(done)` yields, and prints the progress of its share of `parts` on stderr."""
   start, size, before = time.monotonic(), sum(source.size_bytes for source in found), 0
 
   def done() -> parquet_store.CompletedPages:
     nonlocal before
-    kept.flush()
-    there, before = kept.done()
-    return there
+    store.flush()
+    completed, before = store.done()
+    return completed
 
-  pages, seen, told, first = 0, 0, start, start
+  pages, read_bytes, reported, first = 0, 0, start, start
   try:
     for table in read(done):
-      kept.add(table)
+      store.add(table)
       first = first if pages else time.monotonic()
       pages += len(table)
-      seen += sum(count or 0 for count, page in zip(table['bytes'].to_pylist(), table['page'].to_pylist(), strict=True) if page == 1)
-      if (now := time.monotonic()) - told > TOLD_S and seen:
-        told, pace = now, (pages - 1) / max(now - first, 1e-6)
-        share = min(1.0, seen / max(1.0, (size - before) / parts))
+      read_bytes += sum(count or 0 for count, page in zip(table['bytes'].to_pylist(), table['page'].to_pylist(), strict=True) if page == 1)
+      if (now := time.monotonic()) - reported > REPORT_S and read_bytes:
+        reported, pace = now, (pages - 1) / max(now - first, 1e-6)
+        share = min(1.0, read_bytes / max(1.0, (size - before) / parts))
         left = f'; {pace:.2f} pages/s, {(1 / share - 1) * pages / pace / 60:.0f} min left' if pages > 1 else ''
-        print(f'{_counted(kept.counts)}; {100 * share:.1f} % of what was to be read{left}', file=sys.stderr, flush=True)
+        print(f'{_counted(store.counts)}; {100 * share:.1f} % of what was to be read{left}', file=sys.stderr, flush=True)
   finally:
     print(f'{pages} pages read in {time.monotonic() - start:.0f} s', file=sys.stderr)
 

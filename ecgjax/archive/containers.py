@@ -69,7 +69,7 @@ def members(source: Origin, *, wanted: Callable[[str], bool], part: int = 0, par
   of_part = source.kind != 'picture' and part > 0
   name = f'part {part} of {parts}' if of_part else ''
   if (not of_part or (error is not None and _passing(error))) and left(name):
-    yield Member(name, None, _told(error) + (', or not all of it' if given else ''))
+    yield Member(name, None, _reason(error) + (', or not all of it' if given else ''))
 
 
 def _passing(error: Exception) -> bool:
@@ -86,7 +86,7 @@ def names(source: Origin, *, column: str) -> list[str]:
   return found
 
 
-def _told(error: Exception | None) -> str:
+def _reason(error: Exception | None) -> str:
   return f'it cannot be read ({type(error).__name__}: {error})'
 
 
@@ -112,14 +112,14 @@ def _sized(name: str, size: int, read: Callable[[], bytes]) -> Member:
 def _of_tar(file, wanted: Callable[[str], bool], mine: Callable[[str], bool]) -> Iterator[Member]:
   tar: Any
   with tarfile.open(fileobj=file, mode='r:*') as tar:
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     while (info := tar.next()) is not None:
       tar.members.clear()  # or they add up: a tar may hold millions
       base = os.path.basename(info.name)
       if base.startswith('.') or kind_of(base, named=False) != 'picture' or info.isdir():
         continue
-      seen[info.name] = seen.get(info.name, 0) + 1
-      name = info.name if seen[info.name] == 1 else f'{info.name}#{seen[info.name]}'
+      counts[info.name] = counts.get(info.name, 0) + 1
+      name = info.name if counts[info.name] == 1 else f'{info.name}#{counts[info.name]}'
       if not (mine(name) and wanted(name)):
         continue
       if not info.isfile():
@@ -158,7 +158,7 @@ def _of_parquet(file, wanted: Callable[[str], bool], mine: Callable[[str], bool]
       if _passing(error) and not last:
         raise  # the file is opened again, for what it has not given yet
       # the other groups may be sound
-      yield from (Member(str(lost), None, _told(error)) for lost in range(row, rows.stop) if wanted(str(lost)))
+      yield from (Member(str(lost), None, _reason(error)) for lost in range(row, rows.stop) if wanted(str(lost)))
 
 
 def _bytes_column(schema, column: str) -> str:

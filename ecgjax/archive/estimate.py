@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow
 
 from ecgjax.archive import containers, listing, local_runner, schema
-from ecgjax.archive.partition import How, Unit
+from ecgjax.archive.partition import ReadSettings, Unit
 from ecgjax.ecg.errors import ECGError
 from ecgjax.jobs import hardware
 
@@ -45,32 +45,32 @@ def chosen(found: list[listing.Origin], *, column: str) -> tuple[list[tuple[list
   """
   single = [(source, '') for source in found if source.kind == 'picture']
   held = [source for source in found if source.kind != 'picture']
-  looked = [held[i] for i in spread(len(held), most=CONTAINERS)]
-  inside = [(source, name) for source in looked for name in containers.names(source, column=column)]
+  opened = [held[i] for i in spread(len(held), most=CONTAINERS)]
+  inside = [(source, name) for source in opened for name in containers.names(source, column=column)]
   weight = lambda many: sum(s.size_bytes for s in many) or len(many)  # not every store tells sizes
-  inner = math.ceil(len(inside) * weight(held) / max(1, weight(looked)))
+  inner = math.ceil(len(inside) * weight(held) / max(1, weight(opened)))
   total = len(single) + inner
   singles = round(SAMPLE * len(single) / max(1, total))
   return [many[i] for many, most in ((single, singles), (inside, SAMPLE - singles)) for i in spread(len(many), most=most)], total
 
 
-def told(found: list[listing.Origin], how: How, *, jobs: int, price: float | None) -> int:
+def print_estimate(found: list[listing.Origin], settings: ReadSettings, *, jobs: int, price: float | None) -> int:
   """Reads a sample and prints time, size and cost of the whole archive; writes no rows.
 
   Args:
     found: the archive.
-    how: options of reading.
+    settings: options of reading.
     jobs: processes that read the sample.
     price: of a core-hour.
 
   Returns:
     0, or 3 if no page of the sample could be read.
   """
-  sample, files = chosen(found, column=how.column)
+  sample, files = chosen(found, column=settings.column)
   if not sample:
     raise ECGError('no picture was found in the tars and Parquet files that were looked into')
   units = [Unit(source, 0, 1) for source in dict.fromkeys(source for source, _ in sample)]
-  read = pyarrow.concat_tables(local_runner.read(units, Chosen({(source.url, name) for source, name in sample}), how, jobs=jobs))
+  read = pyarrow.concat_tables(local_runner.read(units, Chosen({(source.url, name) for source, name in sample}), settings, jobs=jobs))
   pages = files * len(read) / len(sample)
   status = {name: read['status'].to_pylist().count(name) for name in ('ok', 'review', 'fail')}
   print(f'{files:,} files, about {pages:,.0f} pages; read for this: {len(read)} pages of {len(sample)} files, {status}')

@@ -54,12 +54,12 @@ def address(files, path: str) -> str:
   return path if isinstance(files, LocalFileSystem) else str(files.unstrip_protocol(path))
 
 
-def listed(inputs: list[str], *, but: str) -> Iterator[Origin]:
+def listed(inputs: list[str], *, exclude: str) -> Iterator[Origin]:
   """Lists an archive.
 
   Args:
     inputs: files and folders, paths or URLs that fsspec supports; folders are searched recursively, hidden names are skipped.
-    but: the folder of the rows, whose Parquet files do not belong to the archive.
+    exclude: the folder of the rows, whose Parquet files do not belong to the archive.
 
   Yields:
     Its files in an order that depends on their names alone, each once.
@@ -68,8 +68,8 @@ def listed(inputs: list[str], *, but: str) -> Iterator[Origin]:
     ECGError: if an input does not exist.
     MissingLibrary: as `place`.
   """
-  seen: set[str] = set()
-  out = address(*place(but)).rstrip('/')
+  urls: set[str] = set()
+  out = address(*place(exclude)).rstrip('/')
   for text in inputs:
     files, root = place(text)
     if not files.exists(root):
@@ -81,8 +81,8 @@ def listed(inputs: list[str], *, but: str) -> Iterator[Origin]:
       url = address(files, path)
       if not kind or (kind == 'parquet' and url.rpartition('/')[0] == out):
         continue
-      if len(inputs) == 1 or url not in seen:  # of one input alone no name comes twice, and nothing need be kept
-        seen |= {url} if len(inputs) > 1 else set()
+      if len(inputs) == 1 or url not in urls:  # of one input alone no name comes twice, and nothing need be kept
+        urls |= {url} if len(inputs) > 1 else set()
         yield Origin(url, size, kind)
 
 
@@ -101,10 +101,11 @@ def _below(files, folder: str) -> Iterator[tuple[str, int, str]]:
   except OSError:
     yield folder, 0, 'folder'
     return
-  shown = [(str(info['name']).rstrip('/'), info) for info in entries if not os.path.basename(str(info['name']).rstrip('/')).startswith('.')]
-  for path, info in shown:
+  named = [(str(info['name']).rstrip('/'), info) for info in entries]
+  visible = [(path, info) for path, info in named if not os.path.basename(path).startswith('.')]
+  for path, info in visible:
     if info['type'] == 'file' or (info.get('islink') and not files.isdir(path)):
       yield path, info.get('size') or 0, kind_of(path, named=False)
-  for path, info in shown:
+  for path, info in visible:
     if info['type'] == 'directory' and path != folder.rstrip('/'):
       yield from _below(files, path)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pyarrow
 
 from ecgjax.archive import page_rows, parquet_store, schema
-from ecgjax.archive.partition import How, Unit, first_undone, undone
+from ecgjax.archive.partition import ReadSettings, Unit, first_undone, undone
 from ecgjax.jobs import page_job, process_pool
 
 
@@ -22,19 +22,19 @@ class Due(NamedTuple):
   pages: int
 
 
-def read(units: list[Unit], done: parquet_store.ProgressIndex, how: How, *, jobs: int) -> Iterator[pyarrow.Table]:
+def read(units: list[Unit], done: parquet_store.ProgressIndex, settings: ReadSettings, *, jobs: int) -> Iterator[pyarrow.Table]:
   """Reads the pages of an archive that have no row yet, in child processes of this one.
 
   Args:
     units: its parts.
     done: index of the pages with a row.
-    how: options of reading.
+    settings: options of reading.
     jobs: number of child processes.
 
   Yields:
     Rows of `schema.SCHEMA` when they are finished.
   """
-  files = ((unit.source.url, member) for unit in units for member in undone(unit, done, how.column))
+  files = ((unit.source.url, member) for unit in units for member in undone(unit, done, settings.column))
   waiting: collections.deque[Due] = collections.deque()
   broken: list[Mapping] = []
   more = True
@@ -53,14 +53,14 @@ def read(units: list[Unit], done: parquet_store.ProgressIndex, how: How, *, jobs
       else:
         waiting.append(Due(url, member.name, at, member.data, first - 1, 0))
     task = waiting.popleft()
-    return task, [task.data, task.number, how.wanted]
+    return task, [task.data, task.number, settings.options]
 
   with process_pool.Children(jobs) as children:
     while more:
-      for task, result, lost, _ in process_pool.answers(children, page_rows.page, take, limit_s=how.limit_s):
+      for task, result, lost, _ in process_pool.answers(children, page_rows.page, take, limit_s=settings.limit_s):
         pages = task.pages
         if not pages:
-          pages = max(task.number + 1, result[0] if result else page_job.counted(children, '', task.data, limit_s=how.limit_s))
+          pages = max(task.number + 1, result[0] if result else page_job.counted(children, '', task.data, limit_s=settings.limit_s))
           others = (n for n in range(task.number + 1, pages) if not done.page(task.url, task.name, n + 1))
           waiting.extend(task._replace(number=n, pages=pages) for n in others)
         yield schema.table([schema.paged(task.at, page=task.number + 1, pages=pages) | (result[1] if result else schema.failed(lost))])

@@ -27,12 +27,12 @@ def opened(data: bytes, number: int) -> Opened:
     return Opened(pages, None, page_job.reason(error))
 
 
-def read(image, wanted: page_job.Options) -> dict[str, Any]:
+def read(image, options: page_job.Options) -> dict[str, Any]:
   """Reads a decoded page.
 
   Args:
     image: (H, W, 3) uint8.
-    wanted: options of reading.
+    options: options of reading.
 
   Returns:
     Columns of `schema.SCHEMA`, without those of the page's place.
@@ -43,9 +43,9 @@ def read(image, wanted: page_job.Options) -> dict[str, Any]:
   try:
     from ecgjax.extract import digitizer
 
-    made = page_job.made_by(wanted)
-    how = {'fs': wanted.fs, 'speed_mm_s': wanted.speed_mm_s, 'gain_mm_mv': wanted.gain_mm_mv}
-    found = digitizer.digitize(image, reader=page_job.reader(wanted), **how)
+    made = page_job.made_by(options)
+    arguments = {'fs': options.fs, 'speed_mm_s': options.speed_mm_s, 'gain_mm_mv': options.gain_mm_mv}
+    found = digitizer.digitize(image, reader=page_job.reader(options), **arguments)
     capped = {lead: std.clip(max=schema.MAX_STD_MV) for lead, std in found.std.items()}
     return made | {
       'status': found.status, 'reasons': list(found.warnings), 'quality': found.quality,
@@ -54,14 +54,14 @@ def read(image, wanted: page_job.Options) -> dict[str, Any]:
       'layout': found.layout, 'speed_mm_s': found.speed_mm_s, 'gain_mm_mv': found.gain_mm_mv, 'read_s': time.perf_counter() - start,
     }  # fmt: skip
   except Exception as error:
-    return made | {'status': 'fail', 'reasons': [schema.shown(page_job.reason(error))], 'read_s': time.perf_counter() - start}
+    return made | {'status': 'fail', 'reasons': [schema.printable(page_job.reason(error))], 'read_s': time.perf_counter() - start}
 
 
-def page(data: bytes, number: int, wanted: page_job.Options) -> tuple[int, dict[str, Any]]:
+def page(data: bytes, number: int, options: page_job.Options) -> tuple[int, dict[str, Any]]:
   """Returns the number of pages in a file's bytes, and the result of `read` for page `number`, from 0."""
   decoded = opened(data, number)
   if decoded.image is None:
     from ecgjax.archive import schema
 
     return decoded.pages, schema.failed(decoded.reason)
-  return decoded.pages, read(decoded.image, wanted)
+  return decoded.pages, read(decoded.image, options)

@@ -20,16 +20,16 @@ from pyarrow import compute, parquet
 
 from ecgjax.archive.containers import OURS
 from ecgjax.archive.listing import place
-from ecgjax.archive.schema import packed, shown
+from ecgjax.archive.schema import packed, printable
 from ecgjax.ecg.errors import ECGError
 from ecgjax.io import atomic
 
-ALONE = '0-of-1'  # owner of all rows
+SOLE = '0-of-1'  # owner of all rows
 ROWS, BYTES, FLUSH_S = 1000, 64 << 20, 60.0  # a file is written when one of them is reached
 
 
 def _name(source: str, member: str) -> bytes:
-  digest = hashlib.blake2b(shown(f'{source}\0{member}').encode(), digest_size=16).digest()
+  digest = hashlib.blake2b(printable(f'{source}\0{member}').encode(), digest_size=16).digest()
   return digest.rstrip(b'\0')  # as NumPy has it
 
 
@@ -70,7 +70,7 @@ class Store:
     ECGError: if the folder has rows with other options, or another process of the same owner is running.
   """
 
-  def __init__(self, out: str, facts: Mapping[str, Any], *, owner: str = ALONE):
+  def __init__(self, out: str, facts: Mapping[str, Any], *, owner: str = SOLE):
     self.files, self.root = place(out)
     self.local = isinstance(self.files, LocalFileSystem)
     self.facts = {OURS: json.dumps(facts, sort_keys=True).encode()}
@@ -80,7 +80,7 @@ class Store:
     self.files.makedirs(self.root, exist_ok=True)
     self.locks = []
     try:
-      for name, shared in ((owner, False), ('', owner != ALONE)) if self.local else ():
+      for name, shared in ((owner, False), ('', owner != SOLE)) if self.local else ():
         self.locks.append(_locked(self.root, name, shared=shared))
       self._same_facts()
     except BaseException:
@@ -93,9 +93,9 @@ class Store:
         self._check(parquet.read_schema(file))
 
   def _check(self, schema: pyarrow.Schema) -> None:
-    there, now = (schema.metadata or {}).get(OURS, b'{}'), self.facts[OURS]
-    if there != now:
-      raise ECGError(f'{self.root} holds pages read with {there.decode()}, now {now.decode()} was asked for: give another OUTPUT')
+    stored, now = (schema.metadata or {}).get(OURS, b'{}'), self.facts[OURS]
+    if stored != now:
+      raise ECGError(f'{self.root} holds pages read with {stored.decode()}, now {now.decode()} was asked for: give another OUTPUT')
 
   def __enter__(self) -> 'Store':
     return self

@@ -19,10 +19,10 @@ class Unit(NamedTuple):
   parts: int
 
 
-class How(NamedTuple):
+class ReadSettings(NamedTuple):
   """Options of reading an archive: `limit_s` per page, `column` as in `containers.members`."""
 
-  wanted: page_job.Options
+  options: page_job.Options
   limit_s: float
   column: str
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow
 
 from ecgjax.archive import parquet_store, ray_tasks, schema
-from ecgjax.archive.partition import How, Unit, first_undone
+from ecgjax.archive.partition import ReadSettings, Unit, first_undone
 from ecgjax.ecg.errors import ECGError, MissingLibrary
 from ecgjax.jobs import hardware
 
@@ -68,13 +68,15 @@ def readers(resources: Mapping[str, float], jobs: int | None) -> tuple[int, dict
   return count, {'num_cpus': READER_CPUS * min(1.0, resources.get('CPU', 1) / count), **takes}
 
 
-def read(units: list[Unit], done: Callable[[], parquet_store.CompletedPages], how: How, *, jobs: int | None) -> Iterator[pyarrow.Table]:
+def read(
+  units: list[Unit], done: Callable[[], parquet_store.CompletedPages], settings: ReadSettings, *, jobs: int | None
+) -> Iterator[pyarrow.Table]:
   """Reads the pages of an archive that have no row yet.
 
   Args:
     units: its parts.
     done: returns the index of pages with a row; called again before lost pages are retried.
-    how: options of reading.
+    settings: options of reading.
     jobs: number of readers; None for one per device, or per core without devices.
 
   Yields:
@@ -86,38 +88,38 @@ def read(units: list[Unit], done: Callable[[], parquet_store.CompletedPages], ho
   """
   left, ended = dict(enumerate(units)), 0
   for most in MOST:
-    seen, ends, whole, broken = collections.defaultdict(set), {}, set(), {}
-    for block in _blocks(left, done(), how, jobs, most):
+    received, ends, whole, broken = collections.defaultdict(set), {}, set(), {}
+    for block in _blocks(left, done(), settings, jobs, most):
       new = []  # a task that Ray began anew may hand on a page twice
       for unit, status, name, page, pages, reasons in zip(*(block[c].to_pylist() for c in COUNTED), strict=True):
-        new.append(unit not in whole and status not in (ray_tasks.END, ray_tasks.BROKEN) and (name, page) not in seen[unit])
+        new.append(unit not in whole and status not in (ray_tasks.END, ray_tasks.BROKEN) and (name, page) not in received[unit])
         if unit in whole:
-          continue  # or `seen` would fill again
+          continue  # or `received` would fill again
         if status == ray_tasks.BROKEN:
           broken[unit] = reasons[0]
         elif status == ray_tasks.END:
           ends[unit] = pages
         else:
-          seen[unit].add((name, page))
-        if ends.get(unit) == len(seen[unit]):
+          received[unit].add((name, page))
+        if ends.get(unit) == len(received[unit]):
           whole.add(unit)
-          del seen[unit]  # or memory would grow with the archive
+          del received[unit]  # or memory would grow with the archive
       if any(new):
         yield block.filter(pyarrow.array(new)).select(schema.SCHEMA.names)
     ended += len(ends)
-    left = {unit: what for unit, what in left.items() if unit not in whole}
+    left = {n: unit for n, unit in left.items() if n not in whole}
     if not left:
       return
   if why := next((broken[unit] for unit in left if unit in broken), ''):
     raise BrokenExecutor(why)
   if not ended:
     _able()
-  already, told = done(), f'it, or a part of it, was lost with a process of Ray, {len(MOST)} times'
-  for source in sorted({what.source for what in left.values()}):
+  already, reason = done(), f'it, or a part of it, was lost with a process of Ray, {len(MOST)} times'
+  for source in sorted({unit.source for unit in left.values()}):
     name = LOST if source.kind != 'picture' and already.page(source.url, '', 1) else ''
     if not already.file(source.url, name):
       page = first_undone(already, source.url, name)
-      yield schema.table([schema.where(source.url, name, data=None, page=page) | schema.failed(told)])
+      yield schema.table([schema.where(source.url, name, data=None, page=page) | schema.failed(reason)])
 
 
 def _able() -> None:
@@ -135,7 +137,9 @@ def _able() -> None:
     raise ECGError("Ray's workers opened nothing: is ecgjax[scale] installed where they run? Ray's own logs say more") from error
 
 
-def _blocks(units: dict[int, Unit], done: parquet_store.CompletedPages, how: How, jobs: int | None, most: int) -> Iterator[pyarrow.Table]:
+def _blocks(
+  units: dict[int, Unit], done: parquet_store.CompletedPages, settings: ReadSettings, jobs: int | None, most: int
+) -> Iterator[pyarrow.Table]:
   import ray.data
 
   context = ray.data.DataContext.get_current()
@@ -152,10 +156,10 @@ def _blocks(units: dict[int, Unit], done: parquet_store.CompletedPages, how: How
   opened: Any = ray_tasks.opened  # Ray's own types know tables of one kind alone
   pages = (
     ray.data.from_arrow(blocks)
-    .map_batches(opened, batch_size=None, batch_format='pyarrow', fn_kwargs={'done': done, 'how': how},
+    .map_batches(opened, batch_size=None, batch_format='pyarrow', fn_kwargs={'done': done, 'settings': settings},
                  num_cpus=OPENER_CPUS, max_retries=RETRIES, compute=ray.data.TaskPoolStrategy(size=openers))
     .map_batches(ray_tasks.PageReader, batch_size=1, batch_format='pyarrow', **takes, max_task_retries=RETRIES,
                  compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
-                 fn_constructor_kwargs={'how': how, 'place': uuid.uuid4().hex, 'share': count / resources.get('CPU', 1)})
+                 fn_constructor_kwargs={'settings': settings, 'place': uuid.uuid4().hex, 'share': count / resources.get('CPU', 1)})
   )  # fmt: skip
   yield from pages.iter_batches(batch_size=None, batch_format='pyarrow', prefetch_batches=0)

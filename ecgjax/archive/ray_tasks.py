@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow
 
 from ecgjax.archive import containers, listing, page_rows, parquet_store, schema
-from ecgjax.archive.partition import How, Unit, first_undone, undone
+from ecgjax.archive.partition import ReadSettings, Unit, first_undone, undone
 from ecgjax.jobs import hardware, page_job, process_pool
 
 END = 'end'  # status of the row that says how many rows a part of a source has
@@ -29,13 +29,13 @@ def _decoder():
   return process_pool.Children(1)
 
 
-def opened(units, *, done: parquet_store.CompletedPages, how: How):
+def opened(units, *, done: parquet_store.CompletedPages, settings: ReadSettings):
   """Opens parts of sources: yields a table of one row per page, with its px or the reason for their absence, and END after each part."""
   for unit in units.to_pylist():
     source, count = listing.Origin(os.fsdecode(unit['url']), unit['size_bytes'], unit['kind']), 0
     try:
-      for member in undone(Unit(source, unit['part'], unit['parts']), done, how.column):
-        for row in _pages(source, member, done, how.limit_s):
+      for member in undone(Unit(source, unit['part'], unit['parts']), done, settings.column):
+        for row in _pages(source, member, done, settings.limit_s):
           count += 1
           yield _picture(row | {'unit': unit['unit']})
     except BrokenExecutor as error:
@@ -78,9 +78,9 @@ def _picture(row: dict[str, Any]) -> pyarrow.Table:
 class PageReader:
   """An actor of Ray that reads pages in a child process of its own."""
 
-  def __init__(self, *, how: How, place: str, share: float):
+  def __init__(self, *, settings: ReadSettings, place: str, share: float):
     shares = max(1, math.ceil(share * hardware.cores() - 0.01))  # readers on this machine
-    self.how, self.pool, self.wrong = how, process_pool.Children(1, place=place, shares=shares), None
+    self.settings, self.pool, self.wrong = settings, process_pool.Children(1, place=place, shares=shares), None
 
   def __call__(self, pictures: pyarrow.Table) -> pyarrow.Table:
     return pyarrow.Table.from_pylist([self._row(row) for row in pictures.to_pylist()], schema=PAGE)
@@ -92,15 +92,15 @@ class PageReader:
     image = np.frombuffer(px, np.uint8).reshape(height, width, 3)
     try:
       self._check()
-      job = self.pool.schedule(page_rows.read, args=[image, self.how.wanted], timeout=self.how.limit_s)
-      read, lost = process_pool.answer(job, limit_s=self.how.limit_s)
+      job = self.pool.schedule(page_rows.read, args=[image, self.settings.options], timeout=self.settings.limit_s)
+      read, lost = process_pool.answer(job, limit_s=self.settings.limit_s)
     except BrokenExecutor as error:
       return row | broken(error)
     return row | (schema.failed(lost) if lost else read)
 
   def _check(self) -> None:
     """Raises BrokenExecutor if the options fail on this machine, unlike on the command's own: not the fault of a page."""
-    self.wrong = page_job.checked(self.pool, self.how.wanted) if self.wrong is None else self.wrong
+    self.wrong = page_job.checked(self.pool, self.settings.options) if self.wrong is None else self.wrong
     if self.wrong:
       raise BrokenExecutor(self.wrong)
 

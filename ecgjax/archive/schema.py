@@ -41,10 +41,10 @@ def table(facts: list[Mapping[str, Any]]) -> pyarrow.Table:
 
 def failed(reason: str) -> dict[str, Any]:
   """Returns status and reason of a page that could not be read."""
-  return {'status': 'fail', 'reasons': [shown(reason)]}
+  return {'status': 'fail', 'reasons': [printable(reason)]}
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
   """Returns a name with bytes that are not UTF-8 escaped, as \\udc80."""
   return name.encode('utf-8', 'backslashreplace').decode()
 
@@ -60,7 +60,7 @@ def where(source: str, member: str, *, data: bytes | None, page: int = 1) -> dic
   """
   key = None if data is None else f'{hashlib.sha256(data).hexdigest()}-{page}'
   size = None if data is None else len(data)
-  return {'key': key, 'source': shown(source), 'member': shown(member), 'page': page, 'pages': page, 'bytes': size}
+  return {'key': key, 'source': printable(source), 'member': printable(member), 'page': page, 'pages': page, 'bytes': size}
 
 
 def paged(at: Mapping[str, Any], *, page: int, pages: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ EXITS = (
   'Exit codes: 0 all pages ok, 1 some failed or need a review, 2 wrong usage, 3 none could be read, 4 the machine failed, 130 interrupted.'
 )
 # transient resource errors: the request was valid and may be repeated
-LACKS = {
+TRANSIENT = {
   errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE, errno.ENETDOWN,
   errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOTCONN, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.ETIMEDOUT,
 }  # fmt: skip
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
   except (ECGError, OSError, BrokenExecutor) as error:
     console.refused(error, debug=args.debug)
     lost = isinstance(error, BrokenExecutor | ConnectionError | TimeoutError) and not isinstance(error, BrokenPipeError)
-    return 4 if lost or (isinstance(error, OSError) and error.errno in LACKS) else 2
+    return 4 if lost or (isinstance(error, OSError) and error.errno in TRANSIENT) else 2
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     sys.stderr.flush()

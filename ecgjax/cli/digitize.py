@@ -90,12 +90,12 @@ def options(args: argparse.Namespace) -> page_job.Options:
   )  # fmt: skip
 
 
-def results(files: list[File], wanted: page_job.Options, *, jobs: int, limit_s: float) -> Iterator[tuple[page_job.Outcome, int]]:
+def results(files: list[File], options: page_job.Options, *, jobs: int, limit_s: float) -> Iterator[tuple[page_job.Outcome, int]]:
   """Reads all pages of all files.
 
   Args:
     files: to be read.
-    wanted: options of reading.
+    options: options of reading.
     jobs: number of child processes.
     limit_s: time limit of one page; its process is then killed and replaced.
 
@@ -112,10 +112,10 @@ def results(files: list[File], wanted: page_job.Options, *, jobs: int, limit_s: 
   def take():
     if tasks:
       file, number = tasks.popleft()
-      return (file, number), [file.path, str(file.stem), number, wanted, given(file)]
+      return (file, number), [file.path, str(file.stem), number, options, given(file)]
 
   with process_pool.Children(jobs) as children:
-    if wrong := page_job.checked(children, wanted):
+    if wrong := page_job.checked(children, options):
       raise ECGError(wrong)
     for (file, number), result, lost, seconds in process_pool.answers(children, page_job.page, take, limit_s=limit_s):
       if lost:  # a first page that could not even say how many there are has them counted
@@ -128,20 +128,20 @@ def results(files: list[File], wanted: page_job.Options, *, jobs: int, limit_s: 
 
 def run(args: argparse.Namespace) -> int:
   """Runs `ecgjax digitize`; returns the exit code."""
-  wanted = options(args)
+  chosen = options(args)
   files = listed(args.inputs, pathlib.Path(args.out), recursive=args.recursive)
-  records = collections.Counter(page_job.record(file.stem) for file in files) if 'wfdb' in wanted.formats else {}
+  records = collections.Counter(page_job.record(file.stem) for file in files) if 'wfdb' in chosen.formats else {}
   if alike := [str(record) for record, n in records.items() if n > 1]:
     raise ECGError(f'two inputs would both be the WFDB record {alike[0]}, whose name may hold letters, digits, - and _; rename one')
-  if wanted.corners and len(files) > 1:
+  if chosen.corners and len(files) > 1:
     raise ECGError('--corners belong to one picture; give one file')
   for folder in {file.stem.parent for file in files}:
     folder.mkdir(parents=True, exist_ok=True)
   from ecgjax.cli import progress
 
   outcomes = []
-  with progress.shown(len(files)) as step:
-    for result, more in results(files, wanted, jobs=args.jobs, limit_s=args.timeout):
+  with progress.tracker(len(files)) as step:
+    for result, more in results(files, chosen, jobs=args.jobs, limit_s=args.timeout):
       outcomes.append(result)
       step(result, more)
       if args.json:

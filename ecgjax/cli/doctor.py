@@ -91,8 +91,8 @@ def export(args: argparse.Namespace) -> int:
   if path.exists() and not args.overwrite:
     raise ECGError(f'{path} is there; choose another --out or add --overwrite')
   net, params, meta = weight_files.load_network(args.weights, unet.network, part='strip')
-  page, frame = layouts.make(meta['strip']['layout']), inference.frame(meta)
-  shape = len(page.zeros_px), frame.height_px, frame.width_px
+  layout, frame = layouts.make(meta['strip']['layout']), inference.frame(meta)
+  shape = len(layout.zeros_px), frame.height_px, frame.width_px
   if args.format == 'onnx':
     data = exporter.onnx_bytes(params, cell=tuple(meta['model']['cell']), shape=shape)
   else:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 from ecgjax.jobs.page_job import Outcome
 
-SHOWN = 40  # pages with reasons that a summary lists
+LISTED = 40  # pages with reasons that a summary lists
 
 
 @contextlib.contextmanager
-def shown(files: int) -> Iterator[Callable[[Outcome, int], None]]:
+def tracker(files: int) -> Iterator[Callable[[Outcome, int], None]]:
   """Shows the progress of a batch on stderr.
 
   Args:
@@ -29,8 +29,8 @@ def shown(files: int) -> Iterator[Callable[[Outcome, int], None]]:
   def line(result: Outcome, more: int) -> None:
     nonlocal total, done
     total, done = total + more, done + 1
-    told = f'{result.status} {"; ".join(result.reasons)}'.strip()
-    print(f'{done}/{total} {name(result)} {told} ({result.seconds:.1f} s)', file=sys.stderr, flush=True)
+    detail = f'{result.status} {"; ".join(result.reasons)}'.strip()
+    print(f'{done}/{total} {name(result)} {detail} ({result.seconds:.1f} s)', file=sys.stderr, flush=True)
 
   yield line
 
@@ -60,10 +60,10 @@ def name(result: Outcome) -> str:
 def summary(outcomes: list[Outcome]) -> str:
   """Returns the summary of a batch: the pages that are not ok with their reasons, and the counts by status."""
   odd = [result for result in outcomes if result.status in ('fail', 'review')]
-  lines = [f'{result.status:<7} {name(result)}: {"; ".join(result.reasons)}' for result in odd[:SHOWN]]
-  lines += [f'... and {len(odd) - SHOWN} more; --json lists all'] if len(odd) > SHOWN else []
+  lines = [f'{result.status:<7} {name(result)}: {"; ".join(result.reasons)}' for result in odd[:LISTED]]
+  lines += [f'... and {len(odd) - LISTED} more; --json lists all'] if len(odd) > LISTED else []
   count = collections.Counter(result.status for result in outcomes)
-  told = ', '.join(f'{count[status]} {status}' for status in ('ok', 'review', 'fail', 'skipped') if count[status] or status == 'ok')
+  statuses = ', '.join(f'{count[status]} {status}' for status in ('ok', 'review', 'fail', 'skipped') if count[status] or status == 'ok')
   read = [result.seconds for result in outcomes if result.status in ('ok', 'review')]
   pace = f', {sum(read) / len(read):.1f} s a page' if read else ''
-  return '\n'.join([*lines, f'{len(outcomes)} pages: {told}{pace}'])
+  return '\n'.join([*lines, f'{len(outcomes)} pages: {statuses}{pace}'])

@@ -51,7 +51,7 @@ def read_train_csv(path: str | os.PathLike) -> dict[str, tuple[int, int]]:
     record = row['id']
     if not record or record in records:
       raise ECGError(f'{path}: id {record!r} is empty or stands twice; need each record once')
-    fs, sig_len = (submission.positive(row[name], what=f'{path}: record {record}: {name}') for name in ('fs', 'sig_len'))
+    fs, sig_len = (submission.positive(row[name], label=f'{path}: record {record}: {name}') for name in ('fs', 'sig_len'))
     if sig_len != SECONDS * fs:
       raise ECGError(f'{path}: record {record} has sig_len={sig_len}; need {SECONDS} * fs = {SECONDS * fs}')
     records[record] = fs, sig_len
@@ -91,13 +91,13 @@ def _run(path: str | os.PathLike, lead: str, cells: list[str]) -> np.ndarray:
     values = np.array([cell.strip() or 'nan' for cell in cells]).astype(np.float64)
   except ValueError as error:
     raise ECGError(f'{path}: lead {lead}: {error}; need numbers in mV, blank where not printed') from None
-  shown = np.flatnonzero(~np.isnan(values))
-  if not shown.size:
+  printed = np.flatnonzero(~np.isnan(values))
+  if not printed.size:
     raise ECGError(f'{path}: lead {lead} has no sample; need at least one, in every lead')
-  run = values[shown[0] : shown[-1] + 1]
+  run = values[printed[0] : printed[-1] + 1]
   bad = np.flatnonzero(~np.isfinite(run))
   if bad.size:
-    raise ECGError(f'{path}: lead {lead} is {run[bad[0]]} in row {shown[0] + bad[0]}, inside its run; fill the gap')
+    raise ECGError(f'{path}: lead {lead} is {run[bad[0]]} in row {printed[0] + bad[0]}, inside its run; fill the gap')
   return run
 
 

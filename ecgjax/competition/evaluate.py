@@ -121,9 +121,9 @@ def evaluate_page(
       off_px = float(np.sqrt((off**2).mean())), float(np.quantile(off, 0.95))
     leads, status, reason, quality = digitizer.finite(found.leads), found.status, '; '.join(found.warnings), found.quality
     if overlays:
-      strips = strip_cutting.make_cut(page=reader.page, frame=reader.frame)(image, found.lattice)
-      shown = strip_overlay.overlay(np.asarray(strips), digitizer.seen_rows(found.trace), np.asarray(found.trace.std_px))
-      (overlays / f'{job.id}-{job.variant}.png').write_bytes(images.png(shown))
+      strips = strip_cutting.make_cut(layout=reader.layout, frame=reader.frame)(image, found.lattice)
+      overlay = strip_overlay.overlay(np.asarray(strips), digitizer.seen_rows(found.trace), np.asarray(found.trace.std_px))
+      (overlays / f'{job.id}-{job.variant}.png').write_bytes(images.png(overlay))
   except Exception as error:  # one odd picture must not end the batch; it is listed with whatever it raised
     leads, status, reason = {lead: np.zeros(n) for lead, n in counts.items()}, 'fail', page_job.reason(error)
   else:
@@ -136,14 +136,14 @@ def evaluate_page(
 
 def _columns_px(ink_off_px: Callable, image: np.ndarray, found: Recording, reader: digitizer.Reader) -> tuple[float, float]:
   """Returns the rms timing error of the decoded columns in page px: along the lattice alone, and along the ink."""
-  page, frame = reader.page, reader.frame
-  ink = retiming.standing(image, found.lattice, page=page, frame=frame, printer=reader.printer)
+  layout, frame = reader.layout, reader.frame
+  ink = retiming.ink_offsets(image, found.lattice, layout=layout, frame=frame, printer=reader.printer)
   rows_px = digitizer.seen_rows(found.trace)
-  y_px = np.array(page.zeros_px)[:, None] - frame.millivolts(rows_px) * page.px_per_mv
-  at_px = np.stack(np.broadcast_arrays(paper.START_X_PX + frame.times_s() * page.px_per_s, y_px), axis=-1)
-  seen = ~np.isnan(rows_px)
-  off_px = ink_off_px(found.lattice, at_px[seen])[:, 0]
-  return float(np.sqrt((off_px**2).mean())), float(np.sqrt(((off_px - ink.right_px[seen]) ** 2).mean()))
+  y_px = np.array(layout.zeros_px)[:, None] - frame.millivolts(rows_px) * layout.px_per_mv
+  at_px = np.stack(np.broadcast_arrays(paper.START_X_PX + frame.times_s() * layout.px_per_s, y_px), axis=-1)
+  visible = ~np.isnan(rows_px)
+  off_px = ink_off_px(found.lattice, at_px[visible])[:, 0]
+  return float(np.sqrt((off_px**2).mean())), float(np.sqrt(((off_px - ink.right_px[visible]) ** 2).mean()))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -184,8 +184,8 @@ def run(args: argparse.Namespace) -> int:
     px = lambda overlaps: None if overlaps is None else overlaps.tolist()
     own = lambda p: {'report': plain(p.report), 'true_lattice': plain(p.true_lattice), 'overlaps': px(p.overlaps)}
     rows = [{**p._asdict(), **own(p)} for p in pages]
-    by = {'weights': shipped.label(args.weights), 'engine': reader.engine, 'precision': reader.precision}
-    _write_json(pathlib.Path(args.json), {**by, 'meta': reader.meta, 'pages': rows})
+    made_by = {'weights': shipped.label(args.weights), 'engine': reader.engine, 'precision': reader.precision}
+    _write_json(pathlib.Path(args.json), {**made_by, 'meta': reader.meta, 'pages': rows})
   failed = sum(p.status == 'fail' for p in pages)
   return 3 if failed == len(pages) else int(bool(unscored) or any(p.status != 'ok' for p in pages))
 

@@ -66,8 +66,8 @@ def table(pages: list[Page]) -> str:
     ok, review, fail = (sum(p.status == status for p in group) for status in ('ok', 'review', 'fail'))
     # the median: the first page also pays for compiling
     seconds = np.median([p.seconds for p in group])
-    known = [p.off_px for p in group if p.off_px]
-    off = '{:>7.2f}{:>8.2f}'.format(*np.median(known, axis=0)) if known else f'{"":>15}'
+    offs = [p.off_px for p in group if p.off_px]
+    off = '{:>7.2f}{:>8.2f}'.format(*np.median(offs, axis=0)) if offs else f'{"":>15}'
     columns = [p.columns_px[1] for p in group if p.columns_px]
     off += f'{np.median(columns):>8.2f}' if columns else f'{"":>8}'
     truths = [p.true_lattice for p in group if p.true_lattice]

@@ -73,10 +73,10 @@ def _lead_power(true: jax.Array, pred: jax.Array, valid: jax.Array, *, max_shift
   true, pred = jnp.where(valid, true, 0), jnp.where(valid, pred, 0)
   lag = _best_lag(jax.lax.stop_gradient(true), jax.lax.stop_gradient(pred), valid, max_shift=max_shift)
   source = jnp.arange(true.size) - lag
-  shown = valid & (source >= 0) & (source < valid.sum())
-  moved = jnp.take(pred, source, mode='clip')
-  offset = jnp.where(shown, moved - true, 0).sum() / jnp.maximum(shown.sum(dtype=true.dtype), 1)
-  return jnp.sum(true**2), jnp.sum((true - jnp.where(shown, moved - offset, 0)) ** 2)
+  overlap = valid & (source >= 0) & (source < valid.sum())
+  shifted = jnp.take(pred, source, mode='clip')
+  offset = jnp.where(overlap, shifted - true, 0).sum() / jnp.maximum(overlap.sum(dtype=true.dtype), 1)
+  return jnp.sum(true**2), jnp.sum((true - jnp.where(overlap, shifted - offset, 0)) ** 2)
 
 
 def _best_lag(true: jax.Array, pred: jax.Array, valid: jax.Array, *, max_shift: int) -> jax.Array:
@@ -206,7 +206,7 @@ def _reference_power(true: np.ndarray, pred: np.ndarray, *, max_shift: int) -> t
   correlation = np.correlate(np.pad(true - true.mean(), reach), pred - pred.mean(), 'valid')
   tie = _TIE_EPS * np.finfo(np.float64).eps * np.linalg.norm(true) * np.linalg.norm(pred)
   lag = min(np.flatnonzero(correlation >= correlation.max() - tie) - reach, key=abs)
-  moved, shown = pred[max(-lag, 0) : count - max(lag, 0)], slice(max(lag, 0), count + min(lag, 0))
+  shifted, overlap = pred[max(-lag, 0) : count - max(lag, 0)], slice(max(lag, 0), count + min(lag, 0))
   aligned = np.zeros(count)
-  aligned[shown] = moved - np.mean(moved - true[shown])
+  aligned[overlap] = shifted - np.mean(shifted - true[overlap])
   return float(np.sum(true**2)), float(np.sum((true - aligned) ** 2))

@@ -53,10 +53,10 @@ def read_rows(path: str | os.PathLike, *, columns: Sequence[str]) -> list[dict[s
   return table
 
 
-def positive(text: str, *, what: str) -> int:
-  """Returns `text` as a whole number > 0; ECGError naming `what` (file, row and column) if it is not one."""
+def positive(text: str, *, label: str) -> int:
+  """Returns `text` as a whole number > 0; ECGError naming `label` (file, row and column) if it is not one."""
   if not text.isascii() or not text.isdigit() or not int(text):
-    raise ECGError(f'{what} is {text!r}; need a whole number > 0')
+    raise ECGError(f'{label} is {text!r}; need a whole number > 0')
   return int(text)
 
 
@@ -85,7 +85,7 @@ def read_test_csv(path: str | os.PathLike) -> list[Wanted]:
     if lead not in LEADS or lead in leads:
       raise ECGError(f'{path}: record {record} has lead {lead!r} twice or it is not one of {", ".join(LEADS)}')
     where = f'{path}: record {record}, lead {lead}'
-    fs, count = (positive(row[name], what=f'{where}: {name}') for name in ('fs', 'number_of_rows'))
+    fs, count = (positive(row[name], label=f'{where}: {name}') for name in ('fs', 'number_of_rows'))
     leads[lead] = fs, count
   for record, leads in records.items():
     missing = [lead for lead in LEADS if lead not in leads]
@@ -189,7 +189,7 @@ def _check_records(wanted: Sequence[Wanted], leads_by_record: Mapping[str, Mappi
       )
 
 
-def _check_names(what: str, found: Mapping, needed: Sequence[str]) -> None:
+def _check_names(label: str, found: Mapping, needed: Sequence[str]) -> None:
   missing, extra = [name for name in needed if name not in found], [name for name in found if name not in needed]
   if missing or extra:
-    raise ECGError(f'{what}: missing {missing[:3]}, not asked for {extra[:3]}; need exactly what test.csv names')
+    raise ECGError(f'{label}: missing {missing[:3]}, not asked for {extra[:3]}; need exactly what test.csv names')

@@ -84,7 +84,7 @@ def halftone(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
 def fade(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   """Heat and light take the ink away, here more than there, and the paper yellows."""
   where, how = jax.random.split(key)
-  loss = strength * textures.uniform(how, 0.25, 0.75) * ramp(textures.smooth(where, sheet.ys, sheet.xs, grain_px=420.0), -2.5, 1.5)
+  loss = strength * textures.uniform(how, 0.25, 0.75) * ramp(textures.smooth(where, sheet.ys, sheet.xs, scale_px=420.0), -2.5, 1.5)
   old = sheet.paper_rgb * jnp.array([1.0, 0.99, 0.94])
   return sheet._replace(image=sheet.image + loss[..., None] * (old - sheet.image))
 
@@ -92,7 +92,7 @@ def fade(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
 def stain(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   """Coffee, grease and age: soft-edged brown or yellow patches, transparent."""
   ks = jax.random.split(key, 4)
-  low, fine = (textures.smooth(k, sheet.ys, sheet.xs, grain_px=g) for k, g in ((ks[0], 300.0), (ks[1], 70.0)))
+  low, fine = (textures.smooth(k, sheet.ys, sheet.xs, scale_px=g) for k, g in ((ks[0], 300.0), (ks[1], 70.0)))
   amount = ramp(low + 0.35 * fine, textures.uniform(ks[2], 0.3, 1.2), 2.2)
   rgb = jnp.array([0.80, 0.73, 0.55]) + textures.uniform(ks[3], -0.07, 0.07, shape=(3,))
   return _tint(sheet, jnp.minimum(0.9 * strength, 1) * amount, rgb)
@@ -101,7 +101,7 @@ def stain(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
 def soak(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   """Water: ink bleeds where the sheet was wet, and dirt dries in a ring at the edge of it."""
   ks = jax.random.split(key, 5)
-  shore = textures.smooth(ks[0], sheet.ys, sheet.xs, grain_px=340.0) + 0.12 * textures.smooth(ks[1], sheet.ys, sheet.xs, grain_px=40.0)
+  shore = textures.smooth(ks[0], sheet.ys, sheet.xs, scale_px=340.0) + 0.12 * textures.smooth(ks[1], sheet.ys, sheet.xs, scale_px=40.0)
   level = textures.uniform(ks[2], -0.2, 1.0)
   wet = ramp(shore, level, level + 0.2)
   spread = 0.8 + 1.0 * strength * textures.uniform(ks[3], 0.3, 1.0)
@@ -115,7 +115,7 @@ def mould(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   """Mould: colonies of dark grains, grey, olive or black, dense in their middle."""
   ks = jax.random.split(key, 7)
   size = textures.uniform(ks[0], 0.8, 1.3)
-  low, middle, fine = (textures.smooth(k, sheet.ys, sheet.xs, grain_px=g) for k, g in ((ks[1], 190.0), (ks[2], 48.0), (ks[3], 9.0)))
+  low, middle, fine = (textures.smooth(k, sheet.ys, sheet.xs, scale_px=g) for k, g in ((ks[1], 190.0), (ks[2], 48.0), (ks[3], 9.0)))
   colony = ramp(0.7 * low + 0.7 * middle + 0.2 * fine, textures.uniform(ks[4], 0.7, 1.5), 3.0 * size)
   spores = textures.blur(textures.noise(ks[5], sheet.there.shape), sigma_px=(0.8, 0.8), reach_px=2)
   grains = ramp(0.45 * fine + 3 * spores + 1.6 * colony, 0.4, 3.0)

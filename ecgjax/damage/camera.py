@@ -35,9 +35,9 @@ class Shot(NamedTuple):
   ys: jax.Array
   xs: jax.Array
 
-  def field(self, key: jax.Array, grain: tuple[float, float]) -> jax.Array:
-    """(H, W): a smooth field over the frame, its grain in units of the frame."""
-    return textures.at(textures.draw(key, grain_px=grain, span=_SPAN), self.ys, self.xs)
+  def field(self, key: jax.Array, scale: tuple[float, float]) -> jax.Array:
+    """(H, W): a smooth field over the frame, its scale in units of the frame."""
+    return textures.at(textures.draw(key, scale_px=scale, span=_SPAN), self.ys, self.xs)
 
 
 def expose(
@@ -60,8 +60,8 @@ def expose(
   """
   page_px = sheet_shape.page_px(view, size_px=size_px, origin_px=origin_px)
   if feed is not None:
-    moved = lambda page_px: scanner_feed.seen(feed, page_px, frame_px=frame_px, origin_px=origin_px)
-    page_px = jax.lax.cond((feed.shift_px != 0).any(), moved, lambda page_px: page_px, page_px)
+    fed = lambda page_px: scanner_feed.apply(feed, page_px, frame_px=frame_px, origin_px=origin_px)
+    page_px = jax.lax.cond((feed.shift_px != 0).any(), fed, lambda page_px: page_px, page_px)
   layers = jnp.concatenate([sheet.image, jnp.ones_like(sheet.there)[..., None]], axis=-1) * sheet.there[..., None]
   corner = jnp.stack([sheet.x0_px, -MARGIN_PX])
   at_px = page_px - corner
@@ -104,9 +104,9 @@ def desk(key: jax.Array, shot: Shot) -> Shot:
   rgb = light * jnp.stack([1 + 0.3 * warm, 1 - 0.15 * warm, 1 - 0.6 * warm])
   much = textures.uniform(ks[5], 0.0, 0.12), textures.uniform(ks[6], 0.0, 0.1)
 
-  def fibres(lying):
+  def fibres(along_x):
     """Fine and broad grain, along x or upwards."""
-    fine, broad = (shot.field(k, (a, b) if lying else (b, a)) for k, a, b in ((ks[3], 0.0015, 0.15), (ks[4], 0.02, 0.4)))
+    fine, broad = (shot.field(k, (a, b) if along_x else (b, a)) for k, a, b in ((ks[3], 0.0015, 0.15), (ks[4], 0.02, 0.4)))
     return much[0] * fine + much[1] * broad
 
   # a condition, not a choice between two finished pictures: fields are what a desk costs

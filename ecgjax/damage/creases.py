@@ -48,7 +48,7 @@ def wrinkle(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   facets = ((430, 430, 0.7), (560, 280, 0.7), (250, 500, 0.7), (170, 200, 0.6), (180, 90, 0.5), (80, 150, 0.5), (40, 50, 0.35))
   for n, (high, wide, share) in enumerate(facets):
     grain = math.sqrt(high * wide)
-    field = textures.draw(jax.random.fold_in(ks[2], n), grain_px=(high, wide))
+    field = textures.draw(jax.random.fold_in(ks[2], n), scale_px=(high, wide))
     # a ridge is sharp, but not a knife's edge: 4 px and a twentieth of the facet
     side = jnp.tanh(textures.at(field, sheet.ys, sheet.xs) * grain / (4 + 0.05 * grain))
     shade += share * rough ** (n / 4) * side * textures.at(field, sheet.ys, sheet.xs, slope=light) * grain
@@ -87,10 +87,10 @@ def tear(key: jax.Array, sheet: Sheet, *, strength: jax.Array) -> Sheet:
   half = jnp.array([paper.HEIGHT_PX / 2 + MARGIN_PX, paper.WIDTH_PX / 2 + MARGIN_PX])
   reach = jnp.abs(across) @ half  # from the middle to the corner that is torn off
   keep = reach - strength * textures.uniform(ks[1], 80.0, 420.0)
-  ragged = sum(a * textures.smooth(k, sheet.ys, sheet.xs, grain_px=g) for k, a, g in ((ks[2], 28.0, 150.0), (ks[3], 7.0, 25.0)))
+  ragged = sum(a * textures.smooth(k, sheet.ys, sheet.xs, scale_px=g) for k, a, g in ((ks[2], 28.0, 150.0), (ks[3], 7.0, 25.0)))
   y, x = sheet.ys - paper.HEIGHT_PX / 2, sheet.xs - paper.WIDTH_PX / 2
   beyond = (across[0] * y)[:, None] + (across[1] * x)[None] + ragged - keep
-  rim = ramp(beyond + 12 + 6 * textures.smooth(ks[4], sheet.ys, sheet.xs, grain_px=12.0), 0, 5) * ramp(strength, 0, 0.05)
+  rim = ramp(beyond + 12 + 6 * textures.smooth(ks[4], sheet.ys, sheet.xs, scale_px=12.0), 0, 5) * ramp(strength, 0, 0.05)
   gone = jnp.clip(beyond + 0.5, 0, 1) * (strength > 0)
   image = sheet.image + rim[..., None] * (0.96 - sheet.image)
   return sheet._replace(image=image, there=sheet.there * (1 - gone), hidden=jnp.maximum(sheet.hidden, jnp.maximum(rim, gone)))

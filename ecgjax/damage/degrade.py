@@ -169,7 +169,7 @@ def photometric(key: jax.Array, image: jax.Array, *, strength: float) -> jax.Arr
   return _chain((camera.light, camera.focus, camera.sensor), key, shot, damage, changing=('image',)).image
 
 
-def _chain(effects, key: jax.Array, thing, damage: Damage, *, changing: tuple[str, ...]):
+def _chain(effects, key: jax.Array, state, damage: Damage, *, changing: tuple[str, ...]):
   """Applies effects in turn, each under its own name's strength and with its own key, and only those that have one.
 
   Only the leaves named by `changing` pass through the conditions: a CPU copies what does.
@@ -177,13 +177,13 @@ def _chain(effects, key: jax.Array, thing, damage: Damage, *, changing: tuple[st
   for n, effect in enumerate(effects):
     strength = jnp.asarray(getattr(damage, effect.__name__), jnp.float32)
 
-    def act(leaves, *, effect=effect, n=n, strength=strength, thing=thing):
-      after = effect(jax.random.fold_in(key, n), thing._replace(**leaves), strength=strength)
+    def act(leaves, *, effect=effect, n=n, strength=strength, state=state):
+      after = effect(jax.random.fold_in(key, n), state._replace(**leaves), strength=strength)
       return {name: getattr(after, name) for name in leaves}
 
-    leaves = {name: getattr(thing, name) for name in changing}
-    thing = thing._replace(**jax.lax.cond(strength > 0, act, lambda leaves: leaves, leaves))
-  return thing
+    leaves = {name: getattr(state, name) for name in changing}
+    state = state._replace(**jax.lax.cond(strength > 0, act, lambda leaves: leaves, leaves))
+  return state
 
 
 def visible(photo: Photo, page_px: jax.Array) -> jax.Array:

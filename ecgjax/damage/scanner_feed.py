@@ -59,8 +59,8 @@ def draw(key: jax.Array, *, lines: int, leap: Number) -> Feed:
   return Feed(shifts.sum(-1), (shifts * LEAN * (2 * lean - 1)).sum(-1), (way[0] < DOWN).astype(jnp.float32))
 
 
-def seen(feed: Feed, page_px: jax.Array, *, frame_px: tuple[int, int], origin_px: jax.Array) -> jax.Array:
-  """Returns what each px shows once the sheet has gone that way.
+def apply(feed: Feed, page_px: jax.Array, *, frame_px: tuple[int, int], origin_px: jax.Array) -> jax.Array:
+  """Applies a feed: returns what each px shows once the sheet has gone that way.
 
   Args:
     feed: of the sheet.

@@ -67,22 +67,22 @@ def curl(key: jax.Array, surface: jax.Array, *, height_px: Number) -> jax.Array:
   return surface + jnp.concatenate([-lost[..., None] * along, z[..., None]], axis=-1)
 
 
-def wave(key: jax.Array, surface: jax.Array, *, height_px: Number, grain_px: float = 330.0) -> jax.Array:
+def wave(key: jax.Array, surface: jax.Array, *, height_px: Number, scale_px: float = 330.0) -> jax.Array:
   """Cockles the sheet as water does: smooth bumps of `height_px` rms and a tenth of that within the plane."""
   rows, cols = map(jnp.asarray, nodes_px())
-  bumps = jnp.stack([textures.smooth(k, rows, cols, grain_px=grain_px) for k in jax.random.split(key, 3)], axis=-1)
+  bumps = jnp.stack([textures.smooth(k, rows, cols, scale_px=scale_px) for k in jax.random.split(key, 3)], axis=-1)
   return surface + height_px * bumps * jnp.array([0.1, 0.1, 1.0])
 
 
 def crumple(key: jax.Array, surface: jax.Array, *, shift_px: Number) -> jax.Array:
   """Leaves the small uneven shifts of a sheet that was crumpled and flattened again: `shift_px` rms within the plane."""
-  return wave(key, surface, height_px=10 * shift_px * jnp.array([1.0, 1.0, 0.3]), grain_px=110.0)
+  return wave(key, surface, height_px=10 * shift_px * jnp.array([1.0, 1.0, 0.3]), scale_px=110.0)
 
 
 def feed(key: jax.Array, surface: jax.Array, *, shift_px: Number) -> jax.Array:
   """Moves rows and columns as an uneven scanner or printer does: each by an amount of its own, `shift_px` rms along y and half along x."""
   rows, cols = map(jnp.asarray, nodes_px())
-  down, across = (textures.smooth(k, rows, cols, grain_px=260.0) for k in jax.random.split(key))
+  down, across = (textures.smooth(k, rows, cols, scale_px=260.0) for k in jax.random.split(key))
   return surface.at[..., 1].add(shift_px * down[:, :1]).at[..., 0].add(0.5 * shift_px * across[:1])
 
 
@@ -167,10 +167,10 @@ def page_px(view: View, *, size_px: tuple[int, int], origin_px: jax.Array, round
     (height, width, 2) page x, y of the px centres.
   """
   rows, cols = nodes_px()
-  moved = view.lattice - apply_plane(view.plane, flat()[..., :2])
+  displacement = view.lattice - apply_plane(view.plane, flat()[..., :2])
   table_y, table_x = (np.arange(axis[0], axis[-1], _DENSE_PX) for axis in (rows, cols))
   down, across = (jnp.asarray(lattices.spline_weights(k, a), jnp.float32) for k, a in ((rows, table_y), (cols, table_x)))
-  table = jnp.einsum('hr,rcd,wc->hwd', down, moved, across, precision='highest')
+  table = jnp.einsum('hr,rcd,wc->hwd', down, displacement, across, precision='highest')
   first = jnp.array([table_x[0], table_y[0]], jnp.float32)
   last = jnp.array([len(table_x) - 2, len(table_y) - 2], jnp.float32)
   back = jnp.linalg.inv(view.plane)
@@ -178,8 +178,8 @@ def page_px(view: View, *, size_px: tuple[int, int], origin_px: jax.Array, round
   axes = [np.arange(-1, -(-n // STEP_PX) + 2) * STEP_PX + 0.5 for n in size_px]
   goal = jnp.stack(jnp.meshgrid(jnp.asarray(axes[1]), jnp.asarray(axes[0])), axis=-1).astype(jnp.float32) + origin_px
 
-  def nearer(_, page):
-    inside = jnp.clip((page - first) / _DENSE_PX, 1.0, last)
+  def nearer(_, at):
+    inside = jnp.clip((at - first) / _DENSE_PX, 1.0, last)
     return apply_plane(back, goal - interpolation.sample(table, inside + 0.5))
 
   solved = jax.lax.fori_loop(0, rounds, nearer, apply_plane(back, goal))

@@ -56,17 +56,17 @@ def lay_out(mv: jax.Array, *, layout: Layout, rate_hz: float) -> Rows:
   mv = jnp.asarray(mv, jnp.float32)[:, :samples]
   mv = jnp.pad(mv, ((0, 0), (0, samples - mv.shape[1])), constant_values=jnp.nan)
   shape = (len(layout.zeros_px), samples)
-  signals, owners = jnp.full(shape, jnp.nan), np.full(shape, -1)
+  rows_mv, owners = jnp.full(shape, jnp.nan), np.full(shape, -1)
   times_s = np.broadcast_to(np.arange(samples) / rate_hz, shape).copy()
   for n, segment in enumerate(layout.segments):
     first, stop = (math.ceil(second * rate_hz - 1e-6) for second in (segment.start_s, segment.stop_s))
     here = (segment.row, slice(first, stop))
-    signals = signals.at[here].set(segment.sign * mv[LEADS.index(segment.lead), first:stop])
+    rows_mv = rows_mv.at[here].set(segment.sign * mv[LEADS.index(segment.lead), first:stop])
     owners[here] = n
     times_s[here] = segment.start_s + np.arange(stop - first) / rate_hz
-  there = jnp.abs(signals) < ABSURD_MV  # not so for nan and inf
-  joined = there[:, :-1] & there[:, 1:] & ((owners[:, :-1] >= 0) & (owners[:, :-1] == owners[:, 1:]))
-  return Rows(jnp.where(there, signals, 0.0), joined, owners, times_s)
+  finite = jnp.abs(rows_mv) < ABSURD_MV  # not so for nan and inf
+  joined = finite[:, :-1] & finite[:, 1:] & ((owners[:, :-1] >= 0) & (owners[:, :-1] == owners[:, 1:]))
+  return Rows(jnp.where(finite, rows_mv, 0.0), joined, owners, times_s)
 
 
 def at(mv: jax.Array, times_s: np.ndarray, *, layout: Layout, rate_hz: float) -> tuple[jax.Array, jax.Array]:

@@ -10,7 +10,7 @@ from ecgjax.drawing import glyphs
 from ecgjax.geometry import paper
 
 SCRIBBLES, POINTS = 6, 144  # at most so many on a page; each is a polyline, its points at most LONGEST_PX apart
-SHOWN = 0.5  # how often each of them is there
+PROBABILITY = 0.5  # how often each of them is there
 LONGEST_PX, WIDEST_PX = 24.0, 6.0
 STAMP_PX = 32  # side of the square that one piece of line may cover, its width and soft edge included
 KIND_SHARES = (0.45, 0.2, 0.15, 0.2)  # word, underline, arrow, circle
@@ -61,8 +61,8 @@ def _scribble(key):
   t = np.linspace(0.0, 1.0, POINTS, dtype=np.float32)
   kind = (next(dice) >= np.cumsum(KIND_SHARES[:-1])).sum()
   centre = jnp.stack([next(dice) * paper.WIDTH_PX, next(dice) * paper.HEIGHT_PX])
-  shown, pressure = next(dice) < SHOWN, 1 + 0.25 * _wave(dice, t, cycles=4)
-  return _curves(dice, t)[kind] + centre, pressure, shown
+  present, pressure = next(dice) < PROBABILITY, 1 + 0.25 * _wave(dice, t, cycles=4)
+  return _curves(dice, t)[kind] + centre, pressure, present
 
 
 def _piece(a, b, wide_px):
@@ -85,9 +85,9 @@ def draw(key: jax.Array, *, pen_px: float | jax.Array, height_px: int, width_px:
   Returns:
     (height_px, width_px) float32 share of each px that the pen covers.
   """
-  points, pressure, shown = jax.vmap(_scribble)(jax.random.split(key, SCRIBBLES))
+  points, pressure, present = jax.vmap(_scribble)(jax.random.split(key, SCRIBBLES))
   wide = jnp.minimum(pen_px * pressure[:, :-1], WIDEST_PX)
   ends = (points[:, :-1].reshape(-1, 2), points[:, 1:].reshape(-1, 2), wide.reshape(-1))
   stamps, left, top = jax.vmap(_piece)(*ends)
-  stamps = stamps * jnp.repeat(shown, POINTS - 1)[:, None, None]
+  stamps = stamps * jnp.repeat(present, POINTS - 1)[:, None, None]
   return glyphs.paste(stamps, left - x0_px, top, height_px=height_px, width_px=width_px)

@@ -162,7 +162,7 @@ def _print(dice) -> Style:
   )  # fmt: skip
 
 
-def _seen_dots(style: Style) -> Style:
+def _darken_dots(style: Style) -> Style:
   """Gives dots the colour of the 5 mm lines, since they are too small to be paler."""
   return style._replace(minor_rgb=jnp.where(style.minor_dots > 0, style.major_rgb, style.minor_rgb))
 
@@ -172,7 +172,7 @@ def clinic(key: jax.Array) -> Style:
   dice = _dice(key)
   white, hue, strong = 1 - _triple(dice, 0, 0.06), _colour(dice, _GRIDS, spread=0.1), _between(dice, 0.2, 1.0)
   ink = _colour(dice, _INKS, spread=0.05)
-  return _seen_dots(_print(dice)._replace(
+  return _darken_dots(_print(dice)._replace(
     paper_rgb=white, major_rgb=_fade(white, hue, strong), minor_rgb=_fade(white, hue, strong * _between(dice, 0.12, 0.7)),
     ink_rgb=ink, text_rgb=jnp.where(_often(dice, 0.7), ink, 0.1),
   ))  # fmt: skip
@@ -186,7 +186,7 @@ def thermal(key: jax.Array) -> Style:
   ink = _fade(cream, _colour(dice, _HEATED, spread=0.05), _between(dice, 0.7, 1.0))
   style = _print(dice)
   wider = jnp.clip(1.25 * style.trace_px, 2.0, 4.2) / style.trace_px
-  return _seen_dots(style._replace(
+  return _darken_dots(style._replace(
     paper_rgb=cream, major_rgb=_fade(cream, hue, strong), minor_rgb=_fade(cream, hue, 0.5 * strong), ink_rgb=ink, text_rgb=ink,
     minor_px=0.7 * style.minor_px, major_px=0.8 * style.major_px, trace_px=wider * style.trace_px,
     pulse_px=wider * style.pulse_px, bar_px=jnp.minimum(wider * style.bar_px, 7.0), trace_soft_px=style.trace_soft_px + 0.2,
@@ -198,7 +198,7 @@ def black_and_white(key: jax.Array) -> Style:
   """Returns a copy without colour: majors from mid grey to as black as the trace, minors mid to light grey."""
   dice = _dice(key)
   ink = _grey(dice, 0, 0.2)
-  return _seen_dots(_print(dice)._replace(
+  return _darken_dots(_print(dice)._replace(
     paper_rgb=_grey(dice, 0.92, 1), major_rgb=_grey(dice, 0.02, 0.5), minor_rgb=_grey(dice, 0.5, 0.9), ink_rgb=ink, text_rgb=ink,
     pen_rgb=_grey(dice, 0, 0.35),
   ))  # fmt: skip

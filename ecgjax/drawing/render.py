@@ -57,8 +57,8 @@ def _lines(edges, style: Style, *, origin_px: float, pitch_mm, width_px, between
   at = jnp.maximum(jnp.round((edges + 0.5 - first) / pitch), 0) * pitch + first  # a px meets no line but the nearest
   centre = jnp.where(style.snap > 0.5, jnp.round(at) + 0.5, at)
   squares = (at - origin_px) / paper.MAJOR_PX
-  shown = jnp.abs(squares - jnp.round(squares)) > 1e-2 if between else 1.0
-  return _interval(centre - width_px / 2, centre + width_px / 2, edges) * shown
+  printed = jnp.abs(squares - jnp.round(squares)) > 1e-2 if between else 1.0
+  return _interval(centre - width_px / 2, centre + width_px / 2, edges) * printed
 
 
 def _dashes(edges, style: Style, *, origin_px: float):
@@ -140,8 +140,8 @@ def _bars(xs, ys, style: Style, *, layout: Layout, apart: Misregistration | None
   (x, y), half_x, half_y = _apart(apart, (x0 + x1) / 2, (y0 + y1) / 2), (x1 - x0) / 2, (y1 - y0) / 2
   x0, x1, y0, y1 = x - half_x, x + half_x, y - half_y, y + half_y
   pulses = jnp.arange(len(boxes)) < 3 * len(layout.zeros_px)
-  shown = jnp.where(pulses, style.pulse, 1.0)[:, None]
-  return jnp.clip(jnp.einsum('bh,bw->hw', _interval(y0, y1, ys), shown * _interval(x0, x1, xs)), 0, 1)
+  strength = jnp.where(pulses, style.pulse, 1.0)[:, None]
+  return jnp.clip(jnp.einsum('bh,bw->hw', _interval(y0, y1, ys), strength * _interval(x0, x1, xs)), 0, 1)
 
 
 @functools.cache
@@ -181,9 +181,9 @@ def _letters(key, style: Style, *, layout: Layout, apart: Misregistration | None
   codes = jnp.where(codes == ord('#'), digits, codes)
   codes = jnp.where(codes == ord('@'), capitals, codes)
   codes = jnp.where((part == HEADER) & (style.header <= 0), ord(' '), codes)
-  moved = at_random[:2] * jnp.array(HEADER_MOVES_PX) * (kinds[0] > 0)
-  x = x + jnp.where(part == HEADER, moved[0], 0.0)
-  y = jnp.where(part == NAME, jnp.round(y) - NAME_UP_PX - style.name_up_px, y + jnp.where(part == HEADER, moved[1], 0.0))
+  offset = at_random[:2] * jnp.array(HEADER_MOVES_PX) * (kinds[0] > 0)
+  x = x + jnp.where(part == HEADER, offset[0], 0.0)
+  y = jnp.where(part == NAME, jnp.round(y) - NAME_UP_PX - style.name_up_px, y + jnp.where(part == HEADER, offset[1], 0.0))
   letters = glyphs.lines(codes, first, x, y, em_px=style.em_px, wide=style.wide, font=style.font)
   x, y = _apart(apart, letters.x_px, letters.y_px)
   return letters._replace(x_px=x, y_px=y)

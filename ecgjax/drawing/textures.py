@@ -28,19 +28,19 @@ class Field(NamedTuple):
 
 
 
-def draw(key: jax.Array, *, grain_px: tuple[float, float], span=PAGE_SPAN) -> Field:
+def draw(key: jax.Array, *, scale_px: tuple[float, float], span=PAGE_SPAN) -> Field:
   """Draws a field of mean 0 and variance 1.
 
   Args:
     key: of the coefficients.
-    grain_px: distance of the knots along y and x; details are about twice as wide.
+    scale_px: distance of the knots along y and x; details are about twice as wide.
     span: ((first, last) y, (first, last) x) in px that it must cover.
 
   Returns:
     The field.
   """
-  shape = [math.ceil((high - low) / step) + 4 for (low, high), step in zip(span, grain_px, strict=True)]
-  return Field(jax.random.normal(key, shape) / _SPREAD, (span[0][0], span[1][0]), grain_px)
+  shape = [math.ceil((high - low) / step) + 4 for (low, high), step in zip(span, scale_px, strict=True)]
+  return Field(jax.random.normal(key, shape) / _SPREAD, (span[0][0], span[1][0]), scale_px)
 
 
 def at(field: Field, ys: jax.Array, xs: jax.Array, *, slope: tuple[Number, Number] | None = None) -> jax.Array:
@@ -68,9 +68,9 @@ def at(field: Field, ys: jax.Array, xs: jax.Array, *, slope: tuple[Number, Numbe
   )
 
 
-def smooth(key: jax.Array, ys: jax.Array, xs: jax.Array, *, grain_px: float, span=PAGE_SPAN) -> jax.Array:
+def smooth(key: jax.Array, ys: jax.Array, xs: jax.Array, *, scale_px: float, span=PAGE_SPAN) -> jax.Array:
   """Returns (H, W): a field drawn and evaluated at once, as coarse along y as along x."""
-  return at(draw(key, grain_px=(grain_px, grain_px), span=span), ys, xs)
+  return at(draw(key, scale_px=(scale_px, scale_px), span=span), ys, xs)
 
 
 def uniform(key: jax.Array, low: Number, high: Number, *, shape: tuple[int, ...] = ()) -> jax.Array:

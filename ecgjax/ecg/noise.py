@@ -70,7 +70,7 @@ def draw(key, *, seconds: float = 10.0) -> Levels:
   size = 0.006 * jnp.exp(0.8 * jax.random.normal(k[6]))
   drift = size * jax.random.normal(k[7], (_WAVES, ELECTRODES)) * (0.3 / hz[:, None])
   wander = jnp.concatenate([jnp.clip(breath, 0, 0.15) * each[1:2], jnp.clip(drift, -0.3, 0.3)])
-  who = jax.random.randint(k[8], (), 0, ELECTRODES)
+  electrode = jax.random.randint(k[8], (), 0, ELECTRODES)
   height = jnp.where(jax.random.bernoulli(k[9], 0.04), jax.random.uniform(k[10], minval=-1.2, maxval=1.2), 0.0)
   return Levels(
     muscle_mv=muscle * each[0],
@@ -82,7 +82,7 @@ def draw(key, *, seconds: float = 10.0) -> Levels:
     wander_mv=wander,
     wander_hz=jnp.concatenate([jax.random.uniform(k[15], (1,), minval=0.15, maxval=0.4), hz]),
     wander_phase=jax.random.uniform(k[17], (1 + _WAVES, ELECTRODES), maxval=2 * jnp.pi),
-    step_mv=height * (jnp.arange(ELECTRODES) == who),
+    step_mv=height * (jnp.arange(ELECTRODES) == electrode),
     step_s=jax.random.uniform(k[18], (2,), minval=jnp.array([0.0, 0.2]), maxval=jnp.array([seconds, 2.0])),
   )
 

@@ -118,8 +118,8 @@ def load(path) -> tuple[np.ndarray, list[str]]:
     return load_wfdb_folder(path)
   if path.name.endswith('.npy.xz'):
     return load_pack(path), []
-  what = 'a file of another kind' if path.exists() else 'not there'
-  raise ECGError(f'{path} is {what}; recordings are a .npy.xz pack or a folder of WFDB records')
+  problem = 'a file of another kind' if path.exists() else 'not there'
+  raise ECGError(f'{path} is {problem}; recordings are a .npy.xz pack or a folder of WFDB records')
 
 
 def _wfdb() -> Any:

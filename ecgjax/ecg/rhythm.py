@@ -93,9 +93,9 @@ def _variation(key, kind, mean_s, beats):
   """Returns (B,) RR intervals over their mean: respiration and chance in sinus rhythm, log-normal in fibrillation."""
   depth, spread, breath, chance, irregular = jax.random.split(key, 5)
   # Slow hearts vary more: respiratory arrhythmia fades as the vagus lets go.
-  calm = jnp.clip(mean_s / 0.8, 0.3, 1.5)
-  depth = 0.04 * calm * jax.random.uniform(depth) ** 2
-  spread = 0.015 * calm * jax.random.uniform(spread)
+  vagal = jnp.clip(mean_s / 0.8, 0.3, 1.5)
+  depth = 0.04 * vagal * jax.random.uniform(depth) ** 2
+  spread = 0.015 * vagal * jax.random.uniform(spread)
   hz, phase = jnp.array([0.15, 0.0]) + jnp.array([0.2, 2 * jnp.pi]) * jax.random.uniform(breath, (2,))
   noise = jax.random.truncated_normal(chance, -2.5, 2.5, (beats,))
   sinus = 1 + depth * jnp.sin(2 * jnp.pi * hz * mean_s * jnp.arange(beats) + phase) + spread * noise

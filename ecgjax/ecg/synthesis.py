@@ -61,10 +61,10 @@ def simulate(key, *, rate_hz: float = 500, seconds: float = 10.0) -> jax.Array:
     (12, T) float32 mV in the order of leads.LEADS, T = round(rate_hz * seconds), within +-MAX_MV. Einthoven's
     relations hold exactly, noise included.
   """
-  who, chance = jax.random.split(key)
-  patient = draw(who, seconds=seconds)
+  at_patient, at_noise = jax.random.split(key)
+  patient = draw(at_patient, seconds=seconds)
   t_s = times(rate_hz=rate_hz, seconds=seconds)
-  eight = waveform(patient, t_s) + noises.at_leads(chance, patient.noise, t_s)
+  eight = waveform(patient, t_s) + noises.at_leads(at_noise, patient.noise, t_s)
   # A record that would leave the range is made smaller as a whole, which keeps the leads' relations.
   return twelve(eight * jnp.minimum(1.0, MAX_MV / jnp.abs(twelve(eight)).max()))
 

@@ -95,11 +95,11 @@ def draw(key, *, conduction=None) -> Waves:
   table = jnp.asarray(_WAVES)[conduction]
   xyz = _repolarise(k[1], _turn(k[2], table[:, 3:]))
   xyz = jnp.concatenate([xyz, _ectopic(k[3])])
-  seen = _seen_by_leads(k[4], xyz)
-  seen = seen.at[_SPIKE].set(jnp.where(conduction == PACED, _spike(k[5]), 0.0))
+  mv = _seen_by_leads(k[4], xyz)
+  mv = mv.at[_SPIKE].set(jnp.where(conduction == PACED, _spike(k[5]), 0.0))
   times_s = jnp.concatenate([table[:, :3], jnp.asarray(_ECTOPIC[:, :3])]) / 1000
   centre_s, before_s, after_s = _stretch(k[6], times_s, conduction).T
-  return Waves(centre_s, jnp.stack([before_s, after_s]), seen * _size(k[7])[:, None])
+  return Waves(centre_s, jnp.stack([before_s, after_s]), mv * _size(k[7])[:, None])
 
 
 def _turn(key, xyz):

@@ -16,45 +16,45 @@ LONG_PX = 2200  # of an overlay: larger pictures are made smaller
 Leads = Mapping[str, np.ndarray]
 
 
-def figure(leads: Leads, std: Leads, *, fs: float, page: Layout):
+def figure(leads: Leads, std: Leads, *, fs: float, layout: Layout):
   """Draws a standard ECG chart in the arrangement of its layout, over pale bands of two standard deviations.
 
   Args:
     leads: lead name -> (n,) mV, nan where absent.
     std: lead name -> (n,) mV.
     fs: Hz.
-    page: layout, speed and gain.
+    layout: of the page, with speed and gain.
 
   Returns:
     A matplotlib Figure at the paper's own size.
   """
   from matplotlib.figure import Figure
 
-  reach_mv = [(s, s.sign * np.array([-HEADROOM_MV, HEADROOM_MV, *(leads[s.lead] - 0.3), *(leads[s.lead] + 0.3)])) for s in page.segments]
-  top = min(page.zeros_px[s.row] - np.nanmax(mv) * page.px_per_mv for s, mv in reach_mv)
-  bottom = max(page.zeros_px[s.row] - np.nanmin(mv) * page.px_per_mv for s, mv in reach_mv)
+  reach_mv = [(s, s.sign * np.array([-HEADROOM_MV, HEADROOM_MV, *(leads[s.lead] - 0.3), *(leads[s.lead] + 0.3)])) for s in layout.segments]
+  top = min(layout.zeros_px[s.row] - np.nanmax(mv) * layout.px_per_mv for s, mv in reach_mv)
+  bottom = max(layout.zeros_px[s.row] - np.nanmin(mv) * layout.px_per_mv for s, mv in reach_mv)
   made = Figure(figsize=(paper.WIDTH_PX / paper.DPI, (bottom - top) / paper.DPI), dpi=100)
   axes = made.add_axes((0, 0, 1, 1), xlim=(0, paper.WIDTH_PX), ylim=(bottom, top))
   rows, cols = lattices.nodes_px()
   for lines, draw in ((rows, axes.axhline), (cols, axes.axvline)):
     for at in lines:
       draw(at, color='#e8a8a8', linewidth=0.5)
-  for segment in page.segments:
-    source = page.scored(segment.lead)
+  for segment in layout.segments:
+    source = layout.scored(segment.lead)
     first, stop = (round((s - source.start_s) * fs) for s in (segment.start_s, segment.stop_s))
     mv, off = (segment.sign * values[segment.lead][max(first, 0) : max(stop, 0)] for values in (leads, std))
-    x = paper.START_X_PX + (segment.start_s + np.arange(len(mv)) / fs) * page.px_per_s
-    zero = page.zeros_px[segment.row]
-    low, high = (zero - (mv + k * off) * page.px_per_mv for k in (-2, 2))
+    x = paper.START_X_PX + (segment.start_s + np.arange(len(mv)) / fs) * layout.px_per_s
+    zero = layout.zeros_px[segment.row]
+    low, high = (zero - (mv + k * off) * layout.px_per_mv for k in (-2, 2))
     axes.fill_between(x, low, high, color='#0050e6', alpha=0.2, linewidth=0)
-    axes.plot(x, zero - mv * page.px_per_mv, color='black', linewidth=0.8)
-    axes.text(paper.START_X_PX + segment.start_s * page.px_per_s + 8, zero - 70, segment.label, fontsize=9)
-  axes.text(paper.START_X_PX, bottom - 12, f'{page.speed_mm_s:g} mm/s  {page.gain_mm_mv:g} mm/mV', fontsize=8)
+    axes.plot(x, zero - mv * layout.px_per_mv, color='black', linewidth=0.8)
+    axes.text(paper.START_X_PX + segment.start_s * layout.px_per_s + 8, zero - 70, segment.label, fontsize=9)
+  axes.text(paper.START_X_PX, bottom - 12, f'{layout.speed_mm_s:g} mm/s  {layout.gain_mm_mv:g} mm/mV', fontsize=8)
   axes.set_axis_off()
   return made
 
 
-def on_picture(image: np.ndarray, leads: Leads, std: Leads, *, fs: float, page: Layout, lattice: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, leads: Leads, std: Leads, *, fs: float, layout: Layout, lattice: np.ndarray) -> np.ndarray:
   """Draws the leads back on their picture, in blue, orange where unsure, over bands of two standard deviations.
 
   Args:
@@ -62,7 +62,7 @@ def on_picture(image: np.ndarray, leads: Leads, std: Leads, *, fs: float, page: 
     leads: lead name -> (n,) mV, nan where absent.
     std: lead name -> (n,) mV.
     fs: Hz.
-    page: layout, speed and gain.
+    layout: layout, speed and gain.
     lattice: (45, 57, 2) image px of the page's nodes.
 
   Returns:
@@ -76,7 +76,7 @@ def on_picture(image: np.ndarray, leads: Leads, std: Leads, *, fs: float, page: 
   picture = Image.blend(picture, Image.new('RGB', size, 'white'), 0.35)
   bands = Image.new('RGBA', size)
   lines, shade = ImageDraw.Draw(picture), ImageDraw.Draw(bands)
-  paths = {lead: _paths(lead, leads, std, fs=fs, page=page, lattice=np.asarray(lattice) * shrink) for lead in LEADS}
+  paths = {lead: _paths(lead, leads, std, fs=fs, layout=layout, lattice=np.asarray(lattice) * shrink) for lead in LEADS}
   for low, _, high, _ in paths.values():
     for start, stop in stretches(np.isfinite(low).all(-1)):
       shade.polygon([*map(tuple, high[start:stop]), *map(tuple, low[start:stop][::-1])], fill=(*SURE_RGB, 60))
@@ -88,12 +88,12 @@ def on_picture(image: np.ndarray, leads: Leads, std: Leads, *, fs: float, page: 
   return np.asarray(picture)
 
 
-def _paths(lead: str, leads: Leads, std: Leads, *, fs: float, page: Layout, lattice: np.ndarray):
+def _paths(lead: str, leads: Leads, std: Leads, *, fs: float, layout: Layout, lattice: np.ndarray):
   """Returns (n, 2) picture px of a lead minus two deviations, itself, plus two, and (n,) whether its deviation is over UNSURE_MV."""
-  segment, mv, off = page.scored(lead), np.asarray(leads[lead]), np.asarray(std[lead])
-  x = paper.START_X_PX + (segment.start_s + np.arange(len(mv)) / fs) * page.px_per_s
+  segment, mv, off = layout.scored(lead), np.asarray(leads[lead]), np.asarray(std[lead])
+  x = paper.START_X_PX + (segment.start_s + np.arange(len(mv)) / fs) * layout.px_per_s
   paths = []
   for values in (mv - 2 * off, mv, mv + 2 * off):
-    y = np.clip(page.zeros_px[segment.row] - values * page.px_per_mv, 0, paper.HEIGHT_PX)
+    y = np.clip(layout.zeros_px[segment.row] - values * layout.px_per_mv, 0, paper.HEIGHT_PX)
     paths.append(np.asarray(lattices.image_px(lattice, np.stack([x, y], -1))))
   return *paths, off > UNSURE_MV

@@ -32,7 +32,7 @@ class Reader(NamedTuple):
   """
 
   trace: Callable[[np.ndarray, np.ndarray], Trace]
-  page: layouts.Layout
+  layout: layouts.Layout
   frame: lattices.Frame
   meta: dict
   engine: str = 'jax'
@@ -59,12 +59,12 @@ def load_reader(weights=shipped.DEFAULT, *, engine: str = 'auto', precision: str
   """
   printer = printers.load(registration) if registration else None
   network, meta = engines.load(weights, engine=engine, precision=precision)
-  page, frame = layouts.make(meta['strip']['layout']), engines.frame(meta)
-  cut, decoded = strip_cutting.make_cut(page=page, frame=frame, cell=network.cell), jax.jit(path_decoder.soft_argmax)
-  begins = lattices.begins(page, frame)
+  layout, frame = layouts.make(meta['strip']['layout']), engines.frame(meta)
+  cut, decoded = strip_cutting.make_cut(layout=layout, frame=frame, cell=network.cell), jax.jit(path_decoder.soft_argmax)
+  begins = lattices.begins(layout, frame)
   trace = lambda image, lattice: decoded(network.scores(cut(image, lattice)), begins=begins)
   classes = lambda image, lattice: network.classes(cut(image, lattice))
-  return Reader(trace, page, frame, meta, network.name, network.precision, classes, printer)
+  return Reader(trace, layout, frame, meta, network.name, network.precision, classes, printer)
 
 
 cached = functools.cache(load_reader)  # the command line's and `digitize`'s own: loading and compiling once is enough
@@ -72,7 +72,7 @@ cached = functools.cache(load_reader)  # the command line's and `digitize`'s own
 
 def digitize(
   image, *, reader: Reader | None = None, fs: float = 500.0, counts: Mapping[str, int] | None = None, lattice: np.ndarray | None = None,
-  corners: np.ndarray | None = None, ink: retiming.Standing | None = None, speed_mm_s: float = paper.SPEED_MM_S,
+  corners: np.ndarray | None = None, ink: retiming.InkOffsets | None = None, speed_mm_s: float = paper.SPEED_MM_S,
   gain_mm_mv: float | None = None, masked: bool = False,
 ) -> Recording:  # fmt: skip
   """Reads one page.
@@ -102,7 +102,7 @@ def digitize(
   """
   reader = cached() if reader is None else reader
   image = image if isinstance(image, np.ndarray) else images.read(image)
-  _check(layouts.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain_mm_mv or paper.GAIN_MM_MV), counts or {}, fs)
+  _check(layouts.make(reader.layout.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain_mm_mv or paper.GAIN_MM_MV), counts or {}, fs)
   notes, pulse_mv, off_px = [], float('nan'), 0.0
   if lattice is None:
     found = find_page.find_page(image) if corners is None else find_page.within(image, corners)
@@ -112,40 +112,40 @@ def digitize(
     notes += [found.reason] if found.reason else []
   gain, note = _gain(pulse_mv, gain_mm_mv)
   notes += [note] if note else []
-  shown = jax.device_get(reader.trace(image, lattice))
-  doubt = quality.doubt(shown, off_px, page=reader.page, frame=reader.frame, scale=reader.page.gain_mm_mv / gain)
-  if not any(doubt.seen.values()):
+  trace = jax.device_get(reader.trace(image, lattice))
+  doubt = quality.doubt(trace, off_px, layout=reader.layout, frame=reader.frame, scale=reader.layout.gain_mm_mv / gain)
+  if not any(doubt.visible.values()):
     raise LowQuality('no trace was seen on the page')
-  printed = layouts.make(reader.page.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain)
+  printed = layouts.make(reader.layout.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain)
   counts = counts or {lead: printed.scored(lead).count(fs) for lead in LEADS}
-  ink = retiming.standing(image, lattice, page=reader.page, frame=reader.frame, printer=reader.printer) if ink is None else ink
-  leads, std = _leads(shown, ink, reader, fs=float(fs * reader.page.speed_mm_s / speed_mm_s), counts=counts)
+  ink = retiming.ink_offsets(image, lattice, layout=reader.layout, frame=reader.frame, printer=reader.printer) if ink is None else ink
+  leads, std = _leads(trace, ink, reader, fs=float(fs * reader.layout.speed_mm_s / speed_mm_s), counts=counts)
   for lead in LEADS:  # what was not seen is absent, not 0 mV
-    scale = reader.page.gain_mm_mv / gain if doubt.seen[lead] else np.nan
+    scale = reader.layout.gain_mm_mv / gain if doubt.visible[lead] else np.nan
     leads[lead], std[lead] = scale * leads[lead], scale * std[lead]
-  believed = {lead: quality.lead(leads[lead], std[lead], lead, doubt, fs=float(fs), page=printed) for lead in LEADS}
-  if np.median([value for lead, value in believed.items() if doubt.seen[lead]]) < FAIL:
-    raise LowQuality(f'the page was found, but too little of it can be read: the quality of its leads is {_told(believed)}')
-  poor = {lead: value for lead, value in believed.items() if value < REVIEW and lead not in doubt.cut_off}
-  notes += [f'uncertain: quality {_told(poor)}'] if poor else []
+  lead_quality = {lead: quality.lead(leads[lead], std[lead], lead, doubt, fs=float(fs), layout=printed) for lead in LEADS}
+  if np.median([value for lead, value in lead_quality.items() if doubt.visible[lead]]) < FAIL:
+    raise LowQuality(f'the page was found, but too little of it can be read: the quality of its leads is {_listed(lead_quality)}')
+  poor = {lead: value for lead, value in lead_quality.items() if value < REVIEW and lead not in doubt.cut_off}
+  notes += [f'uncertain: quality {_listed(poor)}'] if poor else []
   tall = doubt.cut_off
-  top_mv = reader.frame.millivolts(0) * reader.page.gain_mm_mv / gain
+  top_mv = reader.frame.millivolts(0) * reader.layout.gain_mm_mv / gain
   notes += [f'{", ".join(tall)} {CUT_OFF}: beyond {top_mv:.1f} mV nothing is read'] if tall else []
   starts_s = {lead: printed.scored(lead).start_s for lead in LEADS}
   return Recording(
-    leads, std, float(fs), starts_s, printed.seconds, believed, printed.name, speed_mm_s, gain, 'review' if notes else 'ok', tuple(notes),
-    lattice, shown, mask(image, lattice, reader=reader) if masked else None,
+    leads, std, float(fs), starts_s, printed.seconds, lead_quality, printed.name, speed_mm_s, gain, 'review' if notes else 'ok',
+    tuple(notes), lattice, trace, mask(image, lattice, reader=reader) if masked else None,
   )  # fmt: skip
 
 
-def _check(page: layouts.Layout, counts: Mapping[str, int], fs: float) -> None:
+def _check(layout: layouts.Layout, counts: Mapping[str, int], fs: float) -> None:
   """Raises ECGError if more samples of a lead are requested than the page shows."""
   for lead, count in counts.items():
-    segment = page.scored(lead)
+    segment = layout.scored(lead)
     if not 1 <= count <= (segment.stop_s - segment.start_s) * fs + 1 - 1e-9:
-      shown_s = segment.stop_s - segment.start_s
-      of = f'layout {page.name} at {page.speed_mm_s:g} mm/s'
-      raise ECGError(f'lead {lead}: {count} samples at {fs:g} Hz asked for; {of} shows {shown_s:g} s')
+      printed_s = segment.stop_s - segment.start_s
+      where = f'layout {layout.name} at {layout.speed_mm_s:g} mm/s'
+      raise ECGError(f'lead {lead}: {count} samples at {fs:g} Hz asked for; {where} shows {printed_s:g} s')
 
 
 def mask(image: np.ndarray, lattice: np.ndarray, *, reader: Reader) -> np.ndarray:
@@ -157,42 +157,42 @@ def mask(image: np.ndarray, lattice: np.ndarray, *, reader: Reader) -> np.ndarra
     reader: loaded weights.
 
   Returns:
-    (1700, 2200) uint8 in the page frame, see `pixel_classes.on_page`.
+    (1700, 2200) uint8 in the page frame, see `pixel_classes.page_mask`.
 
   Raises:
     ECGError: if the reader has no classes.
   """
   if reader.classes is None:
     raise ECGError('this reader tells no classes of px; take one of digitizer.load_reader')
-  return pixel_classes.on_page(np.asarray(reader.classes(image, lattice)), page=reader.page, frame=reader.frame)
+  return pixel_classes.page_mask(np.asarray(reader.classes(image, lattice)), layout=reader.layout, frame=reader.frame)
 
 
 def _leads(
-  trace: Trace, ink: retiming.Standing, reader: Reader, *, fs: float, counts: Mapping[str, int]
+  trace: Trace, ink: retiming.InkOffsets, reader: Reader, *, fs: float, counts: Mapping[str, int]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
   """Returns lead -> mV and lead -> standard deviation, in the weights' own speed and gain."""
-  segments = tuple(reader.page.scored(lead) for lead in LEADS)
-  better = _fused(retiming.moved(trace, ink, page=reader.page, frame=reader.frame), reader.page, reader.frame)
-  assembled = _assembler(segments, reader.page, reader.frame, fs, tuple(counts[lead] for lead in LEADS))
+  segments = tuple(reader.layout.scored(lead) for lead in LEADS)
+  better = _fused(retiming.retimed(trace, ink, layout=reader.layout, frame=reader.frame), reader.layout, reader.frame)
+  assembled = _assembler(segments, reader.layout, reader.frame, fs, tuple(counts[lead] for lead in LEADS))
   read = assembled(better)
   table = reader.meta.get('calibration')
   mv, std_mv = ({lead: np.asarray(pair[i], np.float64) for lead, pair in zip(LEADS, read, strict=True)} for i in (0, 1))
   std = {}
   for lead, segment in zip(LEADS, segments, strict=True):
-    late_mv = retiming.std_mv(mv[lead], ink, row=segment.row, start_s=segment.start_s, fs=fs, page=reader.page, frame=reader.frame)
+    late_mv = retiming.std_mv(mv[lead], ink, row=segment.row, start_s=segment.start_s, fs=fs, layout=reader.layout, frame=reader.frame)
     std[lead] = np.hypot(calibrated(std_mv[lead], table), late_mv)
   return mv, std
 
 
 def _gain(pulse_mv: float, given: float | None) -> tuple[float, str]:
   """Returns the gain in mm/mV and a warning or '': `pulse_mv` is the pulses' height at a gain of 10."""
-  told = next((g for g in layouts.GAINS_MM_MV if abs(pulse_mv * paper.GAIN_MM_MV / g - paper.PULSE_MV) <= PULSE_OFF), None)
+  measured = next((g for g in layouts.GAINS_MM_MV if abs(pulse_mv * paper.GAIN_MM_MV / g - paper.PULSE_MV) <= PULSE_OFF), None)
   height = f'the calibration pulses are {pulse_mv * paper.GAIN_MM_MV:.1f} mm high by the grid'
   if given is not None:
-    return given, '' if np.isnan(pulse_mv) or told == given else f'{height}: the gain is not {given:g} mm/mV'
-  if told in (None, paper.GAIN_MM_MV):
-    return paper.GAIN_MM_MV, '' if np.isnan(pulse_mv) or told else f'{height}: the gain is not {paper.GAIN_MM_MV:g} mm/mV'
-  return told, f'{height}: read with a gain of {told:g} mm/mV'
+    return given, '' if np.isnan(pulse_mv) or measured == given else f'{height}: the gain is not {given:g} mm/mV'
+  if measured in (None, paper.GAIN_MM_MV):
+    return paper.GAIN_MM_MV, '' if np.isnan(pulse_mv) or measured else f'{height}: the gain is not {paper.GAIN_MM_MV:g} mm/mV'
+  return measured, f'{height}: read with a gain of {measured:g} mm/mV'
 
 
 def calibrated(std_mv: np.ndarray, table: Mapping[str, list[float]] | None) -> np.ndarray:
@@ -211,7 +211,7 @@ def calibrated(std_mv: np.ndarray, table: Mapping[str, list[float]] | None) -> n
 
 def seen_rows(trace: Trace) -> np.ndarray:
   """Returns (R, W) rows px as read, nan where no trace is visible, for pictures."""
-  return np.where(np.asarray(trace.visible) >= resample.SEEN, np.asarray(trace.rows_px), np.nan)
+  return np.where(np.asarray(trace.visible) >= resample.VISIBLE, np.asarray(trace.rows_px), np.nan)
 
 
 def finite(leads: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -219,15 +219,15 @@ def finite(leads: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   return {lead: np.nan_to_num(mv, nan=0.0) for lead, mv in leads.items()}
 
 
-_fused = jax.jit(lambda trace, page, frame: einthoven.fuse(trace, layout=page, frame=frame), static_argnums=(1, 2))
+_fused = jax.jit(lambda trace, layout, frame: einthoven.fuse(trace, layout=layout, frame=frame), static_argnums=(1, 2))
 
 
 @functools.lru_cache(PROGRAMS)  # a rate may be any number, and a process may live long
-def _assembler(segments, page, frame, fs: float, counts):
+def _assembler(segments, layout, frame, fs: float, counts):
   """Returns the compiled function from rows to the requested samples of every lead."""
   of = list(zip(segments, counts, strict=True))
-  return jax.jit(lambda trace: [resample.lead(trace, one, layout=page, frame=frame, fs=fs, count=count) for one, count in of])
+  return jax.jit(lambda trace: [resample.lead(trace, one, layout=layout, frame=frame, fs=fs, count=count) for one, count in of])
 
 
-def _told(values: Mapping[str, float]) -> str:
+def _listed(values: Mapping[str, float]) -> str:
   return ', '.join(f'{value:.2f} of {lead}' for lead, value in values.items())

@@ -14,7 +14,7 @@ import numpy as np
 
 from ecgjax.ecg.leads import LIMBS
 from ecgjax.extract.path_decoder import Trace
-from ecgjax.extract.resample import SEEN
+from ecgjax.extract.resample import VISIBLE
 from ecgjax.geometry.lattices import STRIP_PX_PER_MV, Frame
 from ecgjax.geometry.layouts import Layout
 
@@ -22,8 +22,8 @@ NEAR_S = 0.1  # sigma of the neighbourhoods that decide together whom to believe
 AGREED = 4.0  # chi-square per degree of freedom up to which rows agree. On sim:even 2 loses 0.1 dB, 8 nothing
 AGREED_ALONE = 20.0  # the same of a single column, which a neighbourhood hides: a letter beside the trace lasts for a few
 AROUND = np.array([1, 2, 3, 2, 1]) / 9  # weights of the columns over which bends are compared
-SMOOTHER = 2.0  # times the squared bends without one row must be larger than without the other, to know which one lies
-KNOWN = 1e-3  # determinant, of the squared trace, above which I and II both follow from the rows
+SMOOTHER = 2.0  # times the squared bends without one row must be larger than without the other, to know which one is wrong
+LEAST_DET = 1e-3  # determinant, of the squared trace, above which I and II both follow from the rows
 
 
 class Interval(NamedTuple):
@@ -31,12 +31,12 @@ class Interval(NamedTuple):
 
   Attributes:
     first, stop: columns; `stop` is the first one after the interval.
-    of: (R, 2) coefficients of I and II in each row; 0 if it shows no limb lead.
+    design: (R, 2) coefficients of I and II in each row; 0 if it shows no limb lead.
   """
 
   first: int
   stop: int
-  of: np.ndarray
+  design: np.ndarray
 
 
 class Fit(NamedTuple):
@@ -48,17 +48,17 @@ class Fit(NamedTuple):
   alone: jax.Array
 
 
-def stretches(layout: Layout, frame: Frame) -> list[Interval]:
-  """Lists the stretches of a page from left to right."""
+def intervals(layout: Layout, frame: Frame) -> list[Interval]:
+  """Lists the intervals of a page from left to right."""
   edges_s = sorted({s for segment in layout.segments for s in (segment.start_s, segment.stop_s)})
   columns = [int(np.ceil(frame.columns_px(s) - 1e-6)) for s in edges_s]
   found = []
   for left, first, stop in zip(edges_s, columns, columns[1:], strict=False):
-    of = np.zeros((len(layout.zeros_px), 2))
+    design = np.zeros((len(layout.zeros_px), 2))
     for segment in layout.segments:
       if segment.start_s <= left < segment.stop_s and segment.lead in LIMBS:
-        of[segment.row] = np.multiply(segment.sign, LIMBS[segment.lead])
-    found.append(Interval(first, stop, of))
+        design[segment.row] = np.multiply(segment.sign, LIMBS[segment.lead])
+    found.append(Interval(first, stop, design))
   return found
 
 
@@ -73,25 +73,25 @@ def fuse(trace: Trace, *, layout: Layout, frame: Frame) -> Trace:
   Returns:
     Its rows with better limb leads, visible wherever the others determine them. Chest leads are unchanged.
   """
-  for first, stop, of in stretches(layout, frame):
-    if of.any(1).sum() > 2:
+  for first, stop, design in intervals(layout, frame):
+    if design.any(1).sum() > 2:
       part = Trace(*(a[:, first:stop] for a in trace))
-      trace = Trace(*(a.at[:, first:stop].set(b) for a, b in zip(trace, _fused(part, of, frame), strict=True)))
+      trace = Trace(*(a.at[:, first:stop].set(b) for a, b in zip(trace, _fused(part, design, frame), strict=True)))
   return trace
 
 
-def _fused(part: Trace, of: np.ndarray, frame: Frame) -> Trace:
-  mv, std_mv, limb = frame.millivolts(part.rows_px), part.std_px / STRIP_PX_PER_MV, (of**2).sum(1) > 0
-  weight = jnp.where((part.visible >= SEEN) & limb[:, None], std_mv**-2, 0.0)
+def _fused(part: Trace, design: np.ndarray, frame: Frame) -> Trace:
+  mv, std_mv, limb = frame.millivolts(part.rows_px), part.std_px / STRIP_PX_PER_MV, (design**2).sum(1) > 0
+  weight = jnp.where((part.visible >= VISIBLE) & limb[:, None], std_mv**-2, 0.0)
   rows = [weight, *(weight.at[row].set(0.0) for row in np.flatnonzero(limb))]  # all of them, and all but one
-  told = Fit(*(jnp.stack(a) for a in zip(*(_least_squares(mv, w, of, rate_hz=frame.rate_hz) for w in rows), strict=True)))
-  agree = (told.around <= AGREED) & (told.alone <= AGREED_ALONE)
+  fits = Fit(*(jnp.stack(a) for a in zip(*(_least_squares(mv, w, design, rate_hz=frame.rate_hz) for w in rows), strict=True)))
+  agree = (fits.around <= AGREED) & (fits.alone <= AGREED_ALONE)
   # if II is the only repeated lead, I or III may be wrong: leaving out either makes the others consistent
-  bends = jnp.where(agree[1:], _bends(told.mv[1:], limb), jnp.inf)
+  bends = jnp.where(agree[1:], _bends(fits.mv[1:], limb), jnp.inf)
   smoothest, second = jnp.sort(bends, axis=0)[:2]
-  jump = (told.around[0] <= AGREED) & (second > SMOOTHER * smoothest)
+  jump = (fits.around[0] <= AGREED) & (second > SMOOTHER * smoothest)
   chosen = jnp.where(agree[0], 0, 1 + bends.argmin(0))
-  best = Fit(*(jnp.take_along_axis(a, jnp.expand_dims(chosen, range(a.ndim - 1)), axis=0)[0] for a in told))
+  best = Fit(*(jnp.take_along_axis(a, jnp.expand_dims(chosen, range(a.ndim - 1)), axis=0)[0] for a in fits))
   better = (agree[0] | (agree.sum(0) == 1) | jump) & limb[:, None]
   return Trace(
     jnp.where(better, frame.rows_px(best.mv), part.rows_px),
@@ -106,14 +106,14 @@ def _bends(mv: jax.Array, limb: np.ndarray) -> jax.Array:
   return jax.vmap(lambda a: jnp.convolve(a, AROUND, mode='same'))((second**2 * limb[:, None]).sum(1))
 
 
-def _least_squares(mv: jax.Array, weight: jax.Array, of: np.ndarray, *, rate_hz: float) -> Fit:
-  aa, ab, bb = (jnp.einsum('rw,r->w', weight, of[:, i] * of[:, j]) for i, j in ((0, 0), (0, 1), (1, 1)))
+def _least_squares(mv: jax.Array, weight: jax.Array, design: np.ndarray, *, rate_hz: float) -> Fit:
+  aa, ab, bb = (jnp.einsum('rw,r->w', weight, design[:, i] * design[:, j]) for i, j in ((0, 0), (0, 1), (1, 1)))
   det = aa * bb - ab**2
-  known = det > KNOWN * (aa + bb) ** 2
-  inverse = jnp.array([[bb, -ab], [-ab, aa]]) / jnp.where(known, det, 1.0)
-  covariance = jnp.einsum('ri,ijw,sj->rsw', of, inverse, of)  # of any two rows
+  solvable = det > LEAST_DET * (aa + bb) ** 2
+  inverse = jnp.array([[bb, -ab], [-ab, aa]]) / jnp.where(solvable, det, 1.0)
+  covariance = jnp.einsum('ri,ijw,sj->rsw', design, inverse, design)  # of any two rows
   fitted = jnp.einsum('rsw,sw,sw->rw', covariance, weight, mv)
-  freedom = jnp.where(known, (weight > 0).sum(0) - 2, 0)
+  freedom = jnp.where(solvable, (weight > 0).sum(0) - 2, 0)
   columns = jnp.arange(mv.shape[1])
   near = jnp.exp(-0.5 * ((columns[:, None] - columns) / (NEAR_S * rate_hz)) ** 2)
   square = (weight * (mv - fitted) ** 2).sum(0)

@@ -15,32 +15,32 @@ COLOURS = {0: (255, 255, 255), 1: (244, 166, 160), 2: (60, 110, 220), 3: (0, 0, 
 AROUND = (-1, 0, 1)  # columns of a strip that a page px, 2.5 of them wide at 500 a second, is the mean of
 
 
-def on_page(classes: np.ndarray, *, page: layouts.Layout, frame: lattices.Frame) -> np.ndarray:
+def page_mask(classes: np.ndarray, *, layout: layouts.Layout, frame: lattices.Frame) -> np.ndarray:
   """Composes the strips' classes into a page; a px belongs to the row whose zero line is nearest.
 
   Args:
     classes: (R, H, W, 4) unnormalised log-probabilities (`unet.Scores.classes`).
-    page: layout with the rows' zero lines.
+    layout: layout with the rows' zero lines.
     frame: of the strips.
 
   Returns:
     (1700, 2200) uint8: the number of the likeliest of unet.CLASSES, UNREAD where no strip shows the page.
   """
   ys, xs = (np.arange(size) + 0.5 for size in (paper.HEIGHT_PX, paper.WIDTH_PX))
-  zeros_px = np.asarray(page.zeros_px)
-  columns = np.round(frame.columns_px((xs - paper.START_X_PX) / page.px_per_s)).astype(int)
+  zeros_px = np.asarray(layout.zeros_px)
+  columns = np.round(frame.columns_px((xs - paper.START_X_PX) / layout.px_per_s)).astype(int)
   inside = (columns + AROUND[0] >= 0) & (columns + AROUND[-1] < frame.width_px)
   near = columns[inside, None] + np.array(AROUND)
   nearest = np.abs(ys[:, None] - zeros_px).argmin(1)
   mask = np.full((len(ys), len(xs)), UNREAD, np.uint8)
   for row, zero_px in enumerate(zeros_px):
     lines = np.flatnonzero(nearest == row)
-    of_strip = np.floor(frame.rows_px((zero_px - ys[lines]) / page.px_per_mv)).astype(int)
-    shown = (of_strip >= 0) & (of_strip < frame.height_px)
-    scores = np.asarray(classes[row])[of_strip[shown]]
+    of_strip = np.floor(frame.rows_px((zero_px - ys[lines]) / layout.px_per_mv)).astype(int)
+    on_strip = (of_strip >= 0) & (of_strip < frame.height_px)
+    scores = np.asarray(classes[row])[of_strip[on_strip]]
     chances = np.exp(scores - scores.max(-1, keepdims=True))
     chances /= chances.sum(-1, keepdims=True)
-    mask[np.ix_(lines[shown], inside)] = chances[:, near].mean(2).argmax(-1)
+    mask[np.ix_(lines[on_strip], inside)] = chances[:, near].mean(2).argmax(-1)
   return mask
 
 

@@ -27,19 +27,19 @@ class Doubt(NamedTuple):
   """Estimates of a page's errors beside the leads' own standard deviations.
 
   Attributes:
-    seen: lead name -> share of its columns in which a trace is visible.
+    visible: lead name -> share of its columns in which a trace is visible.
     contradiction_mv2: limb lead name -> variance of its rows, in mV^2, from the contradictions of the limb rows; 0 without any.
     page_px: expected rms error of the lattice in page px.
     cut_off: leads that reach their strip's edge.
   """
 
-  seen: Mapping[str, float]
+  visible: Mapping[str, float]
   contradiction_mv2: Mapping[str, float]
   page_px: float
   cut_off: tuple[str, ...]
 
 
-def lead(mv: np.ndarray, std_mv: np.ndarray, name: str, doubt: Doubt, *, fs: float, page: Layout) -> float:
+def lead(mv: np.ndarray, std_mv: np.ndarray, name: str, doubt: Doubt, *, fs: float, layout: Layout) -> float:
   """Computes the quality of one lead.
 
   Args:
@@ -48,39 +48,39 @@ def lead(mv: np.ndarray, std_mv: np.ndarray, name: str, doubt: Doubt, *, fs: flo
     name: of the lead.
     doubt: of its page.
     fs: Hz.
-    page: its layout, speed and gain.
+    layout: its layout, speed and gain.
 
   Returns:
     0..1: visible share times signal variance over the sum of signal and expected error variance, 0.91 is 10 dB; 0 for an absent lead.
   """
-  seen = doubt.seen[name]
-  if not seen:
+  visible = doubt.visible[name]
+  if not visible:
     return 0.0
   slope = np.gradient(mv) * fs if len(mv) > 1 else np.zeros(1)
-  misplaced = MISPLACED * doubt.page_px**2 * (page.px_per_mv**-2 + np.mean(slope**2) * page.px_per_s**-2)
+  misplaced = MISPLACED * doubt.page_px**2 * (layout.px_per_mv**-2 + np.mean(slope**2) * layout.px_per_s**-2)
   error = np.mean(std_mv**2) + misplaced + CONTRADICTED * doubt.contradiction_mv2[name]
   signal = max(np.var(mv), LEAST_MV**2)
-  share = seen * signal / (signal + error)
+  share = visible * signal / (signal + error)
   return float(min(share, CUT_OFF) if name in doubt.cut_off else share)
 
 
-def doubt(trace: Trace, page_px: float, *, page: Layout, frame: Frame, scale: float) -> Doubt:
+def doubt(trace: Trace, page_px: float, *, layout: Layout, frame: Frame, scale: float) -> Doubt:
   """Estimates a page's errors.
 
   Args:
     trace: the rows as read, before `fuse`.
     page_px: expected rms error of the lattice, page px.
-    page, frame: of the strips.
+    layout, frame: of the strips.
     scale: from the strips' mV to those of the page, by its gain.
 
   Returns:
     The doubt about each lead.
   """
-  columns = {lead: _columns(trace, page.scored(lead), frame) for lead in LEADS}
+  columns = {lead: _columns(trace, layout.scored(lead), frame) for lead in LEADS}
   reach_mv = frame.millivolts(0) - EDGE_MV
-  cut_off = tuple(lead for lead, (rows_px, seen) in columns.items() if (seen & (np.abs(frame.millivolts(rows_px)) > reach_mv)).any())
-  shares = {lead: float(seen.mean()) for lead, (_, seen) in columns.items()}
-  contradictions = {lead: scale**2 * x for lead, x in contradictions_mv2(trace, page, frame).items()}
+  cut_off = tuple(lead for lead, (rows_px, visible) in columns.items() if (visible & (np.abs(frame.millivolts(rows_px)) > reach_mv)).any())
+  shares = {lead: float(visible.mean()) for lead, (_, visible) in columns.items()}
+  contradictions = {lead: scale**2 * x for lead, x in contradictions_mv2(trace, layout, frame).items()}
   return Doubt(shares, contradictions, page_px, cut_off)
 
 
@@ -88,15 +88,15 @@ def _columns(trace: Trace, segment: Segment, frame: Frame) -> tuple[np.ndarray, 
   """Returns (n,) rows px of a lead's own columns and whether the trace is visible in each."""
   first, stop = (round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s))
   rows_px, visible = (np.asarray(a)[segment.row, first:stop] for a in (trace.rows_px, trace.visible))
-  return rows_px, visible >= resample.SEEN
+  return rows_px, visible >= resample.VISIBLE
 
 
-def contradictions_mv2(trace: Trace, page: Layout, frame: Frame) -> dict[str, float]:
+def contradictions_mv2(trace: Trace, layout: Layout, frame: Frame) -> dict[str, float]:
   """Estimates the errors of simultaneous limb rows from their contradictions.
 
   Args:
     trace: the rows as read, before `fuse`, which makes them consistent.
-    page: layout with the segments of each row.
+    layout: layout with the segments of each row.
     frame: of the strips.
 
   Returns:
@@ -105,16 +105,16 @@ def contradictions_mv2(trace: Trace, page: Layout, frame: Frame) -> dict[str, fl
   """
   rows_px, visible = (np.asarray(a) for a in (trace.rows_px, trace.visible))
   squares = np.full(rows_px.shape, np.nan)
-  for first, stop, of in einthoven.stretches(page, frame):
-    limb = of.any(1)
+  for first, stop, design in einthoven.intervals(layout, frame):
+    limb = design.any(1)
     if limb.sum() > 2:
       mv = frame.millivolts(rows_px[limb, first:stop])
-      off = mv - of[limb] @ np.linalg.pinv(of[limb]) @ mv
-      seen = (visible[limb, first:stop] >= resample.SEEN).all(0)
-      squares[limb, first:stop] = np.where(seen, (off**2).sum(0) / (limb.sum() - 2), np.nan)
+      off = mv - design[limb] @ np.linalg.pinv(design[limb]) @ mv
+      all_visible = (visible[limb, first:stop] >= resample.VISIBLE).all(0)
+      squares[limb, first:stop] = np.where(all_visible, (off**2).sum(0) / (limb.sum() - 2), np.nan)
   found = {}
   for name in LEADS:
-    segment = page.scored(name)
+    segment = layout.scored(name)
     own = squares[segment.row, slice(*(round(frame.columns_px(s)) for s in (segment.start_s, segment.stop_s)))]
     found[name] = float(np.nanmean(own)) if np.isfinite(own).any() else 0.0
   return found

@@ -88,11 +88,11 @@ class Recording(NamedTuple):
 
   def plot(self):
     """Returns a matplotlib Figure: the leads at the page's own speed and gain, over pale bands of two standard deviations."""
-    return charts.figure(self.leads, self.std, fs=self.fs, page=self.page)
+    return charts.figure(self.leads, self.std, fs=self.fs, layout=self.page)
 
   def overlay(self, image: np.ndarray) -> np.ndarray:
-    """Returns (h, w, 3) uint8, the (H, W, 3) picture of the page with the leads drawn back on it, see `charts.on_picture`."""
-    return charts.on_picture(image, self.leads, self.std, fs=self.fs, page=self.page, lattice=self.lattice)
+    """Returns (h, w, 3) uint8, the (H, W, 3) picture of the page with the leads drawn back on it, see `charts.overlay`."""
+    return charts.overlay(image, self.leads, self.std, fs=self.fs, layout=self.page, lattice=self.lattice)
 
 
 def plain(values: np.ndarray) -> list[float | None]:
@@ -145,10 +145,10 @@ def write(path, mv: np.ndarray, *, fs: float, format: str = '') -> pathlib.Path:
     MissingLibrary: if the format needs a library that is not installed (`pip install 'ecgjax[files]'`).
   """
   path = pathlib.Path(path)
-  known = {one.suffix: name for name, one in FORMATS.items()}
-  name = format or known.get(path.suffix.lower(), '')
+  by_suffix = {one.suffix: name for name, one in FORMATS.items()}
+  name = format or by_suffix.get(path.suffix.lower(), '')
   if name not in FORMATS or path.suffix.lower() != FORMATS[name].suffix:
-    raise ECGError(f'{path.name} as {format or "?"}: choose a suffix of {", ".join(f"{s} ({n})" for s, n in known.items())}')
+    raise ECGError(f'{path.name} as {format or "?"}: choose a suffix of {", ".join(f"{s} ({n})" for s, n in by_suffix.items())}')
   try:
     formats.write(name, path, mv, fs=fs)
   except ModuleNotFoundError as error:

@@ -12,7 +12,7 @@ from ecgjax.extract.path_decoder import Trace
 from ecgjax.geometry.lattices import STRIP_PX_PER_MV, Frame
 from ecgjax.geometry.layouts import Layout, Segment
 
-SEEN = 0.5  # columns less probable to show a trace are interpolated
+VISIBLE = 0.5  # columns less probable to show a trace are interpolated
 GAP_STD_MV_PER_S = 2.0  # an interpolated sample grows uncertain by this much per second from the nearest seen column
 LOBES = 16  # half width of the resampling kernel in zero crossings
 KAISER_BETA = 8.0
@@ -20,20 +20,20 @@ POLYLINE_BELOW = 1.2  # times the column rate; above it too few columns lie on e
 TENSION = 1e-3  # of the polyline above the column rate, where a few corners have no column of their own
 
 
-def fill(mv: jax.Array, seen: jax.Array) -> jax.Array:
+def fill(mv: jax.Array, valid: jax.Array) -> jax.Array:
   """Interpolates hidden samples by a shape-preserving cubic (PCHIP, Fritsch and Butland 1984), constant beyond the ends.
 
   Args:
     mv: (W,) samples at equal steps.
-    seen: (W,) bool, visible samples; the others are replaced. The result is 0 if none is visible.
+    valid: (W,) bool, visible samples; the others are replaced. The result is 0 if none is visible.
 
   Returns:
     (W,), the visible samples unchanged.
   """
   n = mv.shape[-1]
   i = jnp.arange(n)
-  left = jax.lax.cummax(jnp.where(seen, i, -1))  # nearest seen at or before
-  right = jax.lax.cummin(jnp.where(seen, i, n), reverse=True)
+  left = jax.lax.cummax(jnp.where(valid, i, -1))  # nearest valid one at or before
+  right = jax.lax.cummin(jnp.where(valid, i, n), reverse=True)
   past = jnp.concatenate([jnp.array([-1]), left[:-1]])  # strictly before
   future = jnp.concatenate([right[1:], jnp.array([n])])
   at = lambda index: mv[jnp.clip(index, 0, n - 1)]
@@ -51,7 +51,7 @@ def fill(mv: jax.Array, seen: jax.Array) -> jax.Array:
     + u**2 * (3 - 2 * u) * mv[b] + u**2 * (u - 1) * step * slope[b]
   )  # fmt: skip
   value = jnp.where(left < 0, mv[b], jnp.where(right >= n, mv[a], cubic))
-  return jnp.where(seen, mv, jnp.where(seen.any(), value, 0.0))
+  return jnp.where(valid, mv, jnp.where(valid.any(), value, 0.0))
 
 
 @functools.lru_cache(256)  # a rate may be any number, and a process may live long
@@ -145,10 +145,10 @@ def lead(trace: Trace, segment: Segment, *, layout: Layout, frame: Frame, fs: fl
   offset = frame.columns_px(segment.start_s)
   first, last = math.ceil(offset - 1e-6), math.ceil(frame.columns_px(segment.stop_s) - 1e-6) - 1
   rows, std, visible = (a[segment.row, first : last + 1] for a in trace)
-  seen = visible >= SEEN
-  mv = segment.sign * fill(frame.millivolts(rows), seen)
+  valid = visible >= VISIBLE
+  mv = segment.sign * fill(frame.millivolts(rows), valid)
   i = jnp.arange(mv.shape[-1])
-  near = jnp.minimum(i - jax.lax.cummax(jnp.where(seen, i, -(10**6))), jax.lax.cummin(jnp.where(seen, i, 10**6), reverse=True) - i)
+  near = jnp.minimum(i - jax.lax.cummax(jnp.where(valid, i, -(10**6))), jax.lax.cummin(jnp.where(valid, i, 10**6), reverse=True) - i)
   std_mv = std / STRIP_PX_PER_MV + near / frame.rate_hz * GAP_STD_MV_PER_S
   if fs != frame.rate_hz and fs < POLYLINE_BELOW * frame.rate_hz:
     resampled = vertices(mv, offset - first, rate_hz=frame.rate_hz, fs=fs, count=count)

@@ -22,7 +22,7 @@ LEAP_STD_PX, BESIDE_PX = 0.4, 8.0  # rms error of columns that leapt, on 56 scan
 KNOT_PX = 40.0  # between the points at which the field of `offset_field` is asked for
 
 
-class Standing(NamedTuple):
+class InkOffsets(NamedTuple):
   """Correction of the ink's position in each column of each row, in page px relative to the lattice.
 
   Attributes:
@@ -36,21 +36,21 @@ class Standing(NamedTuple):
   std_px: np.ndarray
 
 
-def exact(page: Layout, frame: Frame) -> Standing:
+def exact(layout: Layout, frame: Frame) -> InkOffsets:
   """Returns the zero correction with zero standard deviation."""
-  nowhere = np.zeros((len(page.zeros_px), frame.width_px))
-  return Standing(nowhere, nowhere, nowhere)
+  nowhere = np.zeros((len(layout.zeros_px), frame.width_px))
+  return InkOffsets(nowhere, nowhere, nowhere)
 
 
-def standing(
-  image: np.ndarray, lattice: np.ndarray, *, page: Layout, frame: Frame, printer: Printer | None = None
-) -> Standing:  # fmt: skip
+def ink_offsets(
+  image: np.ndarray, lattice: np.ndarray, *, layout: Layout, frame: Frame, printer: Printer | None = None
+) -> InkOffsets:  # fmt: skip
   """Measures the displacement of a page's ink from its lattice.
 
   Args:
     image: (H, W, 3) uint8.
     lattice: (45, 57, 2) image px of the page's nodes.
-    page: the layout.
+    layout: the layout.
     frame: of its strips.
     printer: mean offset field of its printer, if known.
 
@@ -58,16 +58,16 @@ def standing(
     The correction; zero in pictures coarser than COARSEST. Without visible marks its standard deviation is that of an unknown print.
   """
   fine = lattices.image_scale(lattice) >= COARSEST
-  leaps, seen = (feed_jumps.find(image, lattice), marks.measure(image, lattice)) if fine else (None, marks.none())
+  leaps, measured = (feed_jumps.find(image, lattice), marks.measure(image, lattice)) if fine else (None, marks.none())
   leapt = lambda x_px, y_px: np.zeros(len(x_px)) if leaps is None else feed_jumps.right_px(leaps, x_px, y_px)
-  at_marks = np.array([leapt(np.array([x]), y)[0] for x, y in seen.at_px]).reshape(-1, 1)
-  columns_px = paper.START_X_PX + frame.times_s() * page.px_per_s
+  at_marks = np.array([leapt(np.array([x]), y)[0] for x, y in measured.at_px]).reshape(-1, 1)
+  columns_px = paper.START_X_PX + frame.times_s() * layout.px_per_s
   knots_px = np.arange(columns_px[0], columns_px[-1] + KNOT_PX, KNOT_PX)
-  wanted = np.stack(np.broadcast_arrays(knots_px, np.array(page.zeros_px)[:, None]), axis=-1).reshape(-1, 2)
-  off, std = offset_field.fit(seen.at_px, seen.off_px + at_marks * (1, 0), seen.std_px, wanted_px=wanted, printer=printer)
-  dense = lambda values: np.stack([np.interp(columns_px, knots_px, row) for row in values.reshape(len(page.zeros_px), -1)])
-  right = np.stack([leapt(columns_px, zero) for zero in page.zeros_px])
-  return Standing(right - dense(off[:, 0]), -dense(off[:, 1]), np.hypot(dense(std[:, 0]), LEAP_STD_PX * _leapt(right, columns_px)))
+  wanted = np.stack(np.broadcast_arrays(knots_px, np.array(layout.zeros_px)[:, None]), axis=-1).reshape(-1, 2)
+  off, std = offset_field.fit(measured.at_px, measured.off_px + at_marks * (1, 0), measured.std_px, wanted_px=wanted, printer=printer)
+  dense = lambda values: np.stack([np.interp(columns_px, knots_px, row) for row in values.reshape(len(layout.zeros_px), -1)])
+  right = np.stack([leapt(columns_px, zero) for zero in layout.zeros_px])
+  return InkOffsets(right - dense(off[:, 0]), -dense(off[:, 1]), np.hypot(dense(std[:, 0]), LEAP_STD_PX * _leapt(right, columns_px)))
 
 
 def _leapt(right_px: np.ndarray, columns_px: np.ndarray) -> np.ndarray:
@@ -77,55 +77,55 @@ def _leapt(right_px: np.ndarray, columns_px: np.ndarray) -> np.ndarray:
   return sums[:, 2 * beside + 1 :] > sums[:, : -2 * beside - 1]
 
 
-def moved(trace: Trace, to: Standing, *, page: Layout, frame: Frame) -> Trace:
+def retimed(trace: Trace, ink: InkOffsets, *, layout: Layout, frame: Frame) -> Trace:
   """Resamples rows by the correction, each lead within its own columns, because its neighbours are another lead or a pulse.
 
   Args:
     trace: (R, W) of the strips.
-    to: the correction.
-    page: the layout.
+    ink: the correction.
+    layout: the layout.
     frame: of the strips.
 
   Returns:
     (R, W) rows whose columns show their own instants. Repeated ink is read once; lost ink is interpolated from its neighbours.
   """
-  per_px, columns = frame.rate_hz / page.px_per_s, np.arange(trace.rows_px.shape[-1])
+  per_px, columns = frame.rate_hz / layout.px_per_s, np.arange(trace.rows_px.shape[-1])
   rows_px, std_px, visible = (np.array(values) for values in trace)
-  belongs = np.maximum.accumulate(columns + per_px * to.right_px, axis=1) + 1e-9 * columns
-  for segment in page.segments:
+  belongs = np.maximum.accumulate(columns + per_px * ink.right_px, axis=1) + 1e-9 * columns
+  for segment in layout.segments:
     row, ends = segment.row, [round(frame.columns_px(second)) for second in (segment.start_s, segment.stop_s)]
     own = slice(*ends)
     # the lead's own column that shows the instant of each column
     source = np.clip(np.interp(columns[own], belongs[row], columns), ends[0], ends[1] - 1) - ends[0]
-    nearest, seen = np.round(source).astype(int), visible[row, own] >= resample.SEEN
-    lower = np.interp(source, columns[own] - ends[0], to.below_px[row, own]) * lattices.STRIP_PX_PER_MV / page.px_per_mv
-    rows_px[row, own] = _between(rows_px[row, own], seen, source) + lower
+    nearest, valid = np.round(source).astype(int), visible[row, own] >= resample.VISIBLE
+    lower = np.interp(source, columns[own] - ends[0], ink.below_px[row, own]) * lattices.STRIP_PX_PER_MV / layout.px_per_mv
+    rows_px[row, own] = _between(rows_px[row, own], valid, source) + lower
     std_px[row, own], visible[row, own] = std_px[row, own][nearest], visible[row, own][nearest]
   return Trace(*(jnp.asarray(values, jnp.float32) for values in (rows_px, std_px, visible)))
 
 
-def _between(values: np.ndarray, seen: np.ndarray, at: np.ndarray) -> np.ndarray:
+def _between(values: np.ndarray, valid: np.ndarray, at: np.ndarray) -> np.ndarray:
   """Returns (n,) values at fractional columns, by Catmull and Rom's cubic; the nearest value where one of its four columns is hidden."""
   first = np.clip(np.floor(at).astype(int), 0, len(values) - 2)
   u = at - first
   four = np.clip(first[:, None] + np.arange(-1, 3), 0, len(values) - 1)
   weights = np.stack([u * (u * (2 - u) - 1), u**2 * (3 * u - 5) + 2, u * (u * (4 - 3 * u) + 1), u**2 * (u - 1)], axis=1) / 2
-  return np.where(seen[four].all(1), (values[four] * weights).sum(1), values[np.round(at).astype(int)])
+  return np.where(valid[four].all(1), (values[four] * weights).sum(1), values[np.round(at).astype(int)])
 
 
-def std_mv(mv: np.ndarray, to: Standing, *, row: int, start_s: float, fs: float, page: Layout, frame: Frame) -> np.ndarray:
+def std_mv(mv: np.ndarray, ink: InkOffsets, *, row: int, start_s: float, fs: float, layout: Layout, frame: Frame) -> np.ndarray:
   """Returns (n,) the error in mV of a lead's samples from the error of their instants: slope times standard deviation.
 
   Args:
     mv: (n,) samples, nan where absent.
-    to: of the page.
+    ink: of the page.
     row, start_s: of the lead.
     fs: of the samples.
-    page: the layout, at the speed of the samples.
+    layout: the layout, at the speed of the samples.
     frame: of the strips.
   """
   if len(mv) < 2:
     return np.zeros(len(mv))
   columns = frame.columns_px(start_s + np.arange(len(mv)) / fs)
-  std_s = np.interp(columns, np.arange(to.std_px.shape[-1]), to.std_px[row]) / page.px_per_s
+  std_s = np.interp(columns, np.arange(ink.std_px.shape[-1]), ink.std_px[row]) / layout.px_per_s
   return np.abs(np.nan_to_num(np.gradient(mv))) * fs * std_s

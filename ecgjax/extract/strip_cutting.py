@@ -14,20 +14,20 @@ LINES = 40  # of strips that are cut at a time, at most
 SCALES = (1.0, 1.25, 1.6, 2.0, 3.0)  # image px per page px for which strips are cut: each is a program of its own
 
 
-def make_trace(apply, *, page: layouts.Layout, frame: lattices.Frame):
+def make_trace(apply, *, layout: layouts.Layout, frame: lattices.Frame):
   """Returns the function (params, image, lattice) -> Trace; differentiable in all three.
 
   Cutting, network and decoder are compiled separately: in a single program XLA's CPU compiler samples the image again for
   every convolution tap (26 s a page instead of 3).
   """
-  cut = make_cut(page=page, frame=frame)
-  scores, decoded, begins = jax.jit(apply), jax.jit(path_decoder.soft_argmax), lattices.begins(page, frame)
+  cut = make_cut(layout=layout, frame=frame)
+  scores, decoded, begins = jax.jit(apply), jax.jit(path_decoder.soft_argmax), lattices.begins(layout, frame)
   return lambda params, image, lattice: decoded(scores(params, cut(image, lattice)), begins=begins)
 
 
 @functools.cache
 def make_cut(
-  *, page: layouts.Layout, frame: lattices.Frame, cell: tuple[int, int] | None = None
+  *, layout: layouts.Layout, frame: lattices.Frame, cell: tuple[int, int] | None = None
 ) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
   """Returns the function (image, lattice) -> strips for a network, smoothed according to the image's scale.
 
@@ -40,7 +40,7 @@ def make_cut(
 
   @functools.partial(jax.jit, static_argnames='scale')
   def cut(image, lattice, *, scale):
-    strips = lattices.cut(image, lattice, layout=page, frame=frame, image_scale=scale, lines=lines, cell=cell)
+    strips = lattices.cut(image, lattice, layout=layout, frame=frame, image_scale=scale, lines=lines, cell=cell)
     return strips if cell else lattices.with_coordinates(strips, frame=frame)
 
   def nearest(image, lattice):

@@ -104,8 +104,8 @@ def padded(image: np.ndarray) -> np.ndarray:
 def trace_area() -> np.ndarray:
   """Returns (45, 57) bool: the nodes from a square before second 0 to the end of the competition's rows, 4 mV above the first and down."""
   rows, cols = nodes_px()
-  page = make_layout()
-  low, last = page.zeros_px[0] - 4.1 * page.px_per_mv, paper.START_X_PX + page.seconds * page.px_per_s
+  layout = make_layout()
+  low, last = layout.zeros_px[0] - 4.1 * layout.px_per_mv, paper.START_X_PX + layout.seconds * layout.px_per_s
   return ((rows > low) & (rows < paper.HEIGHT_PX - 8))[:, None] & ((cols > paper.START_X_PX - paper.MAJOR_PX - 1) & (cols < last + 16))
 
 

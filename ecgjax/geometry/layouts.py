@@ -114,13 +114,13 @@ def make(name: str = '3x4+II', *, speed_mm_s: float = paper.SPEED_MM_S, gain_mm_
   Raises:
     ECGError: for a name, speed or gain that is not in the tables.
   """
-  for what, value, known in (
+  for option, value, choices in (
     ('layout', name, tuple(ROWS)),
     ('speed_mm_s', speed_mm_s, SPEEDS_MM_S),
     ('gain_mm_mv', gain_mm_mv, GAINS_MM_MV),
   ):
-    if value not in known:
-      raise UnsupportedLayout(f'{what}={value!r} is not one of {", ".join(map(str, known))}')
+    if value not in choices:
+      raise UnsupportedLayout(f'{option}={value!r} is not one of {", ".join(map(str, choices))}')
   rows = [row.split() for row in ROWS[name]]
   seconds = TRACE_MM / speed_mm_s
   segments = tuple(

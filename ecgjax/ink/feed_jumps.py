@@ -67,10 +67,10 @@ def find(image: np.ndarray, lattice: np.ndarray) -> Leaps | None:
   """
   from scipy import ndimage
 
-  seen = _profiles(image, np.asarray(lattice, np.float64))
-  snapped, even = (_template(seen, place) for place in (_snapped, _even))
+  profiles = _profiles(image, np.asarray(lattice, np.float64))
+  snapped, even = (_template(profiles, place) for place in (_snapped, _even))
   place, template = (_snapped, snapped) if (snapped**2).mean() > (even**2).mean() else (_even, even)
-  costs = _costs(seen, template, place)
+  costs = _costs(profiles, template, place)
   if not _worth_a_path(costs):
     return None
   shift = _path(costs)
@@ -79,13 +79,13 @@ def find(image: np.ndarray, lattice: np.ndarray) -> Leaps | None:
   leaps, count = labelled
   if not count:
     return None
-  lean, template = np.zeros_like(shift), _template(seen, place, shift)
+  lean, template = np.zeros_like(shift), _template(profiles, place, shift)
   for n in range(1, count + 1):
     here = leaps == n
-    lean[here], gain = _lean(seen, template, place, shift, here)
+    lean[here], gain = _lean(profiles, template, place, shift, here)
     if gain < GAIN:
       leaps[here] = 0
-  return Leaps(seen.heights_px, seen.columns_px, np.where(leaps > 0, shift, 0.0), lean) if leaps.any() else None
+  return Leaps(profiles.heights_px, profiles.columns_px, np.where(leaps > 0, shift, 0.0), lean) if leaps.any() else None
 
 
 def right_px(leaps: Leaps, x_px: np.ndarray, y_px: float) -> np.ndarray:
@@ -138,29 +138,29 @@ def _snapped(x_px: np.ndarray) -> np.ndarray:
   return _even(np.interp(x_px, np.round(places) + 0.5, places))
 
 
-def _template(seen: _Profiles, place, shift_px: np.ndarray | float = 0.0) -> np.ndarray:
+def _template(profiles: _Profiles, place, shift_px: np.ndarray | float = 0.0) -> np.ndarray:
   """Returns (PHASES,) the profile of a period, the mean over page and bands."""
   from scipy import ndimage
 
-  at = (PHASES * place(seen.columns_px + shift_px)).astype(int).ravel() % PHASES
-  sums, weights = (np.bincount(at, values.ravel(), minlength=PHASES) for values in (seen.dark * seen.trust, seen.trust))
+  at = (PHASES * place(profiles.columns_px + shift_px)).astype(int).ravel() % PHASES
+  sums, weights = (np.bincount(at, values.ravel(), minlength=PHASES) for values in (profiles.dark * profiles.trust, profiles.trust))
   sums, weights = (ndimage.gaussian_filter1d(values, SOFT_PHASES, mode='wrap') for values in (sums, weights))
   return sums / np.maximum(weights, 1e-6)
 
 
-def _misfit(seen: _Profiles, template: np.ndarray, phases: np.ndarray, band: int, columns: Any = slice(None)) -> np.ndarray:
+def _misfit(profiles: _Profiles, template: np.ndarray, phases: np.ndarray, band: int, columns: Any = slice(None)) -> np.ndarray:
   """Returns the squared misfits (n, ...) of a band's columns to the template at phases (n, ...)."""
   knots, around = (np.arange(PHASES + 2) - 0.5) / PHASES, [template[-1], *template, template[0]]
-  return (seen.dark[band, columns].reshape(-1, *[1] * (phases.ndim - 1)) - np.interp(phases, knots, around)) ** 2
+  return (profiles.dark[band, columns].reshape(-1, *[1] * (phases.ndim - 1)) - np.interp(phases, knots, around)) ** 2
 
 
-def _costs(seen: _Profiles, template: np.ndarray, place) -> np.ndarray:
+def _costs(profiles: _Profiles, template: np.ndarray, place) -> np.ndarray:
   """Returns (N, S) the negative log-likelihood, in nats, of each shift of each scan line over all bands."""
-  total = np.zeros((seen.dark.shape[1], len(SHIFTS_PX)))
+  total = np.zeros((profiles.dark.shape[1], len(SHIFTS_PX)))
   middle = len(SHIFTS_PX) // 2
   for band in range(BANDS):
-    squares = _misfit(seen, template, place(seen.columns_px[band][:, None] + SHIFTS_PX), band)
-    total += seen.trust[band][:, None] * _nats(squares, squares[:, middle], template)
+    squares = _misfit(profiles, template, place(profiles.columns_px[band][:, None] + SHIFTS_PX), band)
+    total += profiles.trust[band][:, None] * _nats(squares, squares[:, middle], template)
   return total
 
 
@@ -194,14 +194,14 @@ def _path(costs: np.ndarray) -> np.ndarray:
   return weights @ SHIFTS_PX / weights.sum(1)
 
 
-def _lean(seen: _Profiles, template: np.ndarray, place, shift: np.ndarray, here: np.ndarray) -> tuple[float, float]:
+def _lean(profiles: _Profiles, template: np.ndarray, place, shift: np.ndarray, here: np.ndarray) -> tuple[float, float]:
   """Returns the lean of a jump, and its gain in nats over an even feed."""
   even, leaning = 0.0, np.zeros(len(LEANS))
   for band in range(BANDS):
-    at_rest = _misfit(seen, template, place(seen.columns_px[band]), band)
-    moved = shift[here, None] * (1 + LEANS * _down(seen.heights_px[band]))
-    squares = _misfit(seen, template, place(seen.columns_px[band][here, None] + moved), band, here)
-    even += seen.trust[band][here] @ _nats(at_rest[here], at_rest, template)
-    leaning += seen.trust[band][here] @ _nats(squares, at_rest, template)
+    at_rest = _misfit(profiles, template, place(profiles.columns_px[band]), band)
+    leaned = shift[here, None] * (1 + LEANS * _down(profiles.heights_px[band]))
+    squares = _misfit(profiles, template, place(profiles.columns_px[band][here, None] + leaned), band, here)
+    even += profiles.trust[band][here] @ _nats(at_rest[here], at_rest, template)
+    leaning += profiles.trust[band][here] @ _nats(squares, at_rest, template)
   best = (leaning + 0.5 * (LEANS / LEAN_RMS) ** 2).argmin()
   return float(LEANS[best]), float(even - leaning[best])

@@ -64,7 +64,7 @@ class _Mark(NamedTuple):
 
 
 @functools.cache
-def known() -> tuple[_Mark, ...]:
+def competition_marks() -> tuple[_Mark, ...]:
   """Reads the known marks of the competition's page."""
   import cv2
 
@@ -107,23 +107,23 @@ def measure(image: np.ndarray, lattice: np.ndarray) -> Marks:
     The visible marks; none on a page that differs from the competition's.
   """
   lattice = np.asarray(lattice, np.float64)
-  header, others = ([mark for mark in known() if (KINDS[mark.kind] == 'header') == own] for own in (True, False))
-  found = [_seen(image, lattice, mark) for mark in header]
-  if np.median([alike for _, _, alike in found]) <= OWN_TEXT:
+  header, others = ([mark for mark in competition_marks() if (KINDS[mark.kind] == 'header') == own] for own in (True, False))
+  found = [_located(image, lattice, mark) for mark in header]
+  if np.median([correlation for _, _, correlation in found]) <= OWN_TEXT:
     return none()
-  found += [_seen(image, lattice, mark) for mark in others]
-  off_px, std_px, alike = (np.array(a) for a in zip(*found, strict=True))
-  seen = (alike > ALIKE) & (np.abs(off_px).max(1) < FARTHEST_PX)
-  return Marks(np.array([mark.middle_px for mark in header + others])[seen], off_px[seen], std_px[seen])
+  found += [_located(image, lattice, mark) for mark in others]
+  off_px, std_px, correlation = (np.array(a) for a in zip(*found, strict=True))
+  accepted = (correlation > ALIKE) & (np.abs(off_px).max(1) < FARTHEST_PX)
+  return Marks(np.array([mark.middle_px for mark in header + others])[accepted], off_px[accepted], std_px[accepted])
 
 
-def _seen(image: np.ndarray, lattice: np.ndarray, mark: _Mark) -> tuple[np.ndarray, np.ndarray, float]:
+def _located(image: np.ndarray, lattice: np.ndarray, mark: _Mark) -> tuple[np.ndarray, np.ndarray, float]:
   """Returns the result of `_placed` for a mark in a picture."""
   import cv2
 
   x_px, y_px = ((mark.down @ lattice[..., i] @ mark.across.T - 0.5).astype(np.float32) for i in (0, 1))
-  seen = cv2.remap(image, x_px, y_px, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-  return _placed(255 - np.maximum.reduce(cv2.split(seen)), mark)  # of the lightest colour: a coloured grid is hardly seen in it
+  patch = cv2.remap(image, x_px, y_px, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+  return _placed(255 - np.maximum.reduce(cv2.split(patch)), mark)  # of the lightest colour: a coloured grid is hardly seen in it
 
 
 def _placed(dark: np.ndarray, mark: _Mark) -> tuple[np.ndarray, np.ndarray, float]:
@@ -150,5 +150,5 @@ def _placed(dark: np.ndarray, mark: _Mark) -> tuple[np.ndarray, np.ndarray, floa
   std = noise * np.sqrt(np.diag(np.linalg.inv(inverse))[1:3]) / max(scale[0], 1.0)
   bare = values - scale[3:] @ terms[3:]
   bare, drawn = bare - bare.mean(), terms[0] - terms[0].mean()
-  alike = float(bare @ drawn / max(np.sqrt((bare @ bare) * (drawn @ drawn)), 1e-6))
-  return off, np.hypot(3 * std, RIPPLE_PX), alike  # neighbouring px err alike: three times as much
+  correlation = float(bare @ drawn / max(np.sqrt((bare @ bare) * (drawn @ drawn)), 1e-6))
+  return off, np.hypot(3 * std, RIPPLE_PX), correlation  # neighbouring px err alike: three times as much

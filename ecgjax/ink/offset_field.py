@@ -52,9 +52,9 @@ def fit(
     (M, 2) offset of black to the right and downwards, px, and (M, 2) its standard deviation; without any mark 0 and the prior standard
     deviation.
   """
-  alike, toward = _likeness(at_px, at_px), _likeness(wanted_px, at_px)
+  covariance, cross = _likeness(at_px, at_px), _likeness(wanted_px, at_px)
   before = (_terms(wanted_px) ** 2).sum(0) + WAVE_RMS_PX**2 + RIPPLE_RMS_PX**2
-  alike, toward = (np.concatenate([a, np.zeros_like(a[:1])]) for a in (alike, toward))  # the last: no error
+  covariance, cross = (np.concatenate([a, np.zeros_like(a[:1])]) for a in (covariance, cross))  # the last: no error
   possible, exact = np.append(np.ones(len(WAVES_PX)), 0.0)[:, None], EXACT[len(at_px) > 0]
   own, usual = (np.zeros((len(px), 2)) if printer is None else printers.at(printer, px) for px in (at_px, wanted_px))
   spread = np.array([1.0, ACROSS]) if printer is None else np.minimum(printer.rms_px / RMS_PX, [1.0, ACROSS])
@@ -63,15 +63,15 @@ def fit(
     values, std, along = off[:, axis] - possible * own[:, axis], std_px[:, axis], spread[axis]
     trust = np.ones(values.shape)
     for _ in range(ROUNDS):
-      spreads = along**2 * alike + np.eye(len(std)) * (std**2 / trust)[:, None]
+      spreads = along**2 * covariance + np.eye(len(std)) * (std**2 / trust)[:, None]
       weights = np.linalg.solve(spreads, values[..., None])[..., 0]
-      misfit = ((values - along**2 * (alike @ weights[..., None])[..., 0]) / std) ** 2
+      misfit = ((values - along**2 * (covariance @ weights[..., None])[..., 0]) / std) ** 2
       trust = (FREEDOM + 1) / (FREEDOM + misfit)
     inverse = np.linalg.inv(spreads)
     cost += 0.5 * (weights * values).sum(-1) - 0.5 * np.linalg.slogdet(inverse)[1]
-    mean = along**2 * (toward @ weights[..., None])[..., 0] + possible * usual[:, axis]
+    mean = along**2 * (cross @ weights[..., None])[..., 0] + possible * usual[:, axis]
     means.append(mean)
-    squares.append(mean**2 + along**2 * possible * before - along**4 * ((toward @ inverse) * toward).sum(-1))
-  believed = np.exp(cost.min() - cost)
-  mean, square = (np.einsum('w,awm->ma', believed / believed.sum(), np.stack(a)) for a in (means, squares))
+    squares.append(mean**2 + along**2 * possible * before - along**4 * ((cross @ inverse) * cross).sum(-1))
+  evidence = np.exp(cost.min() - cost)
+  mean, square = (np.einsum('w,awm->ma', evidence / evidence.sum(), np.stack(a)) for a in (means, squares))
   return mean, np.sqrt(np.maximum(square - mean**2, 0.0))

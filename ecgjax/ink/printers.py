@@ -57,9 +57,9 @@ def write(path: str | os.PathLike, fields: Mapping[str, Sequence[np.ndarray]]) -
   """
   ys, xs = lattices.nodes_px()
   rows, cols = np.flatnonzero((ys >= ROWS_PX[0]) & (ys <= ROWS_PX[1]))[::STEP], np.arange(0, len(xs), STEP)
-  known = {ALL: [field for some in fields.values() for field in some], **fields}
+  groups = {ALL: [field for some in fields.values() for field in some], **fields}
   lines: list[tuple[str, ...]] = [COLUMNS]
-  for variant, some in known.items():
+  for variant, some in groups.items():
     if some:
       mean, rms = np.mean(some, axis=0), np.std(some, axis=0)
       for i, j in itertools.product(rows, cols):

@@ -18,7 +18,7 @@ MAX_MPX = 100
 MAX_PAGES = 500
 PDF_LONG_PX = 3300  # of a drawn PDF page: 300 dpi on 11 inches
 PILLOW = ('PNG', 'JPEG', 'TIFF', 'BMP', 'GIF', 'WEBP', 'JPEG2000', 'PPM')  # none that runs another program, as EPS does
-KNOWN = 'PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, PDF, HEIC, DICOM'
+READABLE = 'PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, PDF, HEIC, DICOM'
 OBLONG = 1.1  # a TIFF whose px are longer than wide by more, as a fax's in its coarse mode, is stretched
 
 
@@ -108,7 +108,7 @@ def _pillow(data: bytes) -> Source:
   except Image.DecompressionBombError as error:
     raise Unreadable(f'{error}; at most {MAX_MPX} million px are read') from error
   except UnidentifiedImageError:
-    raise Unreadable(f'it is no picture of a known kind ({KNOWN})') from None
+    raise Unreadable(f'it is no picture of a known kind ({READABLE})') from None
 
   def read(number: int) -> np.ndarray:
     file.seek(number)

@@ -100,7 +100,7 @@ def write_edf(path, mv: np.ndarray, *, fs: float) -> None:
     raise ECGError(f'EDF holds whole seconds at a whole rate; got {len(mv)} samples at {fs:g} Hz (choose another --fs or format)')
   limits = {'physical_range': (ABSENT / 1000, MAX_MV), 'digital_range': (ABSENT, -ABSENT - 1)}
   steps = microvolts(mv)
-  signals = [
+  channels = [
     edfio.EdfSignal.from_digital(column.copy(), fs, label=f'ECG {lead}', physical_dimension='mV', **limits)
     for lead, column in zip(LEADS, steps.T, strict=True)
   ]
@@ -109,7 +109,7 @@ def write_edf(path, mv: np.ndarray, *, fs: float) -> None:
     for lead, column in zip(LEADS, steps.T, strict=True)
     for first, stop in stretches(column == ABSENT)
   ]
-  atomic.whole(path, edfio.Edf(signals, annotations=notes).write)
+  atomic.whole(path, edfio.Edf(channels, annotations=notes).write)
 
 
 def stretches(there: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 PLUGINS = {'GPU': ('jax_cuda12_plugin', 'jax_cuda13_plugin', 'jax_rocm60_plugin', 'jax_rocm7_plugin'), 'TPU': ('libtpu',)}  # of JAX
 # glob patterns of Linux's device files
-SHOWN = {'GPU': ('/dev/nvidia[0-9]', '/dev/nvidia[0-9][0-9]'), 'TPU': ('/dev/accel[0-9]', '/dev/vfio/[0-9]', '/dev/vfio/[0-9][0-9]')}
+DEVICE_FILES = {'GPU': ('/dev/nvidia[0-9]', '/dev/nvidia[0-9][0-9]'), 'TPU': ('/dev/accel[0-9]', '/dev/vfio/[0-9]', '/dev/vfio/[0-9][0-9]')}
 
 
 def programs_folder() -> pathlib.Path:
@@ -38,10 +38,10 @@ def devices(kind: str, *, environ: Mapping[str, str] = os.environ) -> list[str]:
   """Returns the names of the devices of a kind, 'GPU' (NVIDIA's alone) or 'TPU', that JAX supports and this process may use."""
   if not usable(kind) or environ.get('JAX_PLATFORMS') == 'cpu':
     return []
-  told = environ.get('CUDA_VISIBLE_DEVICES' if kind == 'GPU' else 'TPU_VISIBLE_CHIPS')
-  if told is not None:
-    return [name for name in told.split(',') if name not in ('', '-1')]
-  return [str(n) for n in range(sum(len(glob.glob(pattern)) for pattern in SHOWN[kind]))]
+  visible = environ.get('CUDA_VISIBLE_DEVICES' if kind == 'GPU' else 'TPU_VISIBLE_CHIPS')
+  if visible is not None:
+    return [name for name in visible.split(',') if name not in ('', '-1')]
+  return [str(n) for n in range(sum(len(glob.glob(pattern)) for pattern in DEVICE_FILES[kind]))]
 
 
 def device(number: int, *, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -65,12 +65,12 @@ def readers() -> int:
   return len(devices('GPU') + devices('TPU')) or cores()
 
 
-def limit(kind: str, wanted: int, *, lower: bool = True) -> None:
+def limit(kind: str, value: int, *, lower: bool = True) -> None:
   """Sets a resource limit of this process and its children, as far as the system permits.
 
   Args:
     kind: 'CORE', 'DATA' (bytes) or 'NOFILE', as getrlimit(2) has them.
-    wanted: the new limit.
+    value: the new limit.
     lower: whether the limit may be lowered.
   """
   import resource
@@ -79,8 +79,8 @@ def limit(kind: str, wanted: int, *, lower: bool = True) -> None:
   soft, hard = resource.getrlimit(name)
   least = 0 if lower else math.inf if soft == resource.RLIM_INFINITY else soft
   most = math.inf if hard == resource.RLIM_INFINITY else hard
-  if least <= wanted:
-    resource.setrlimit(name, (int(min(wanted, most)), hard))
+  if least <= value:
+    resource.setrlimit(name, (int(min(value, most)), hard))
 
 
 def keep_programs() -> None:

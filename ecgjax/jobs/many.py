@@ -40,14 +40,14 @@ class Answer(NamedTuple):
   pages: int
 
 
-def recording(path: str, number: int, wanted: page_job.Options) -> Answer:
+def recording(path: str, number: int, options: page_job.Options) -> Answer:
   """Reads one page of a file, `number` from 0, and writes nothing; nothing is raised."""
   pages = 1
   try:
     source = images.open_bytes(pathlib.Path(path).read_bytes())
     pages = source.pages
-    how = {'fs': wanted.fs, 'speed_mm_s': wanted.speed_mm_s, 'gain_mm_mv': wanted.gain_mm_mv}
-    return Answer(jax.device_get(digitizer.digitize(source.read(number), reader=page_job.reader(wanted), **how)), '', pages)
+    arguments = {'fs': options.fs, 'speed_mm_s': options.speed_mm_s, 'gain_mm_mv': options.gain_mm_mv}
+    return Answer(jax.device_get(digitizer.digitize(source.read(number), reader=page_job.reader(options), **arguments)), '', pages)
   except Exception as error:  # a page must not end the batch
     return Answer(None, page_job.reason(error), pages)
 

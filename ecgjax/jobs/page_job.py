@@ -70,23 +70,23 @@ def reason(error: Exception) -> str:
   return str(error) if isinstance(error, ECGError | OSError) and str(error) else f'{type(error).__name__}: {error}'
 
 
-def check(wanted: Options) -> str:
+def check(options: Options) -> str:
   """Returns the error of the options for all pages, or ''; runs in a child, because it needs the same libraries and memory as a page."""
   try:
     from ecgjax.geometry import layouts
 
-    read = reader(wanted).page.name
-    if wanted.layout not in ('auto', read):
-      return f'--layout {wanted.layout}: these weights read {read}; give --weights of others, trained for it'
-    gain_mm_mv = layouts.paper.GAIN_MM_MV if wanted.gain_mm_mv is None else wanted.gain_mm_mv
-    layouts.make(read, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=gain_mm_mv)
+    read = reader(options).layout.name
+    if options.layout not in ('auto', read):
+      return f'--layout {options.layout}: these weights read {read}; give --weights of others, trained for it'
+    gain_mm_mv = layouts.paper.GAIN_MM_MV if options.gain_mm_mv is None else options.gain_mm_mv
+    layouts.make(read, speed_mm_s=options.speed_mm_s, gain_mm_mv=gain_mm_mv)
   except (ECGError, OSError, ImportError) as error:  # the last of a library that is there and cannot be loaded
     return str(error)
-  for name in wanted.formats:
+  for name in options.formats:
     if FORMATS[name].library and importlib.util.find_spec(FORMATS[name].library) is None:
       return f"--format {name} needs {FORMATS[name].library}: pip install 'ecgjax[files]'"
-    if reason := FORMATS[name].refuses(wanted.fs):
-      return f'--fs {wanted.fs:g}: {reason}'
+    if reason := FORMATS[name].refuses(options.fs):
+      return f'--fs {options.fs:g}: {reason}'
   return ''
 
 
@@ -100,14 +100,14 @@ def count(path: str, data: bytes | None) -> int:
     return 1
 
 
-def checked(children, wanted: Options) -> str:
+def checked(children, options: Options) -> str:
   """Returns the error of the options for all pages, or '', from `check` in a child.
 
   Raises:
     BrokenExecutor: if no child could check them: lack of memory, or a system that starts no further process.
   """
   try:
-    return children.schedule(check, args=[wanted]).result()
+    return children.schedule(check, args=[options]).result()
   except Exception as error:
     raise BrokenExecutor(f'the options could not be looked at ({type(error).__name__}: {error})') from error
 
@@ -126,14 +126,14 @@ def counted(children, path: str, data: bytes | None, *, limit_s: float) -> int:
     return 1
 
 
-def page(path: str, stem: str, number: int, wanted: Options, data: bytes | None) -> Outcome:
+def page(path: str, stem: str, number: int, options: Options, data: bytes | None) -> Outcome:
   """Reads one page of a file and writes its signals.
 
   Args:
     path: of the file, for messages where `data` is given.
     stem: path of the output files without suffix; a file of several pages adds -p001, -p002 ...
     number: of the page, from 0.
-    wanted: the options.
+    options: the options.
     data: the file's bytes; None reads them from `path`.
 
   Returns:
@@ -147,15 +147,15 @@ def page(path: str, stem: str, number: int, wanted: Options, data: bytes | None)
     source = images.open_bytes(data)
     pages = source.pages
     target = f'{stem}-p{number + 1:03d}' if pages > 1 else stem
-    outputs = paths(target, wanted)
-    there = [p for p in outputs.values() if p.exists()]
-    if any(os.path.exists(path) and p.samefile(path) for p in there):
+    outputs = paths(target, options)
+    existing = [p for p in outputs.values() if p.exists()]
+    if any(os.path.exists(path) and p.samefile(path) for p in existing):
       raise ECGError(f'{path} itself would be replaced; choose another --out')
-    if wanted.skip_existing and outputs['json'] in there:
+    if options.skip_existing and outputs['json'] in existing:
       return Outcome(path, number + 1, pages, 'skipped', (f'{outputs["json"]} is there',), {}, (), 0.0)
-    if there and not wanted.overwrite:
-      raise ECGError(f'{there[0]} is there; --overwrite replaces it, --skip-existing passes over it')
-    return _read(source.read(number), path, data, number, pages, outputs, wanted, start)
+    if existing and not options.overwrite:
+      raise ECGError(f'{existing[0]} is there; --overwrite replaces it, --skip-existing passes over it')
+    return _read(source.read(number), path, data, number, pages, outputs, options, start)
   except Exception as error:  # a page must not end the batch
     return failed(path, number, reason(error), seconds=time.perf_counter() - start, pages=pages)
 
@@ -165,21 +165,21 @@ def record(stem: pathlib.Path) -> pathlib.Path:
   return stem.with_name(record_name(stem.name))
 
 
-def paths(target: str, wanted: Options) -> dict[str, pathlib.Path]:
+def paths(target: str, options: Options) -> dict[str, pathlib.Path]:
   """Returns the output files of a page: format -> path, with 'json' and, if requested, 'overlay' and 'mask'."""
-  made = {name: pathlib.Path(target + FORMATS[name].suffix) for name in wanted.formats}
+  made = {name: pathlib.Path(target + FORMATS[name].suffix) for name in options.formats}
   if 'wfdb' in made:
     made |= {'wfdb': record(pathlib.Path(target)).with_suffix('.hea'), 'wfdb samples': record(pathlib.Path(target)).with_suffix('.dat')}
-  made |= {'overlay': pathlib.Path(target + '.overlay.jpg')} if wanted.overlay else {}
-  made |= {'mask': pathlib.Path(target + '.mask.png')} if wanted.masks else {}
+  made |= {'overlay': pathlib.Path(target + '.overlay.jpg')} if options.overlay else {}
+  made |= {'mask': pathlib.Path(target + '.mask.png')} if options.masks else {}
   return made | {'json': pathlib.Path(target + '.json')}  # last: where it is, all is
 
 
-def reader(wanted: Options):
+def reader(options: Options):
   """Returns the `digitizer.Reader` of the options; loaded once."""
   from ecgjax.extract import digitizer
 
-  return digitizer.cached(wanted.weights, engine=wanted.engine, precision=wanted.precision, registration=wanted.registration)
+  return digitizer.cached(options.weights, engine=options.engine, precision=options.precision, registration=options.registration)
 
 
 @functools.cache
@@ -190,42 +190,42 @@ def checksum(weights: str) -> str:
   return weight_files.sha256(shipped.located(weights))
 
 
-def made_by(wanted: Options) -> dict[str, str]:
+def made_by(options: Options) -> dict[str, str]:
   """Returns versions, weights and engine for the results of a page."""
   from ecgjax import __version__
 
-  by = reader(wanted)
+  used = reader(options)
   return {
-    'ecgjax': __version__, 'weights': shipped.label(wanted.weights), 'weights_sha256': checksum(wanted.weights),
-    'engine': by.engine, 'precision': by.precision, **({'registration': wanted.registration} if wanted.registration else {}),
+    'ecgjax': __version__, 'weights': shipped.label(options.weights), 'weights_sha256': checksum(options.weights),
+    'engine': used.engine, 'precision': used.precision, **({'registration': options.registration} if options.registration else {}),
   }  # fmt: skip
 
 
-def _read(image, path, data, number, pages, outputs, wanted: Options, start: float) -> Outcome:
+def _read(image, path, data, number, pages, outputs, options: Options, start: float) -> Outcome:
   import numpy as np
   from PIL import Image
 
   from ecgjax.extract import digitizer, pixel_classes, recording
 
-  corners = None if wanted.corners is None else np.reshape(wanted.corners, (4, 2))
+  corners = None if options.corners is None else np.reshape(options.corners, (4, 2))
   found = digitizer.digitize(
-    image, reader=reader(wanted), fs=wanted.fs, corners=corners, speed_mm_s=wanted.speed_mm_s, gain_mm_mv=wanted.gain_mm_mv,
-    masked=wanted.masks,
+    image, reader=reader(options), fs=options.fs, corners=corners, speed_mm_s=options.speed_mm_s, gain_mm_mv=options.gain_mm_mv,
+    masked=options.masks,
   )
   quality = {lead: round(value, 3) for lead, value in found.quality.items()}
-  if wanted.strict and found.status != 'ok':
+  if options.strict and found.status != 'ok':
     reasons = ('not written (--strict)', *found.warnings)
     return Outcome(path, number + 1, pages, 'fail', reasons, quality, (), round(time.perf_counter() - start, 3))
   source = {'file': os.path.basename(path), 'sha256': hashlib.sha256(data).hexdigest(), 'page': number + 1, 'pages': pages}
   with tempfile.TemporaryDirectory(dir=outputs['json'].parent, prefix='.') as part:  # all of it is made before any is put in place
     beside = {name: pathlib.Path(part) / final.name for name, final in outputs.items()}
-    for name in wanted.formats:
+    for name in options.formats:
       found.save(beside[name], format=name)
-    if wanted.overlay:
+    if options.overlay:
       Image.fromarray(found.overlay(image)).save(beside['overlay'], quality=88)
     if found.mask is not None:
       beside['mask'].write_bytes(pixel_classes.png(found.mask))
-    recording.write_json(beside['json'], {'source': source, **found.facts(), 'made_by': made_by(wanted)})
+    recording.write_json(beside['json'], {'source': source, **found.facts(), 'made_by': made_by(options)})
     outputs['json'].unlink(missing_ok=True)  # it says that what lies beside it is whole
     for name, final in outputs.items():
       os.replace(beside[name], final)

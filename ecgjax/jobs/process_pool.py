@@ -87,9 +87,9 @@ class Children:
     hardware.limit('NOFILE', FILES * jobs + 256, lower=False)  # many systems allow 1,024
     self.jobs = jobs
     self.unable: set[int] = set()  # numbers of those of which no process could be started, the last time
-    self._asked, self._due, self._threads = queue.SimpleQueue(), set(), []
+    self._queue, self._due, self._threads = queue.SimpleQueue(), set(), []
     for number in range(jobs):
-      thread = threading.Thread(target=_keep, args=(self._asked, self.unable, (number, shares or jobs, place)), daemon=True)
+      thread = threading.Thread(target=_keep, args=(self._queue, self.unable, (number, shares or jobs, place)), daemon=True)
       try:
         thread.start()
       except RuntimeError as error:
@@ -102,7 +102,7 @@ class Children:
     future = Future()
     self._due.add(future)
     future.add_done_callback(self._due.discard)
-    self._asked.put((future, {'function': function, 'args': args, 'kwargs': kwargs or {}, 'timeout': timeout}))
+    self._queue.put((future, {'function': function, 'args': args, 'kwargs': kwargs or {}, 'timeout': timeout}))
     return future
 
   def __enter__(self):
@@ -112,15 +112,15 @@ class Children:
     for future in list(self._due):
       future.cancel()
     for _ in self._threads:
-      self._asked.put(None)
+      self._queue.put(None)
     for thread in self._threads:
       thread.join()
 
 
-def _keep(asked: queue.SimpleQueue, unable: set[int], share: tuple[int, int, str]) -> None:
+def _keep(tasks: queue.SimpleQueue, unable: set[int], share: tuple[int, int, str]) -> None:
   """Runs the queued tasks in one child after the other, until a task is None."""
   child = _begun(share)
-  while (one := asked.get()) is not None:
+  while (one := tasks.get()) is not None:
     child = _answered(child, unable, share, *one)
   _end(child)
 

@@ -15,7 +15,7 @@ def canvas(image: np.ndarray, *, size_px: int) -> np.ndarray:
   """
   import cv2
 
-  (width, height), (left, top) = placed(image.shape, size_px)
+  (width, height), (left, top) = placement(image.shape, size_px)
   small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if size_px < max(image.shape[:2]) else cv2.INTER_CUBIC)
   square = np.zeros((size_px, size_px, 3), np.uint8)
   square[top : top + height, left : left + width] = small
@@ -24,7 +24,7 @@ def canvas(image: np.ndarray, *, size_px: int) -> np.ndarray:
 
 def canvas_matrix(shape: tuple[int, ...], *, size_px: int) -> np.ndarray:
   """Returns (3, 3): canvas units, the square's side from its middle, -> image px of a picture of `shape` (H, W, ...)."""
-  small, corner = placed(shape, size_px)
+  small, corner = placement(shape, size_px)
   matrix = np.eye(3)
   for axis, whole in enumerate(shape[1::-1]):
     matrix[axis, axis] = size_px * whole / small[axis]
@@ -32,7 +32,7 @@ def canvas_matrix(shape: tuple[int, ...], *, size_px: int) -> np.ndarray:
   return matrix
 
 
-def placed(shape: tuple[int, ...], size_px: int) -> tuple[list[int], list[int]]:
+def placement(shape: tuple[int, ...], size_px: int) -> tuple[list[int], list[int]]:
   """Returns width and height of the reduced picture, and the x, y of its corner on the canvas, in px."""
   small = [max(1, round(n * size_px / max(shape[:2]))) for n in shape[1::-1]]
   return small, [(size_px - n) // 2 for n in small]

@@ -62,11 +62,11 @@ def bases(ys, xs, *, step_px: float, orders: tuple[int, int] = (0, 0)) -> tuple[
   return down, across
 
 
-def fit(parts: list[Observation], *, step_px: float, bending: float, ridge: float = 1e-6, rounds: int = ROUNDS) -> Surface:
+def fit(observations: list[Observation], *, step_px: float, bending: float, ridge: float = 1e-6, rounds: int = ROUNDS) -> Surface:
   """Fits a smooth displacement to measurements of it, robustly.
 
   Args:
-    parts: the measurements.
+    observations: the measurements.
     step_px: distance of the surface's knots.
     bending: weight of the penalty on second differences.
     ridge: weight of the penalty on the displacement: beyond what is measured it fades to none, rather than going on with its last slope.
@@ -75,22 +75,22 @@ def fit(parts: list[Observation], *, step_px: float, bending: float, ridge: floa
   Returns:
     The surface.
   """
-  coefficients = np.zeros((2, parts[0].down.shape[1], parts[0].across.shape[1]))
+  coefficients = np.zeros((2, observations[0].down.shape[1], observations[0].across.shape[1]))
   for turn in range(rounds):
-    weighted = parts if turn == 0 else [part.reweighted(coefficients) for part in parts]
+    weighted = observations if turn == 0 else [part.reweighted(coefficients) for part in observations]
     coefficients = np.stack([
       _solve([(p.down, p.across, p.goal[axis], p.weight[axis]) for p in weighted], bending, ridge) for axis in (0, 1)
     ])
   return Surface(coefficients, step_px)
 
 
-def _solve(parts, bending: float, ridge: float) -> np.ndarray:
+def _solve(observations, bending: float, ridge: float) -> np.ndarray:
   """Least squares for B-spline coefficients (ny, nx), with penalties in proportion to the weight of the measurements."""
   from scipy import linalg
 
-  ny, nx = parts[0][0].shape[1], parts[0][1].shape[1]
+  ny, nx = observations[0][0].shape[1], observations[0][1].shape[1]
   sums, pull = np.zeros((OVERLAP, ny, OVERLAP, nx)), np.zeros((ny, nx))
-  for down, across, goal, weight in parts:
+  for down, across, goal, weight in observations:
     sums += (_neighbours(down).T @ weight @ _neighbours(across)).reshape(sums.shape)
     pull += down.T @ (weight * goal) @ across
   normal = _diagonals(sums)

@@ -16,7 +16,7 @@ from ecgjax.locate import grid_alignment, initial_guesses, orientation, template
 
 READ = '3x4+II'  # the layout whose landmarks are looked for
 SURE, POSSIBLE = 0.62, 0.5  # landmark scores: above the first a page is found, below the second it is not
-PULSE_SEEN = 0.5  # how clear a pulse's top must be to be measured
+PULSE_CLEAR = 0.5  # how clear a pulse's top must be to be measured
 LACKING = 0.03  # share of the trace area that may lie outside the picture: a corner cut off holds no traces
 SECOND_PAGE = 'another grid lies outside the page that was found: the picture may contain two pages'
 EXACT_PX = 0.5  # a picture of the page's own size that lies so well is the digital original: no need to sample it anew
@@ -60,17 +60,17 @@ def find_page(image: np.ndarray) -> Found:
     raise ECGError(f'the picture is {getattr(image, "dtype", type(image))} {np.shape(image)}; it must be uint8 (H, W, 3)')
   if max(image.shape[:2]) < FINEST * paper.WIDTH_PX or min(image.shape[:2]) < FINEST * paper.HEIGHT_PX / 2:
     size = f'{image.shape[1]} x {image.shape[0]} px'
-    return _nothing(image, f'the picture is {size}; a page in it has too few to be read (need about {FINEST * paper.WIDTH_PX:.0f})')
-  best, seen = None, initial_guesses.small(image)
+    return _failed(image, f'the picture is {size}; a page in it has too few to be read (need about {FINEST * paper.WIDTH_PX:.0f})')
+  best, seen = None, initial_guesses.thumbnail(image)
   for start in initial_guesses.planes(image, seen):
     try:
       found = lock(image, start, seen=seen)
     except TrackingLost:
       continue
     best = found if best is None or found.score > best.score else best
-    if best.score >= SURE and np.median(best.confidence) >= grid_alignment.SEEN:  # what may still be wrong with it, no other start can mend
+    if best.score >= SURE and np.median(best.confidence) >= grid_alignment.BORNE_OUT:  # no other start can mend the rest
       break
-  return best or _nothing(image, 'no page was found: nothing in the picture bears a grid')
+  return best or _failed(image, 'no page was found: nothing in the picture bears a grid')
 
 
 def within(image: np.ndarray, corners: np.ndarray) -> Found:
@@ -95,17 +95,17 @@ def within(image: np.ndarray, corners: np.ndarray) -> Found:
     given = np.asarray(corners).tolist()
     raise ECGError(f'the corners {given} show no page from the front: give upper left, upper right, lower right, lower left')
   try:
-    return lock(image, plane, seen=initial_guesses.small(image))
+    return lock(image, plane, seen=initial_guesses.thumbnail(image))
   except TrackingLost:
-    return _nothing(image, 'no page was found within the corners')
+    return _failed(image, 'no page was found within the corners')
 
 
-def _nothing(image: np.ndarray, reason: str) -> Found:
+def _failed(image: np.ndarray, reason: str) -> Found:
   filled = projected(initial_guesses.whole(image.shape), lattices.page_lattice()).astype(np.float32)
   return Found(filled, np.zeros(filled.shape[:2]), READ, 0.0, np.nan, 'fail', reason)
 
 
-def lock(image: np.ndarray, plane: np.ndarray, *, seen: initial_guesses.Small) -> Found:
+def lock(image: np.ndarray, plane: np.ndarray, *, seen: initial_guesses.Thumbnail) -> Found:
   """Refines an approximate pose of the page to a lattice.
 
   Args:
@@ -119,46 +119,46 @@ def lock(image: np.ndarray, plane: np.ndarray, *, seen: initial_guesses.Small) -
   Raises:
     homography.TrackingLost: if the pose does not converge.
   """
-  what, rough = template_match.sought(READ), grid_alignment.flattener(image, plane, coarse=True)
-  plane, moved, score = orientation.orient(rough, plane, what, enough=SURE)
+  templates, rough = template_match.template_spectra(READ), grid_alignment.flattener(image, plane, coarse=True)
+  plane, displacement_px, score = orientation.orient(rough, plane, templates, enough=SURE)
   if score < POSSIBLE:
-    lattice = unwarp.lattice(plane, moved)
+    lattice = unwarp.lattice(plane, displacement_px)
     return Found(lattice, np.zeros(lattice.shape[:2]), READ, score, np.nan, 'fail', _no_page(score))
-  plane, moved, shown, judged = grid_alignment.align(image, rough, plane, moved, what)
-  lattice = unwarp.lattice(plane, moved)
+  plane, displacement_px, view, judgement = grid_alignment.align(image, rough, plane, displacement_px, templates)
+  lattice = unwarp.lattice(plane, displacement_px)
   if image.shape[:2] == (paper.HEIGHT_PX, paper.WIDTH_PX) and np.sqrt(((lattice - lattices.page_lattice()) ** 2).mean()) < EXACT_PX:
     lattice = lattices.page_lattice()
-  verdict = _verdict(seen, judged, lattice)
-  return Found(lattice, judged.confidence, READ, float(judged.score), _pulse_mv(shown), *verdict)
+  verdict = _verdict(seen, judgement, lattice)
+  return Found(lattice, judgement.confidence, READ, float(judgement.score), _pulse_mv(view), *verdict)
 
 
-def _pulse_mv(shown: unwarp.FlatView) -> float:
-  heights_mv, clear = template_match.pulses_mv(shown.ink, page=layouts.make(READ))
-  return float(np.median(heights_mv[clear > PULSE_SEEN])) if (clear > PULSE_SEEN).sum() > 1 else float('nan')
+def _pulse_mv(view: unwarp.FlatView) -> float:
+  heights_mv, clear = template_match.pulses_mv(view.ink, layout=layouts.make(READ))
+  return float(np.median(heights_mv[clear > PULSE_CLEAR])) if (clear > PULSE_CLEAR).sum() > 1 else float('nan')
 
 
 def _no_page(score: float) -> str:
   return f'no page of layout {READ} was found: pulses, separators and lead names are not where they belong (score {score:.2f})'
 
 
-def _verdict(seen: initial_guesses.Small, judged: grid_alignment.Judgement, lattice: np.ndarray) -> tuple[str, str]:
+def _verdict(seen: initial_guesses.Thumbnail, judgement: grid_alignment.Judgement, lattice: np.ndarray) -> tuple[str, str]:
   steps = [np.diff(lattice, axis=axis) for axis in (0, 1)]
   turns = steps[1][:-1, :, 0] * steps[0][:, :-1, 1] - steps[1][:-1, :, 1] * steps[0][:, :-1, 0]
   traces = lattice[lattices.trace_area()]
   lacking = 1 - ((traces > -1) & (traces < np.array(seen.shape[1::-1]) + 1)).all(-1).mean()
-  if judged.score < POSSIBLE:
-    return 'fail', _no_page(float(judged.score))
-  if (turns <= 0).any() or np.abs(judged.shift_px).max() > paper.MINOR_PX:
+  if judgement.score < POSSIBLE:
+    return 'fail', _no_page(float(judgement.score))
+  if (turns <= 0).any() or np.abs(judgement.shift_px).max() > paper.MINOR_PX:
     torn = 'the page was found, but its lattice is folded or its grid does not fit its print'
-    return 'review', SECOND_PAGE if initial_guesses.another(seen, lattice) else torn
+    return 'review', SECOND_PAGE if initial_guesses.another_grid(seen, lattice) else torn
   if lacking > LACKING:
     return 'review', f"{100 * lacking:.0f} % of the page's traces lie outside the picture"
-  if np.median(judged.confidence) < grid_alignment.SEEN:
+  if np.median(judgement.confidence) < grid_alignment.BORNE_OUT:
     return 'review', 'grid barely visible: the page was located from its printed marks alone, so time and amplitude may be off by 1 %'
-  if (lost := grid_alignment.unseen(judged.confidence)) > grid_alignment.TORN:
+  if (lost := grid_alignment.doubtful_share(judgement.confidence)) > grid_alignment.TORN:
     return 'review', f'the page was found, but {100 * lost:.0f} % of it bears no grid that fits: there it may lie whole squares off'
-  if judged.score < SURE:
-    return 'review', f'the page was found, but its landmarks are hard to see (score {judged.score:.2f})'
-  if initial_guesses.another(seen, lattice):
+  if judgement.score < SURE:
+    return 'review', f'the page was found, but its landmarks are hard to see (score {judgement.score:.2f})'
+  if initial_guesses.another_grid(seen, lattice):
     return 'review', SECOND_PAGE
   return 'ok', ''

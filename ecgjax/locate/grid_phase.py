@@ -17,9 +17,9 @@ from ecgjax.locate.displacement import Observation
 from ecgjax.locate.filters import Banded, banded, between, gaussian, product, reduced, repeated
 
 WINDOW, LAG = 0.75, 3  # sigma of the smoothing and distance of compared neighbours, in pitches; 4 sigmas share no noise
-STEADY_PX, AGREED = 120.0, 0.8  # sigma of neighbourhoods that must agree, and how much: 1 if all angles are the same
+CONSENSUS_PX, AGREED = 120.0, 0.8  # sigma of neighbourhoods that must agree, and how much: 1 if all angles are the same
 AGREED_SURE = 0.005  # and how sure the 5 mm grid must be on the whole there: by chance a few neighbourhoods agree on nothing
-NONE_PX, KNOWN = 4.0, 1e-3  # doubt where no grid is seen, and how much of it counts as seen
+NONE_PX, NONE_WEIGHT = 4.0, 1e-3  # doubt where no grid is seen, and how much of it counts as seen
 
 
 class PhaseField(NamedTuple):
@@ -122,12 +122,12 @@ def smoothed(flat: unwarp.FlatView, *, pitch_px: float, window: float, harmonics
   return [Sums(np.stack(waves[harmonic]), used, power) for harmonic in harmonics]
 
 
-def offset_px(tones: PhaseField, *, pitch_px: float) -> np.ndarray:
+def offset_px(phase: PhaseField, *, pitch_px: float) -> np.ndarray:
   """Returns (2, h, w): the displacement along y and x from the phase, within half a pitch."""
-  return np.angle(tones.z) * (pitch_px / 2 / math.pi)
+  return np.angle(phase.z) * (pitch_px / 2 / math.pi)
 
 
-def steady(at: PhaseField, coarse: PhaseField, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def consensus(at: PhaseField, coarse: PhaseField, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Averages the phase over wide neighbourhoods. It is coherent for the 5 mm grid, but not for flat baselines, which look like one line.
 
   Args:
@@ -138,7 +138,7 @@ def steady(at: PhaseField, coarse: PhaseField, z: np.ndarray) -> tuple[np.ndarra
   Returns:
     (2, h, w) displacement along y and x in page px, within half a square; and whether the phase is coherent there.
   """
-  near = [gaussian(a, b, STEADY_PX) for a, b in ((at.ys, coarse.ys), (at.xs, coarse.xs))]
+  near = [gaussian(a, b, CONSENSUS_PX) for a, b in ((at.ys, coarse.ys), (at.xs, coarse.xs))]
   over = lambda a: between(a, *near)
   mean = over(z)
   agreed = (np.abs(mean) > AGREED * over(np.abs(z))) & (over(coarse.sure) > AGREED_SURE)
@@ -157,29 +157,29 @@ def slip(fine: PhaseField, coarse: PhaseField) -> np.ndarray:
   """
   near = [gaussian(a, b, paper.MAJOR_PX / 2) for a, b in ((coarse.ys, fine.ys), (coarse.xs, fine.xs))]
   off = np.angle(between(fine.z, *near)) * (paper.MINOR_PX / paper.MAJOR_PX)
-  lines_px, agreed = steady(fine, coarse, coarse.z * np.exp(-1j * off))
+  lines_px, agreed = consensus(fine, coarse, coarse.z * np.exp(-1j * off))
   return np.where(agreed, np.round(lines_px / paper.MINOR_PX), 0.0)
 
 
-def angles(tones: PhaseField, off_px: np.ndarray, *, pitch_px: float, step_px: float) -> Observation:
+def angles(phase: PhaseField, off_px: np.ndarray, *, pitch_px: float, step_px: float) -> Observation:
   """Returns the displacement `off_px` (2, h, w) as an observation, weighted by the phase field."""
-  return Observation(*displacement.bases(tones.ys, tones.xs, step_px=step_px), off_px, tones.sure / pitch_px**2)
+  return Observation(*displacement.bases(phase.ys, phase.xs, step_px=step_px), off_px, phase.sure / pitch_px**2)
 
 
-def zero_prior(tones: PhaseField, sure: float, *, step_px: float) -> Observation:
+def zero_prior(phase: PhaseField, sure: float, *, step_px: float) -> Observation:
   """Returns a zero-displacement prior with the weight of a 5 mm grid of confidence `sure`."""
-  none = np.zeros_like(tones.sure)
-  return angles(tones._replace(sure=none + sure), none, pitch_px=paper.MAJOR_PX, step_px=step_px)
+  none = np.zeros_like(phase.sure)
+  return angles(phase._replace(sure=none + sure), none, pitch_px=paper.MAJOR_PX, step_px=step_px)
 
 
-def slopes(tones: PhaseField, *, pitch_px: float, step_px: float) -> list[Observation]:
+def slopes(phase: PhaseField, *, pitch_px: float, step_px: float) -> list[Observation]:
   """Returns observations of the displacement's slope along y and x from phase differences, up to 1 / (2 LAG)."""
   parts = []
   for axis in (0, 1):
-    z, sure = (np.moveaxis(a, 1 + axis, 0) for a in (tones.z, tones.sure))
+    z, sure = (np.moveaxis(a, 1 + axis, 0) for a in (phase.z, phase.sure))
     turned, both = (np.moveaxis(a, 0, 1 + axis) for a in (z[LAG:] * np.conj(z[:-LAG]), np.sqrt(sure[LAG:] * sure[:-LAG])))
     middle = lambda a: (a[LAG:] + a[:-LAG]) / 2
-    ys, xs = (middle(tones.ys), tones.xs) if axis == 0 else (tones.ys, middle(tones.xs))
+    ys, xs = (middle(phase.ys), phase.xs) if axis == 0 else (phase.ys, middle(phase.xs))
     near = [gaussian(a, a, 3 * pitch_px) for a in (ys, xs)]
     over = lambda a, near=near: between(a, *near)
     mean = over(turned / (np.abs(turned) + 1e-12) * both)
@@ -190,16 +190,16 @@ def slopes(tones: PhaseField, *, pitch_px: float, step_px: float) -> list[Observ
   return parts
 
 
-def doubt_px(tones: PhaseField, slipped: np.ndarray) -> np.ndarray:
+def doubt_px(phase: PhaseField, slipped: np.ndarray) -> np.ndarray:
   """Returns (45, 57): rms displacement of the visible grid around each node, in page px; NONE_PX where no grid is visible.
 
   Args:
-    tones: phase field of the 1 mm grid.
+    phase: phase field of the 1 mm grid.
     slipped: (2, h, w) lines, as of `slip`.
   """
-  off = offset_px(tones, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * slipped
+  off = offset_px(phase, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * slipped
   rows, cols = lattices.nodes_px()
-  near = [gaussian(k, a, paper.MAJOR_PX) for k, a in ((rows, tones.ys), (cols, tones.xs))]
+  near = [gaussian(k, a, paper.MAJOR_PX) for k, a in ((rows, phase.ys), (cols, phase.xs))]
   over = lambda a: between(a, *near)
-  weight = tones.sure.mean(0)
-  return np.sqrt((over(weight * (off**2).sum(0)) + KNOWN * NONE_PX**2) / (over(weight) + KNOWN))
+  weight = phase.sure.mean(0)
+  return np.sqrt((over(weight * (off**2).sum(0)) + NONE_WEIGHT * NONE_PX**2) / (over(weight) + NONE_WEIGHT))

@@ -33,14 +33,14 @@ def network(*, path=WEIGHTS):
   net, params, meta = weight_files.load_network(path, page_net.network, part='canvas')
 
   @jax.jit
-  def look(canvas):
+  def predict(canvas):
     seen = net.apply(params, canvas / jnp.float32(255))
     return jax.nn.log_softmax(seen.turn), homography_fit.fit(seen)[0]
 
-  return look, meta['canvas']['size_px']
+  return predict, meta['canvas']['size_px']
 
 
-class Small(NamedTuple):
+class Thumbnail(NamedTuple):
   """A reduced picture for the grid search, computed once for all its users.
 
   Attributes:
@@ -56,13 +56,13 @@ class Small(NamedTuple):
   size: np.ndarray
 
 
-def small(image: np.ndarray) -> Small:
+def thumbnail(image: np.ndarray) -> Thumbnail:
   """Returns the reduced picture of (H, W, 3) uint8."""
-  size, corner = (np.array(a, np.float32) for a in canvases.placed(image.shape, grid_spectrum.CANVAS_PX))
-  return Small(image.shape, canvases.canvas(image, size_px=grid_spectrum.CANVAS_PX), corner, size)
+  size, corner = (np.array(a, np.float32) for a in canvases.placement(image.shape, grid_spectrum.CANVAS_PX))
+  return Thumbnail(image.shape, canvases.canvas(image, size_px=grid_spectrum.CANVAS_PX), corner, size)
 
 
-def by_grid(seen: Small) -> Iterator[np.ndarray]:
+def by_grid(seen: Thumbnail) -> Iterator[np.ndarray]:
   """Yields (3, 3) page px -> px of the picture, right up to quarter turns and a shift."""
   found = grid_spectrum.find(seen.canvas, seen.corner, seen.size)
   to_image = np.diag([seen.shape[1] / seen.size[0], seen.shape[0] / seen.size[1], 1.0])
@@ -70,7 +70,7 @@ def by_grid(seen: Small) -> Iterator[np.ndarray]:
   yield from (guess for guess in to_image @ grid_spectrum.planes(found) if homography.is_plausible(guess, seen.shape))
 
 
-def another(seen: Small, lattice: np.ndarray) -> bool:
+def another_grid(seen: Thumbnail, lattice: np.ndarray) -> bool:
   """Returns whether a grid remains after covering the page of the lattice (45, 57, 2): perhaps a second page."""
   import cv2
 
@@ -85,13 +85,13 @@ def another(seen: Small, lattice: np.ndarray) -> bool:
 
 def by_network(image: np.ndarray, *, turns: int) -> Iterator[np.ndarray]:
   """Yields (3, 3) page px -> px of the picture (H, W, 3) by the page network, for its likeliest turns."""
-  look, size_px = network()
+  predict, size_px = network()
   units = np.diag([1 / paper.WIDTH_PX, 1 / paper.WIDTH_PX, 1.0])
   units[:2, 2] = -0.5, -0.5 * paper.HEIGHT_PX / paper.WIDTH_PX
-  chances, _ = look(canvases.canvas(image, size_px=size_px))
+  chances, _ = predict(canvases.canvas(image, size_px=size_px))
   for turn in (int(t) for t in np.argsort(-np.asarray(chances))[:turns]):
     upright = np.rot90(image, turn)
-    to_page = np.asarray(look(canvases.canvas(upright, size_px=size_px))[1], np.float64)
+    to_page = np.asarray(predict(canvases.canvas(upright, size_px=size_px))[1], np.float64)
     axes = homography.turned(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), image.shape, turn)
     back = np.eye(3)
     back[:2] = np.stack([axes[1] - axes[0], axes[2] - axes[0], axes[0]], axis=-1)
@@ -108,7 +108,7 @@ def whole(shape: tuple[int, ...]) -> np.ndarray:
   return filled
 
 
-def planes(image: np.ndarray, seen: Small) -> Iterator[np.ndarray]:
+def planes(image: np.ndarray, seen: Thumbnail) -> Iterator[np.ndarray]:
   """Guesses the pose of the page.
 
   Args:

@@ -18,11 +18,11 @@ from ecgjax.locate import displacement, filters, grid_alignment, grid_phase, ini
 
 PATCH_PX = 30.0  # sigma of the neighbourhoods in which inks are compared
 STEPS = ((16.0, 300.0), (8.0, 150.0))  # coarse to fine: blur of the inks, and knots of the surface
-SHARP_PX = 4.0  # blur of the inks beside the 1 mm grid, and of what is left between them in the end
+SHARP_PX = 4.0  # blur of the inks beside the 1 mm grid, and of their residual in the end
 WORSE = 1.015  # times the residual before: then lines are not believed. On five pages of sim:even 1.01 at most, where it goes wrong 1.03
 SAME = 0.25  # of the original's ink must be seen for a neighbourhood to count
 TRUSTED_PX = 0.05  # best accuracy of one neighbourhood
-INK_SAY = 0.02  # of inks beside fine lines, which are five times as exact where they are seen; where they are not, the ink still rules
+INK_WEIGHT = 0.02  # of inks beside fine lines, which are five times as exact where they are seen; where they are not, the ink still rules
 LIKELY = 0.3  # correlation with which a start is followed: black-and-white prints with a black grid begin at 0.37, and only the end decides
 INK_ALONE = (80.0, 0.01, 0.003, 2)  # knots, bending, ridge of how far ink stands off the grid, and how often that is measured
 EDGE_PX = 2 * MAJOR_PX  # there the page's edge is dark, too, and would be the only ink around
@@ -70,56 +70,57 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
     ECGError: if the two do not fit within ACCEPTED_PX, show different ink, or too little of the grid is visible.
   """
   twin, grid = _twin(clean)
-  what = template_match.spectra(twin[None])
-  plane, moved = _found(image, what)
+  templates = template_match.spectra(twin[None])
+  plane, displacement_px = _start(image, templates)
   flat = functools.partial(grid_alignment.flattener(image, plane), plane)
   # where a print has lost most of its grid, no bending at all may be nearer to the truth than what noise made of it
-  moved = max((moved, np.zeros_like(moved)), key=lambda bent: float(grid_alignment.judge(flat(bent), what).score))
+  score = lambda bent: float(grid_alignment.judge(flat(bent), templates).score)
+  displacement_px = max((displacement_px, np.zeros_like(displacement_px)), key=score)
   for blur_px, step_px in STEPS:
-    moved = _inked(flat(moved), moved, twin, grid, blur_px=blur_px, step_px=step_px)
-  last, residual_px = flat(moved), np.inf
+    displacement_px = _inked(flat(displacement_px), displacement_px, twin, grid, blur_px=blur_px, step_px=step_px)
+  last, residual_px = flat(displacement_px), np.inf
   for step_px, bending in subpixel.RUNGS:
-    ink = _ink(last, twin, grid, blur_px=SHARP_PX, step_px=step_px, say=INK_SAY)
-    better = subpixel.refine(last, moved, step_px=step_px, bending=bending, beside=(ink,))
-    shown = flat(better)
-    left_px = _residual(shown, twin, grid)
+    ink = _ink(last, twin, grid, blur_px=SHARP_PX, step_px=step_px, weight=INK_WEIGHT)
+    better = subpixel.refine(last, displacement_px, step_px=step_px, bending=bending, others=(ink,))
+    view = flat(better)
+    left_px = _residual(view, twin, grid)
     if left_px > WORSE * residual_px:  # bits of a grid that a print lost tell no truth, though all tell the same
       break
-    moved, last, residual_px = better, shown, left_px
-  _, alike, confidence = grid_alignment.judge(last, what)
+    displacement_px, last, residual_px = better, view, left_px
+  _, alike, confidence = grid_alignment.judge(last, templates)
   if not (residual_px <= ACCEPTED_PX and alike >= ALIKE):
     raise PageNotFound(
       f'the picture does not fit its original: {residual_px:.2f} px rms between their inks, whose correlation is {alike:.2f}; '
       f'need at most {ACCEPTED_PX:g} px and at least {ALIKE:g}'
     )
   borne_out = float(np.median(confidence))
-  if borne_out < grid_alignment.SEEN:  # where nothing is written, only the grid can tell
+  if borne_out < grid_alignment.BORNE_OUT:  # where nothing is written, only the grid can tell
     raise PageNotFound(f'the picture shows its original, but its grid does not bear the lattice out (confidence {borne_out:.2f})')
-  lost, allowed = grid_alignment.unseen(confidence), grid_alignment.TORN
+  lost, allowed = grid_alignment.doubtful_share(confidence), grid_alignment.TORN
   if lost > allowed:  # one part of the page may lie whole lines off, with its ink where the original has none to compare
     share = f'{100 * lost:.0f} % of it has no grid that fits; need at most {100 * allowed:.0f} %'
     raise PageNotFound(f'the picture shows its original, but {share}')
-  by_ink, residual_px = _by_ink(flat, moved, last, twin, grid)
-  lattice, ink_lattice = (unwarp.lattice(plane, nodes) for nodes in (moved, by_ink))
+  by_ink, residual_px = _by_ink(flat, displacement_px, last, twin, grid)
+  lattice, ink_lattice = (unwarp.lattice(plane, nodes) for nodes in (displacement_px, by_ink))
   return Registered(lattice, ink_lattice, residual_px)
 
 
-def _found(image: np.ndarray, what: template_match.TemplateSpectra) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the plane map of the initial guess that shows the twin's ink best, and its `moved`."""
+def _start(image: np.ndarray, templates: template_match.TemplateSpectra) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the plane map of the initial guess that shows the twin's ink best, and its `displacement_px`."""
   best = None, None, 0.0
-  for start in initial_guesses.by_grid(initial_guesses.small(image)):
+  for start in initial_guesses.by_grid(initial_guesses.thumbnail(image)):
     try:
       rough = grid_alignment.flattener(image, start, coarse=True)
-      best = max(best, orientation.orient(rough, start, what, enough=ALIKE), key=lambda each: each[2])
+      best = max(best, orientation.orient(rough, start, templates, enough=ALIKE), key=lambda each: each[2])
     except TrackingLost:
       continue
     if best[2] >= ALIKE:
       break
-  plane, moved, score = best
-  if plane is None or moved is None or score < LIKELY:
+  plane, displacement_px, score = best
+  if plane is None or displacement_px is None or score < LIKELY:
     reason = f'along its grid their inks correlate by {score:.2f}; need {LIKELY:g}, unmirrored'
     raise PageNotFound(f'the picture does not show its original: {reason}')
-  return plane, moved
+  return plane, displacement_px
 
 
 def offsets(seen: np.ndarray, wanted: np.ndarray, grid: np.ndarray, *, blur_px: float) -> Offsets:
@@ -166,30 +167,30 @@ def _twin(clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return unwarp.prepare(sampled[..., :2], inside).ink, (1 - sampled[..., 2]) * (sampled[..., 1] > 0.7)
 
 
-def _by_ink(flat, moved, last, twin, grid) -> tuple[np.ndarray, float]:
-  """Returns `moved` fitted to the ink alone, without that at the page's edges, and the residual."""
+def _by_ink(flat, displacement_px, last, twin, grid) -> tuple[np.ndarray, float]:
+  """Returns `displacement_px` fitted to the ink alone, without that at the page's edges, and the residual."""
   step_px, bending, ridge, rounds = INK_ALONE
   ys, xs = (np.minimum(at, size - at) > EDGE_PX for at, size in zip(_mesh(), displacement.SIZE_PX, strict=True))
   within = (ys[:, None] & xs).astype(np.float32)
   for _ in range(rounds):
-    ink = _ink(last, twin, grid, blur_px=SHARP_PX, step_px=step_px, say=1.0)
+    ink = _ink(last, twin, grid, blur_px=SHARP_PX, step_px=step_px, weight=1.0)
     ink = ink._replace(weight=ink.weight * within)
-    moved = displacement.displace(moved, displacement.fit([ink], step_px=step_px, bending=bending, ridge=ridge))
-    last = flat(moved)
-  return moved, _residual(last, twin, grid, within)
+    displacement_px = displacement.displace(displacement_px, displacement.fit([ink], step_px=step_px, bending=bending, ridge=ridge))
+    last = flat(displacement_px)
+  return displacement_px, _residual(last, twin, grid, within)
 
 
-def _ink(flat, twin, grid, *, blur_px: float, step_px: float, say: float) -> displacement.Observation:
+def _ink(flat, twin, grid, *, blur_px: float, step_px: float, weight: float) -> displacement.Observation:
   found = offsets(flat.ink, twin, grid, blur_px=blur_px)
-  return displacement.Observation(*displacement.bases(*_mesh(), step_px=step_px), found.goal, found.weight * say)
+  return displacement.Observation(*displacement.bases(*_mesh(), step_px=step_px), found.goal, found.weight * weight)
 
 
-def _inked(flat, moved, twin, grid, *, blur_px: float, step_px: float):
-  """Returns `moved` fitted to the ink and the 5 mm grid."""
-  tones = grid_phase.demodulate(flat, pitch_px=MAJOR_PX)
-  lines = grid_phase.angles(tones, grid_phase.offset_px(tones, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=step_px)
-  ink = _ink(flat, twin, grid, blur_px=blur_px, step_px=step_px, say=1.0)
-  return displacement.displace(moved, displacement.fit([ink, lines], step_px=step_px, bending=1e-2))
+def _inked(flat, displacement_px, twin, grid, *, blur_px: float, step_px: float):
+  """Returns `displacement_px` fitted to the ink and the 5 mm grid."""
+  phase = grid_phase.demodulate(flat, pitch_px=MAJOR_PX)
+  lines = grid_phase.angles(phase, grid_phase.offset_px(phase, pitch_px=MAJOR_PX), pitch_px=MAJOR_PX, step_px=step_px)
+  ink = _ink(flat, twin, grid, blur_px=blur_px, step_px=step_px, weight=1.0)
+  return displacement.displace(displacement_px, displacement.fit([ink, lines], step_px=step_px, bending=1e-2))
 
 
 def _residual(flat, twin, grid, within: np.ndarray | float = 1.0) -> float:

@@ -21,11 +21,11 @@ RIDGE = 1e-3  # of these surfaces, which correct by a px or two: none where noth
 WINDOW = 2.5  # smoothing of the grid's angles, in its pitches
 FIELD = 2  # squares along the side of a field of the checkerboard: what is noise in one then says nothing of the noise in the next
 NEAR_PX = 150.0  # sigma of the neighbourhoods in which the halves are compared
-UNWRAP_PX, UNWRAP_BENDING, UNWRAP_STAY = 100.0, 1e-3, 0.01  # of the surface through the slopes, and how sure its prior of none is
+UNWRAP_PX, UNWRAP_BENDING, UNWRAP_PRIOR = 100.0, 1e-3, 0.01  # of the surface through the slopes, and how sure its prior of none is
 
 
 def refine(
-  flat: unwarp.FlatView, displacement_px: np.ndarray, *, step_px: float, bending: float, beside: tuple[displacement.Observation, ...] = ()
+  flat: unwarp.FlatView, displacement_px: np.ndarray, *, step_px: float, bending: float, others: tuple[displacement.Observation, ...] = ()
 ) -> np.ndarray:
   """Refines a lattice whose error is below about one square.
 
@@ -34,23 +34,23 @@ def refine(
     displacement_px: (45, 57, 2) page px.
     step_px: distance of the surface's knots.
     bending: weight of the bending energy.
-    beside: further observations of the displacement.
+    others: further observations of the displacement.
 
   Returns:
     The better `displacement_px`.
   """
   every = sums(flat)
-  tones = joined(every)
-  lines_px = MINOR_PX * lines(flat, tones)
+  phase = joined(every)
+  lines_px = MINOR_PX * lines(flat, phase)
   fit = functools.partial(displacement.fit, step_px=step_px, bending=bending, ridge=RIDGE)
-  part = grid_phase.angles(tones, _off_px(tones) + lines_px, pitch_px=MINOR_PX, step_px=step_px)
-  both = fit([part, *beside])
+  part = grid_phase.angles(phase, _off_px(phase) + lines_px, pitch_px=MINOR_PX, step_px=step_px)
+  both = fit([part, *others])
   part = part.reweighted(both.coefficients)
   black = sums(flat._replace(use=flat.use * _checkerboard()))
   white = tuple(grid_phase.Sums(*(a - b for a, b in zip(whole, half, strict=True))) for whole, half in zip(every, black, strict=True))
   halves = [part._replace(goal=_off_px(joined((first, second))) + lines_px) for first, second in (black, white)]
   predicted = [half.predicted(fit([half], rounds=1).coefficients) for half in halves]
-  gain = split_half_reliability(tones, predicted, [half.goal for half in halves], step_px=step_px)
+  gain = split_half_reliability(phase, predicted, [half.goal for half in halves], step_px=step_px)
   return displacement.displace(displacement_px, both._replace(coefficients=gain * both.coefficients))
 
 
@@ -78,27 +78,27 @@ def joined(both: tuple[grid_phase.Sums, grid_phase.Sums]) -> PhaseField:
   return first._replace(z=first.z * np.exp(4j * second.sure / (sure + 1e-12) * apart), sure=sure)
 
 
-def _off_px(tones: PhaseField) -> np.ndarray:
-  return grid_phase.offset_px(tones, pitch_px=MINOR_PX)
+def _off_px(phase: PhaseField) -> np.ndarray:
+  return grid_phase.offset_px(phase, pitch_px=MINOR_PX)
 
 
-def lines(flat: unwarp.FlatView, tones: PhaseField) -> np.ndarray:
+def lines(flat: unwarp.FlatView, phase: PhaseField) -> np.ndarray:
   """Returns (2, h, w): displacement of a rectified page in whole lines, by unwrapping the slopes between neighbours."""
   sharp = grid_phase.demodulate(flat, pitch_px=MINOR_PX)
   parts = grid_phase.slopes(sharp, pitch_px=MINOR_PX, step_px=UNWRAP_PX)
-  stay = grid_phase.zero_prior(sharp, UNWRAP_STAY, step_px=UNWRAP_PX)
+  stay = grid_phase.zero_prior(sharp, UNWRAP_PRIOR, step_px=UNWRAP_PX)
   fitted = displacement.fit([*parts, stay], step_px=UNWRAP_PX, bending=UNWRAP_BENDING, ridge=RIDGE)
   smooth_px = stay.predicted(fitted.coefficients)
-  return np.round((smooth_px - _off_px(tones)) / MINOR_PX)
+  return np.round((smooth_px - _off_px(phase)) / MINOR_PX)
 
 
 def split_half_reliability(
-  tones: PhaseField, predicted: list[np.ndarray], measured: list[np.ndarray], *, step_px: float
+  phase: PhaseField, predicted: list[np.ndarray], measured: list[np.ndarray], *, step_px: float
 ) -> np.ndarray:
   """Estimates the reliability of the fit to both halves from the agreement of each half with the other.
 
   Args:
-    tones: phase field of the whole page: mesh and weights.
+    phase: phase field of the whole page: mesh and weights.
     predicted: (2, h, w) of each half: the surface fitted to its displacements.
     measured: (2, h, w) of each half: these displacements.
     step_px: distance of the surface's knots.
@@ -106,9 +106,9 @@ def split_half_reliability(
   Returns:
     (2, ny, nx) 0..1 at the knots.
   """
-  places = zip(displacement.knots_px(step_px), (tones.ys, tones.xs), strict=True)
+  places = zip(displacement.knots_px(step_px), (phase.ys, phase.xs), strict=True)
   down, across = (gaussian(at, of, NEAR_PX) for at, of in places)
-  over = lambda a: between(tones.sure * a, down, across)
+  over = lambda a: between(phase.sure * a, down, across)
   confirmed, total = over(predicted[0] * measured[1] + predicted[1] * measured[0]), over(predicted[0] ** 2 + predicted[1] ** 2)
   half = np.clip(confirmed / (total + 1e-6), 0.0, 1.0)
   return 2 * half / (1 + half)

@@ -52,13 +52,13 @@ def chosen(engine: str, *, precision: str = 'auto') -> tuple[str, str]:
     ECGError: for another name, or bfloat16 on a CPU that has none.
     MissingLibrary: if OpenVINO is requested but not installed.
   """
-  for name, value, known in (('engine', engine, ENGINES), ('precision', precision, PRECISIONS)):
-    if value not in known:
-      raise ECGError(f'{name} {value!r} is not one of {", ".join(known)}')
-  there = all(importlib.util.find_spec(name) for name in ('openvino', 'onnx'))
-  if engine == 'openvino' and not there:
+  for name, value, choices in (('engine', engine, ENGINES), ('precision', precision, PRECISIONS)):
+    if value not in choices:
+      raise ECGError(f'{name} {value!r} is not one of {", ".join(choices)}')
+  installed = all(importlib.util.find_spec(name) for name in ('openvino', 'onnx'))
+  if engine == 'openvino' and not installed:
     raise MissingLibrary("the openvino engine needs openvino and onnx: pip install 'ecgjax[cpu]'")
-  if engine == 'jax' or not there or (engine == 'auto' and jax.default_backend() != 'cpu'):
+  if engine == 'jax' or not installed or (engine == 'auto' and jax.default_backend() != 'cpu'):
     return 'jax', 'float32' if precision == 'auto' else precision
   if precision != 'float32' and 'BF16' not in _openvino().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
     if precision == 'bfloat16':
@@ -111,13 +111,13 @@ def _openvino():
 def _in_openvino(params: dict, cell: tuple[int, int], of: lattices.Frame, precision: str) -> tuple[Callable, Callable]:
   core = _openvino()
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 0
-  how = {'INFERENCE_PRECISION_HINT': _HINTS[precision], 'INFERENCE_NUM_THREADS': cores}
+  options = {'INFERENCE_PRECISION_HINT': _HINTS[precision], 'INFERENCE_NUM_THREADS': cores}
 
   @functools.cache
   def compiled(rows: int, height: int, width: int, classes: bool):
     places = np.asarray(lattices.coordinates(height, width, frame=of))
     data = onnx_export.onnx_bytes(params, cell=cell, shape=(rows, height, width), classes=classes, coordinates=places)
-    return core.compile_model(core.read_model(data), 'CPU', how)
+    return core.compile_model(core.read_model(data), 'CPU', options)
 
   def run(cells: jax.Array, classes: bool):
     rows, height, width, _ = cells.shape

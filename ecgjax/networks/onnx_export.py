@@ -80,9 +80,9 @@ class Graph:
     own = self.silu(self.linear(self.pooled(x), layer['ask']))
     every = self.add('ReduceSum', own, self.constant(np.array([0], np.int64)), keepdims=1)
     others = self.add('Mul', self.add('Sub', every, own), self.constant(np.float32(1 / max(1, rows - 1))))
-    told = self.linear(self.add('Concat', own, others, axis=2), layer['tell'])
-    told = self.add('Transpose', told, perm=[0, 2, 1])
-    return self.add('Add', x, self.add('Unsqueeze', told, self.constant(np.array([2], np.int64))))
+    message = self.linear(self.add('Concat', own, others, axis=2), layer['tell'])
+    message = self.add('Transpose', message, perm=[0, 2, 1])
+    return self.add('Add', x, self.add('Unsqueeze', message, self.constant(np.array([2], np.int64))))
 
 
 def onnx_bytes(

@@ -16,19 +16,19 @@ class PageNetOutput(NamedTuple):
   """Output of the page network for one canvas, all float32; a cell is STRIDE x STRIDE px.
 
   Attributes:
-    page: (h, w, 2) page x, y at the cell's centre, in units of `paper.WIDTH_PX` from the page's middle; valid if the page is upright.
-    spread: (h, w) log of the expected error of `page`, in the same units.
-    on: (h, w) log-odds that the cell shows the page.
+    place: (h, w, 2) page x, y at the cell's centre, in units of `paper.WIDTH_PX` from the page's middle; valid if the page is upright.
+    spread: (h, w) log of the expected error of `place`, in the same units.
+    on_page: (h, w) log-odds that the cell shows the page.
     turn: (4,) unnormalised log-probability that the canvas must be turned by 0, 90, 180, 270 degrees counter-clockwise to be upright.
   """
 
-  page: jax.Array
+  place: jax.Array
   spread: jax.Array
-  on: jax.Array
+  on_page: jax.Array
   turn: jax.Array
 
 
-class Everywhere(nnx.Module):
+class GlobalContext(nnx.Module):
   """Adds global context to every cell."""
 
   def __init__(self, width: int, *, dtype, rngs: nnx.Rngs):
@@ -54,7 +54,7 @@ class PageNet(nnx.Module):
     kw = {'dtype': self.dtype, 'rngs': rngs}
     self.stem = nnx.Conv(unet.CHANNELS * STRIDE**2, widths[0], (3, 3), **kw)
     self.down = nnx.List(unet.Block(a, b, **kw) for a, b in zip((widths[0], *widths), widths, strict=False))
-    self.exchange = Everywhere(widths[-1], **kw)
+    self.exchange = GlobalContext(widths[-1], **kw)
     self.up = nnx.List(unet.Block(below + own, own, **kw) for own, below in zip(widths[:-1], widths[1:], strict=True))
     self.head = nnx.Conv(widths[0], 4, (1, 1), **kw)
     self.turn = nnx.Linear(2 * widths[-1], 4, **kw)

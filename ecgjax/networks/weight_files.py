@@ -12,7 +12,7 @@ from ecgjax.ecg.errors import ECGError
 from ecgjax.io import atomic
 from ecgjax.networks import shipped
 
-LOOKS_AT = {'strip': {'layout', 'rate_hz', 'height_px'}, 'canvas': {'size_px'}}  # part of the meta -> what it must say
+REQUIRED = {'strip': {'layout', 'rate_hz', 'height_px'}, 'canvas': {'size_px'}}  # part of the meta -> its keys
 
 
 def save_weights(path, params: Any, *, meta: dict) -> None:
@@ -77,7 +77,7 @@ def load_network(path, build, *, part: str) -> tuple[Any, dict, dict]:
   params, meta = load_weights(path)
   if not isinstance(meta.get(part), dict):
     raise ECGError(f'{path} belongs to another network: it says nothing of a {part}; choose another file')
-  if missing := sorted(LOOKS_AT[part] - meta[part].keys()):
+  if missing := sorted(REQUIRED[part] - meta[part].keys()):
     raise ECGError(f'{path} does not say what its network looks at: its {part} has no {", ".join(missing)}')
   try:
     net = build(**meta['model'])

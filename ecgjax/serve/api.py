@@ -34,13 +34,13 @@ def max_bytes(path: str) -> int:
   return SIGNALS_BYTES if path == '/api/save' else MAX_BYTES
 
 
-def make(children, *, limit_s: float, asked: handlers.DigitizeRequest, scratch: str | None = None) -> fastapi.FastAPI:
+def make(children, *, limit_s: float, defaults: handlers.DigitizeRequest, scratch: str | None = None) -> fastapi.FastAPI:
   """Makes the application.
 
   Args:
     children: their `schedule(function, args=, kwargs=, timeout=)` returns a future; `process_pool.Children`.
     limit_s: for one request; its process is killed after it.
-    asked: weights and engine; the other options come with each request.
+    defaults: weights and engine; the other options come with each request.
     scratch: folder for files to be downloaded; None for the system's temporary folder.
 
   Returns:
@@ -56,9 +56,9 @@ def make(children, *, limit_s: float, asked: handlers.DigitizeRequest, scratch: 
   @app.post('/api/picture', responses={200: {'content': {'image/jpeg': {}}}}, response_class=Response)
   async def picture(request: Request, file: Annotated[UploadFile, File()], page: Annotated[int, Form(ge=1)] = 1):
     """Answers a page of a file as a JPEG to look at; x-pages, x-width and x-height tell of the file and the original picture."""
-    shown = await done(request, handlers.picture, await file.read(), page - 1)
-    headers = {'x-pages': str(shown.pages), 'x-width': str(shown.width_px), 'x-height': str(shown.height_px)}
-    return Response(shown.jpeg, media_type='image/jpeg', headers=headers)
+    result = await done(request, handlers.picture, await file.read(), page - 1)
+    headers = {'x-pages': str(result.pages), 'x-width': str(result.width_px), 'x-height': str(result.height_px)}
+    return Response(result.jpeg, media_type='image/jpeg', headers=headers)
 
   @app.post('/api/digitize')
   async def digitize(
@@ -71,7 +71,7 @@ def make(children, *, limit_s: float, asked: handlers.DigitizeRequest, scratch: 
     lattice: Annotated[str | None, Form(description='JSON: (45, 57, 2) picture px of the page, as an answer has it in lattice_px')] = None,
   ) -> dict[str, Any]:  # fmt: skip
     """Reads a page: status, warnings, quality, leads_mv (null where nothing was printed or seen) and std_mv, lattice_px, start_s, fs_hz."""
-    how = asked._replace(
+    how = defaults._replace(
       number=page - 1, fs=fs, layout=layout, speed_mm_s=speed, gain_mm_mv=gain, corners=_parsed('corners', corners),
       lattice=_parsed('lattice', lattice),
     )  # fmt: skip
@@ -80,7 +80,7 @@ def make(children, *, limit_s: float, asked: handlers.DigitizeRequest, scratch: 
   @app.get('/api/layouts')
   async def layouts(request: Request) -> list[str]:
     """Lists the layouts that the weights read."""
-    return await done(request, handlers.layouts, asked)
+    return await done(request, handlers.layouts, defaults)
 
   @app.post('/api/save', response_class=Response, responses={200: {'content': {'application/octet-stream': {}}}})
   async def save(
@@ -104,8 +104,8 @@ def make(children, *, limit_s: float, asked: handlers.DigitizeRequest, scratch: 
 
 async def _refused(_, error) -> Response:
   """Says what is wrong without what was given: FastAPI's own answer repeats it, which JSON cannot where it is Infinity, nor should."""
-  told = [{key: each[key] for key in ('loc', 'msg', 'type')} for each in error.errors()]
-  return responses.JSONResponse({'detail': told}, 422)
+  detail = [{key: each[key] for key in ('loc', 'msg', 'type')} for each in error.errors()]
+  return responses.JSONResponse({'detail': detail}, 422)
 
 
 def _runner(children, *, limit_s: float) -> Callable:

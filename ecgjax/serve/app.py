@@ -57,8 +57,8 @@ def guarded(app, *, token: str, hosts: tuple[str, ...]):
     if hosts and host not in hosts:
       return await _refuse(headed, 421, f'this is not {host}: ask for {hosts[0]}')
     if scope['path'].startswith('/api') and not hmac.compare_digest(given.get(b'authorization', '').encode(), secret):
-      told = 'the token is missing or wrong: send "Authorization: Bearer TOKEN", what `ecgjax serve` shows after #'
-      return await _refuse(headed, 401, told)
+      reason = 'the token is missing or wrong: send "Authorization: Bearer TOKEN", what `ecgjax serve` shows after #'
+      return await _refuse(headed, 401, reason)
     await app(scope, receive, headed)
 
   return guard
@@ -136,24 +136,24 @@ def run(args: argparse.Namespace) -> int:
   except ModuleNotFoundError as error:
     raise MissingLibrary(f"serve needs {error.name}: pip install 'ecgjax[serve]'") from error
   token = args.token or secrets.token_urlsafe(24)
-  asked = handlers.DigitizeRequest(weights=args.weights, engine=args.engine, precision=args.precision)
+  defaults = handlers.DigitizeRequest(weights=args.weights, engine=args.engine, precision=args.precision)
   memory = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None  # on Linux a signal on its way to be downloaded does not go to the disk
   with tempfile.TemporaryDirectory(dir=memory) as scratch, process_pool.Children(args.jobs) as children:
     listener = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ':' in args.host else socket.AF_INET)
-    app = api.make(children, limit_s=args.timeout, asked=asked, scratch=scratch)
+    app = api.make(children, limit_s=args.timeout, defaults=defaults, scratch=scratch)
     hosts = (args.host, *LOOPBACK) if args.host in LOOPBACK else ()
     app = guarded(limited(app, max_bytes=api.max_bytes, most=api.WAITING * args.jobs), token=token, hosts=hosts)
     server = uvicorn.Server(uvicorn.Config(app, log_level='warning', ws='none', timeout_graceful_shutdown=1))
     options = page_job.Options(weights=args.weights, engine=args.engine, precision=args.precision)
     checked = children.schedule(page_job.check, args=[options])
-    told = lambda: '' if not checked.done() or checked.cancelled() else str(checked.exception() or checked.result())
-    checked.add_done_callback(lambda _: setattr(server, 'should_exit', server.should_exit or bool(told())))
-    shown = f'[{args.host}]' if ':' in args.host else args.host
-    print(f'http://{shown}:{listener.getsockname()[1]}/#{token}', flush=True)  # what stands after # is not sent, no log holds it
+    failure = lambda: '' if not checked.done() or checked.cancelled() else str(checked.exception() or checked.result())
+    checked.add_done_callback(lambda _: setattr(server, 'should_exit', server.should_exit or bool(failure())))
+    host = f'[{args.host}]' if ':' in args.host else args.host
+    print(f'http://{host}:{listener.getsockname()[1]}/#{token}', flush=True)  # what stands after # is not sent, no log holds it
     print(f'Open this address. Nothing is kept or sent anywhere; Ctrl-C ends it. {NOTICE}', file=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that children and files go, too
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it anew when all is closed
       server.run(sockets=[listener])
-    if wrong := told():
+    if wrong := failure():
       raise BrokenExecutor(wrong) if checked.exception() else ECGError(wrong)
   return 0

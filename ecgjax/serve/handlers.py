@@ -54,18 +54,18 @@ def picture(data: bytes, number: int) -> Picture:
 
   image, pages = _page(data, number)
   height, width = image.shape[:2]
-  shown, out = Image.fromarray(image), io.BytesIO()
-  shown.thumbnail((SHOWN_PX, SHOWN_PX))
-  shown.save(out, 'JPEG', quality=90)
+  small, out = Image.fromarray(image), io.BytesIO()
+  small.thumbnail((SHOWN_PX, SHOWN_PX))
+  small.save(out, 'JPEG', quality=90)
   return Picture(out.getvalue(), width, height, pages)
 
 
-def digitize(data: bytes, asked: DigitizeRequest) -> dict:
+def digitize(data: bytes, request: DigitizeRequest) -> dict:
   """Reads a page.
 
   Args:
     data: bytes of the file.
-    asked: options of reading.
+    request: options of reading.
 
   Returns:
     The answer of `serve.app`: `Recording.facts` and the leads in mV (None where absent), the size of the picture and the
@@ -77,24 +77,24 @@ def digitize(data: bytes, asked: DigitizeRequest) -> dict:
   from ecgjax.extract import digitizer, recording
   from ecgjax.geometry import lattices, paper
 
-  image, pages = _page(data, asked.number)
-  if asked.lattice is not None and asked.gain_mm_mv is None:
+  image, pages = _page(data, request.number)
+  if request.lattice is not None and request.gain_mm_mv is None:
     raise ECGError('along a given lattice the calibration pulses are not measured: say the gain, too')
-  reader = _reader(asked)
-  if asked.layout not in ('auto', reader.page.name):
-    raise ECGError(f'layout {asked.layout} is not read by these weights; they read {reader.page.name}')
+  reader = _reader(request)
+  if request.layout not in ('auto', reader.layout.name):
+    raise ECGError(f'layout {request.layout} is not read by these weights; they read {reader.layout.name}')
   points = lambda values, shape: None if values is None else _points(values, shape)
   found = digitizer.digitize(
-    image, reader=reader, fs=asked.fs, speed_mm_s=asked.speed_mm_s, gain_mm_mv=asked.gain_mm_mv,
-    corners=points(asked.corners, (4, 2)), lattice=points(asked.lattice, lattices.page_lattice().shape),
+    image, reader=reader, fs=request.fs, speed_mm_s=request.speed_mm_s, gain_mm_mv=request.gain_mm_mv,
+    corners=points(request.corners, (4, 2)), lattice=points(request.lattice, lattices.page_lattice().shape),
   )  # fmt: skip
-  if asked.lattice is not None:
+  if request.lattice is not None:
     found = found._replace(status='review', warnings=(*found.warnings, 'read along a lattice that was given, not found'))
   page = found.page
   rows, cols = lattices.nodes_px()
   return found.facts() | {
     'leads_mv': {lead: recording.plain(mv) for lead, mv in found.leads.items()},
-    'picture': {'width_px': image.shape[1], 'height_px': image.shape[0], 'page': asked.number + 1, 'pages': pages},
+    'picture': {'width_px': image.shape[1], 'height_px': image.shape[0], 'page': request.number + 1, 'pages': pages},
     'page': {
       'width_px': paper.WIDTH_PX, 'height_px': paper.HEIGHT_PX, 'start_x_px': paper.START_X_PX, 'mm_px': paper.PX_PER_MM,
       'px_per_s': page.px_per_s, 'px_per_mv': page.px_per_mv, 'zeros_px': list(page.zeros_px),
@@ -105,15 +105,15 @@ def digitize(data: bytes, asked: DigitizeRequest) -> dict:
   }  # fmt: skip
 
 
-def layouts(asked: DigitizeRequest) -> list[str]:
+def layouts(request: DigitizeRequest) -> list[str]:
   """Lists the layouts that the weights read."""
-  return [_reader(asked).page.name]
+  return [_reader(request).layout.name]
 
 
-def _reader(asked: DigitizeRequest):
+def _reader(request: DigitizeRequest):
   from ecgjax.extract import digitizer
 
-  return digitizer.cached(asked.weights, engine=asked.engine, precision=asked.precision)
+  return digitizer.cached(request.weights, engine=request.engine, precision=request.precision)
 
 
 def save(

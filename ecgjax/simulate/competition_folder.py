@@ -113,9 +113,9 @@ def _runs(mv: np.ndarray, *, fs: int) -> dict[str, np.ndarray]:
   """Returns lead -> samples in mV as the competition cuts them: floor(2.5 * fs) samples, lead II whole."""
   runs = {}
   for lead, values in zip(LEADS, mv, strict=True):
-    shown = LAYOUT.scored(lead)
-    first = math.floor(shown.start_s * fs)
-    runs[lead] = values[first : first + shown.count(fs)]
+    segment = LAYOUT.scored(lead)
+    first = math.floor(segment.start_s * fs)
+    runs[lead] = values[first : first + segment.count(fs)]
   return runs
 
 

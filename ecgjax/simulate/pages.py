@@ -46,8 +46,8 @@ def draw_page(key: jax.Array, mv, *, rate_hz: float = 500.0, layout: str = '3x4+
 
 
 @functools.lru_cache(4)
-def _drawn(page: layouts.Layout, rate_hz: float):
-  image = lambda key, mv, style: render.page(key, mv, layout=page, style=style, rate_hz=rate_hz).image
+def _drawn(layout: layouts.Layout, rate_hz: float):
+  image = lambda key, mv, style: render.page(key, mv, layout=layout, style=style, rate_hz=rate_hz).image
   return jax.jit(lambda *of: jnp.round(255 * image(*of)).astype(jnp.uint8))
 
 

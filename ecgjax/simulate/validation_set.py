@@ -105,10 +105,10 @@ def ink_off_px(case: Case, lattice: np.ndarray, at_px: np.ndarray) -> np.ndarray
 
   x_px, y_px = np.asarray(lattices.image_px(lattice, at_px)).T - 0.5
   if case.page_px is None:
-    shown = np.stack([x_px, y_px], axis=-1) + 0.5
+    page_px = np.stack([x_px, y_px], axis=-1) + 0.5
   else:
-    shown = np.stack([ndimage.map_coordinates(case.page_px[..., i], [y_px, x_px], order=1, mode='nearest') for i in (0, 1)], axis=-1)
-  return shown - np.stack(misregistration.off_px(case.apart, shown[:, 0], shown[:, 1]), axis=-1) - at_px
+    page_px = np.stack([ndimage.map_coordinates(case.page_px[..., i], [y_px, x_px], order=1, mode='nearest') for i in (0, 1)], axis=-1)
+  return page_px - np.stack(misregistration.off_px(case.apart, page_px[:, 0], page_px[:, 1]), axis=-1) - at_px
 
 
 def original(key: jax.Array, mv: jax.Array) -> np.ndarray:

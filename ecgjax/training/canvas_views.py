@@ -29,14 +29,14 @@ class Views(NamedTuple):
 
   Attributes:
     canvas: (K, S, S, 3) in 0..1.
-    page: (K, h, w, 2) page x, y of each cell's centre, in the units of `page_net.PageNetOutput`.
-    on: (K, h, w) bool, whether it shows the page.
+    place: (K, h, w, 2) page x, y of each cell's centre, in the units of `page_net.PageNetOutput`.
+    on_page: (K, h, w) bool, whether it shows the page.
     turn: (K,) int, quarter turns counter-clockwise that make the canvas upright.
   """
 
   canvas: jax.Array
-  page: jax.Array
-  on: jax.Array
+  place: jax.Array
+  on_page: jax.Array
   turn: jax.Array
 
 
@@ -76,8 +76,8 @@ def example(key: jax.Array, mv: jax.Array, *, layout: Layout, names: tuple[str, 
   damage = damage._replace(zoom=damage.zoom * ratio, shift_px=damage.shift_px * ratio)
   page = render.page(at_page, mv, layout=layout, style=style, rate_hz=packs.RATE_HZ)
   photo = degrade.photo(at_photo, page.image, damage, paper_rgb=style.paper_rgb, frame_px=PICTURE_PX, shrink=SHRINK)
-  look = lambda at: view(at, photo.image, photo.page_px, size_px=size_px)
-  return jax.lax.map(look, jax.random.split(at_views, count))
+  canvas_of = lambda at: view(at, photo.image, photo.page_px, size_px=size_px)
+  return jax.lax.map(canvas_of, jax.random.split(at_views, count))
 
 
 def view(key: jax.Array, image: jax.Array, page_px: jax.Array, *, size_px: int) -> Views:
@@ -99,16 +99,16 @@ def view(key: jax.Array, image: jax.Array, page_px: jax.Array, *, size_px: int) 
 
   def points(n):
     at = (jnp.arange(n) + 0.5) / n - 0.5
-    moved = jnp.stack([*jnp.meshgrid(at, at), jnp.ones((n, n))], axis=-1) @ to_picture.T
-    return size / 2 + image.shape[1] * moved[..., :2] / moved[..., 2:]
+    xyw = jnp.stack([*jnp.meshgrid(at, at), jnp.ones((n, n))], axis=-1) @ to_picture.T
+    return size / 2 + image.shape[1] * xyw[..., :2] / xyw[..., 2:]
 
   shrink = image.shape[1] / size_px
-  seen = interpolation.sample(image, points(size_px), shrink=(shrink, shrink))
+  canvas = interpolation.sample(image, points(size_px), shrink=(shrink, shrink))
   cells = points(size_px // page_net.STRIDE)
-  shown = interpolation.sample(page_px, cells)
+  place_px = interpolation.sample(page_px, cells)
   edge = jnp.array([paper.WIDTH_PX, paper.HEIGHT_PX])
-  on = ((cells > 2) & (cells < size - 2) & (shown > 0) & (shown < edge)).all(-1)
-  return Views(jnp.clip(seen, 0, 1), to_units(shown), on, turn)
+  on_page = ((cells > 2) & (cells < size - 2) & (place_px > 0) & (place_px < edge)).all(-1)
+  return Views(jnp.clip(canvas, 0, 1), to_units(place_px), on_page, turn)
 
 
 def pose(key: jax.Array, turn: jax.Array) -> jax.Array:

@@ -32,7 +32,7 @@ class Result(NamedTuple):
 
 
 def trace_snr(
-  *, signals: str, pages: int, variants: tuple[str, ...], apply, page: Layout, frame: lattices.Frame
+  *, signals: str, pages: int, variants: tuple[str, ...], apply, layout: Layout, frame: lattices.Frame
 ) -> Callable[[dict], Result]:
   """Scores pages of the fixed simulated validation set (`validation_set`), read from their true lattice.
 
@@ -41,20 +41,20 @@ def trace_snr(
     pages: of each variant, the first of the set.
     variants: keys of `variants.VARIANTS`.
     apply: (params, strips) -> Scores.
-    page: layout.
+    layout: of the pages.
     frame: of the strips.
 
   Returns:
     params -> Result, the score of all pages together as its numbers, a line for each variant in its table.
   """
   records, fs = validation_set.recordings(signals, count=pages), validation_set.RATE_HZ
-  trace, cut = strip_cutting.make_trace(apply, page=page, frame=frame), strip_cutting.make_cut(page=page, frame=frame)
-  segments = [page.scored(lead) for lead in LEADS]
+  trace, cut = strip_cutting.make_trace(apply, layout=layout, frame=frame), strip_cutting.make_cut(layout=layout, frame=frame)
+  segments = [layout.scored(lead) for lead in LEADS]
 
   @jax.jit
   def leads(found):
-    found = einthoven.fuse(found, layout=page, frame=frame)
-    return [resample.lead(found, s, layout=page, frame=frame, fs=fs, count=s.count(fs))[0] for s in segments]
+    found = einthoven.fuse(found, layout=layout, frame=frame)
+    return [resample.lead(found, s, layout=layout, frame=frame, fs=fs, count=s.count(fs))[0] for s in segments]
 
   def run(params) -> Result:
     reports, pictures = {name: [] for name in variants}, {}
@@ -63,7 +63,7 @@ def trace_snr(
       pred = {s.lead: np.asarray(v, np.float64) for s, v in zip(segments, leads(found), strict=True)}
       reports[case.variant].append(scoring.image_report(case.leads, pred, fs=fs))
       if case.number == 0:
-        wanted, printed = ground_truth.at(jnp.asarray(case.mv), frame.times_s(), layout=page, rate_hz=fs)
+        wanted, printed = ground_truth.at(jnp.asarray(case.mv), frame.times_s(), layout=layout, rate_hz=fs)
         true_px = np.where(np.asarray(printed), frame.rows_px(np.asarray(wanted)), np.nan)
         strips, std = np.asarray(cut(case.image, case.lattice)), np.asarray(found.std_px)
         pictures[f'overlay_{case.variant}'] = strip_overlay.overlay(strips, digitizer.seen_rows(found), std, true_px=true_px)
@@ -90,7 +90,7 @@ def page_px(*, signals: str, pages: int, variants: tuple[str, ...], apply, size_
     params -> Result: per variant the share of right turns, and the error of the fitted plane map at the page's nodes, in page px.
   """
   records = validation_set.recordings(signals, count=pages)
-  look = jax.jit(lambda params, canvas: (lambda seen: (seen, *homography_fit.fit(seen)))(apply(params, canvas)))
+  predict = jax.jit(lambda params, canvas: (lambda out: (out, *homography_fit.fit(out)))(apply(params, canvas)))
 
   def run(params) -> Result:
     lines = [f'{"":<8}{"n":>5}{"turns %":>9}{"median px":>11}{"p95 px":>8}{"worst px":>10}']
@@ -98,8 +98,8 @@ def page_px(*, signals: str, pages: int, variants: tuple[str, ...], apply, size_
     for case in (validation_set.case(mv, name, number, even=True) for name in variants for number, mv in enumerate(records)):
       for turn in range(4):
         canvas = jnp.asarray(canvases.canvas(np.ascontiguousarray(np.rot90(case.image, -turn)), size_px=size_px) / np.float32(255))
-        seen, matrix, _ = look(params, canvas)
-        turns[case.variant].append(int(np.argmax(seen.turn)) == turn)
+        out, matrix, _ = predict(params, canvas)
+        turns[case.variant].append(int(np.argmax(out.turn)) == turn)
         if turn == 0:
           offs[case.variant].append(_miss_px(np.asarray(matrix), case, size_px=size_px))
     for name in variants:

@@ -153,8 +153,8 @@ def rows(key: jax.Array, layout: Layout, *, share: float) -> Layout:
   step = paper.PX_PER_MM * jax.random.uniform(ks[0], minval=ROWS_MM[0], maxval=ROWS_MM[1])
   n = jnp.arange(len(layout.zeros_px))
   free = HIGHEST_PX, LOWEST_PX - step * n[-1]
-  moved = free[0] + (free[1] - free[0]) * jax.random.uniform(ks[1]) + step * n
-  return layout._replace(zeros_px=jnp.where(jax.random.bernoulli(ks[2], share), moved, jnp.asarray(layout.zeros_px)))
+  drawn = free[0] + (free[1] - free[0]) * jax.random.uniform(ks[1]) + step * n
+  return layout._replace(zeros_px=jnp.where(jax.random.bernoulli(ks[2], share), drawn, jnp.asarray(layout.zeros_px)))
 
 
 def example(

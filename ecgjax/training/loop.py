@@ -186,8 +186,8 @@ class _Stop:
   def due(self, step: int) -> bool:
     if multihost.alone():
       return self.signalled or self.clock.over()
-    self.signalled = multihost.told_to_stop(step)
-    return self.signalled or (step % multihost.AGREE_EVERY == 0 and multihost.any_says(self.clock.over()))
+    self.signalled = multihost.preempted(step)
+    return self.signalled or (step % multihost.AGREE_EVERY == 0 and multihost.any_host(self.clock.over()))
 
 
 def commit() -> str:

@@ -25,10 +25,10 @@ def column_target(rows_px: jax.Array, printed: jax.Array, *, height_px: int, sig
     the strip.
   """
   centres = jnp.arange(height_px, dtype=jnp.float32)[:, None] + 0.5
-  seen = printed & (rows_px >= 0) & (rows_px <= height_px)
-  where = jnp.where(seen, rows_px, height_px / 2)[..., None, :]
-  p = jax.nn.softmax(-0.5 * ((centres - where) / sigma_px) ** 2, axis=-2) * seen[..., None, :]
-  return jnp.concatenate([p, (~seen)[..., None, :].astype(p.dtype)], axis=-2)
+  inside = printed & (rows_px >= 0) & (rows_px <= height_px)
+  where = jnp.where(inside, rows_px, height_px / 2)[..., None, :]
+  p = jax.nn.softmax(-0.5 * ((centres - where) / sigma_px) ** 2, axis=-2) * inside[..., None, :]
+  return jnp.concatenate([p, (~inside)[..., None, :].astype(p.dtype)], axis=-2)
 
 
 def column_xent(scores: Scores, rows_px: jax.Array, printed: jax.Array, *, sigma_px: float) -> jax.Array:
@@ -88,11 +88,11 @@ def signal_noise(scores: Scores, rows_px: jax.Array, printed: jax.Array, *, path
 
 def trace_loss(
   scores: Scores, rows_px: jax.Array, printed: jax.Array, inks: jax.Array, *,
-  sigma_px: float, class_weight: float, signal_weight: float, signal_path: bool, now: jax.Array | float,
+  sigma_px: float, class_weight: float, signal_weight: float, signal_path: bool, signal_on: jax.Array | float,
 ):  # fmt: skip
   """Returns the total loss of the trace network, and its parts: 'columns' (`column_xent`), if weighted 'classes' and 'signal'.
 
-  `now` is 0 or 1, whether the signal's loss is included; `signal_path` is the `path` of `signal_noise`.
+  `signal_on` is 0 or 1, whether the signal's loss is included; `signal_path` is the `path` of `signal_noise`.
   """
   parts = {'columns': column_xent(scores, rows_px, printed, sigma_px=sigma_px)}
   total = parts['columns']
@@ -101,34 +101,34 @@ def trace_loss(
     total += class_weight * parts['classes']
   if signal_weight:
     parts['signal'] = signal_noise(scores, rows_px, printed, path=signal_path)
-    total += now * signal_weight * parts['signal']
+    total += signal_on * signal_weight * parts['signal']
   return total, parts
 
 
 FINEST = 0.002  # page widths: no cell need claim to know its place better than this
 
 
-def place_xent(seen: PageNetOutput, page: jax.Array, on: jax.Array) -> jax.Array:
+def place_xent(out: PageNetOutput, place: jax.Array, on_page: jax.Array) -> jax.Array:
   """Returns the negative log-likelihood of the cells' positions: off / spread + 2 log spread, for exponential lengths of errors.
 
   Args:
-    seen: output of the page network for one canvas.
-    page: (h, w, 2) true position in page units.
-    on: (h, w) bool, whether the cell shows the page; other cells are ignored.
+    out: output of the page network for one canvas.
+    place: (h, w, 2) true position in page units.
+    on_page: (h, w) bool, whether the cell shows the page; other cells are ignored.
 
   Returns:
     () float32, mean over cells; 0 if no cell shows the page.
   """
-  off = jnp.sqrt(((seen.page - jnp.where(on[..., None], page, 0.0)) ** 2).sum(-1) + 1e-10)
-  spread = FINEST + jnp.exp(jnp.minimum(seen.spread, 2.0))
-  return jnp.where(on, off / spread + 2 * jnp.log(spread), 0.0).sum() / jnp.maximum(on.sum(), 1)
+  off = jnp.sqrt(((out.place - jnp.where(on_page[..., None], place, 0.0)) ** 2).sum(-1) + 1e-10)
+  spread = FINEST + jnp.exp(jnp.minimum(out.spread, 2.0))
+  return jnp.where(on_page, off / spread + 2 * jnp.log(spread), 0.0).sum() / jnp.maximum(on_page.sum(), 1)
 
 
-def on_xent(seen: PageNetOutput, on: jax.Array) -> jax.Array:
+def on_page_xent(out: PageNetOutput, on_page: jax.Array) -> jax.Array:
   """Returns the cross entropy of "shows the page", mean over cells."""
-  return (jax.nn.softplus(seen.on) - on * seen.on).mean()
+  return (jax.nn.softplus(out.on_page) - on_page * out.on_page).mean()
 
 
-def turn_xent(seen: PageNetOutput, turn: jax.Array) -> jax.Array:
+def turn_xent(out: PageNetOutput, turn: jax.Array) -> jax.Array:
   """Returns the cross entropy of the quarter turns."""
-  return -jax.nn.log_softmax(seen.turn)[turn]
+  return -jax.nn.log_softmax(out.turn)[turn]

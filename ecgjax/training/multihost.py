@@ -38,11 +38,11 @@ def join(hosts: str) -> None:
   jax.distributed.initialize(address, numbers[1], numbers[2])
 
 
-def any_says(yes: bool) -> bool:
+def any_host(flag: bool) -> bool:
   """Returns the logical or over all hosts; every host must call it."""
   from jax.experimental import multihost_utils
 
-  return bool(np.any(multihost_utils.process_allgather(np.bool_(yes))))
+  return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
 
 
 def alone() -> bool:
@@ -50,7 +50,7 @@ def alone() -> bool:
   return jax.process_count() == 1
 
 
-def told_to_stop(step: int) -> bool:
+def preempted(step: int) -> bool:
   """Returns whether any host got SIGTERM, on every host after the same step; every host must call it after every step."""
   from jax.experimental import multihost_utils
 
@@ -78,11 +78,11 @@ def of_first(ask: Callable[[], Any], like: Any) -> Any:
   if jax.process_index() == 0:
     try:
       answer = ask()
-    except Exception as error:  # the others wait: they must be told before it is raised
+    except Exception as error:  # the others wait: they must get a status before it is raised
       wrong = error
-  said = int(multihost_utils.broadcast_one_to_all(np.int32(2 if wrong else answer is not None)))
+  status = int(multihost_utils.broadcast_one_to_all(np.int32(2 if wrong else answer is not None)))
   if wrong:
     raise wrong
-  if said == 2:
+  if status == 2:
     raise ECGError('the first host could not begin; it says why')
-  return multihost_utils.broadcast_one_to_all(like if answer is None else answer) if said else None
+  return multihost_utils.broadcast_one_to_all(like if answer is None else answer) if status else None

@@ -27,9 +27,9 @@ def data_mesh(*, batch_size: int, accumulate: int = 1, width_shards: int = 1) ->
     raise ECGError(f'config.width_shards={width_shards} must divide the {here} devices of a host')
   rows = devices // width_shards
   if accumulate < 1 or batch_size % (rows * accumulate):
-    by = f'the {rows} devices' if width_shards == 1 else f'the {rows} rows of {width_shards} devices'
-    by += f' times config.accumulate={accumulate}' if accumulate != 1 else ''
-    raise ECGError(f'config.batch_size={batch_size} must be a multiple of {by}')
+    divisor = f'the {rows} devices' if width_shards == 1 else f'the {rows} rows of {width_shards} devices'
+    divisor += f' times config.accumulate={accumulate}' if accumulate != 1 else ''
+    raise ECGError(f'config.batch_size={batch_size} must be a multiple of {divisor}')
   # Auto, said aloud: from jax 0.11 on the default is Explicit, and a plain jitted step raises ShardingTypeError
   return jax.make_mesh((rows, width_shards), ('data', 'width'), axis_types=(AxisType.Auto,) * 2)
 

@@ -14,10 +14,10 @@ from ecgjax.simulate import variants
 from ecgjax.training import canvas_views, evaluators, examples, losses, records
 from ecgjax.training.schedule import Pace
 
-MANY = 10**9
+HUGE = 10**9
 LIMITS = {  # of what a config says, by its name, the evals' by theirs; of lists, each of their numbers
-  'seed': (0, 2**31 - 1), 'total_steps': (1, MANY), 'max_minutes': (0, MANY), 'log_every': (1, MANY), 'eval_every': (1, MANY),
-  'ckpt_every': (1, MANY),
+  'seed': (0, 2**31 - 1), 'total_steps': (1, HUGE), 'max_minutes': (0, HUGE), 'log_every': (1, HUGE), 'eval_every': (1, HUGE),
+  'ckpt_every': (1, HUGE),
   'batch_size': (1, 2**16), 'accumulate': (1, 2**16), 'width_shards': (1, 2**16), 'ema_decay': (0, 1),
   'strip.rate_hz': (50, 2000), 'strip.height_px': (64, 2048), 'strip.window_px': (16, 2**16),
   'canvas.size_px': (64, 4096), 'canvas.views': (1, 64), 'model.widths': (1, 2**14), 'model.cell': (1, 64),
@@ -26,7 +26,7 @@ LIMITS = {  # of what a config says, by its name, the evals' by theirs; of lists
   'weights_at': (0, 1), 'loss.signal_from': (0, 1),
   'loss.sigma_px': (0.1, 100), 'loss.class_weight': (0, 1e3), 'loss.signal_weight': (0, 1e3), 'loss.on_weight': (0, 1e3),
   'loss.turn_weight': (0, 1e3),
-  'optim.peak_lr': (0, 10), 'optim.warmup_steps': (0, MANY), 'optim.decay_steps': (0, MANY), 'optim.weight_decay': (0, 10),
+  'optim.peak_lr': (0, 10), 'optim.warmup_steps': (0, HUGE), 'optim.decay_steps': (0, HUGE), 'optim.weight_decay': (0, 10),
   'optim.clip_norm': (1e-6, 1e9), 'optim.muon_rms': (1e-6, 1e3), 'pages': (1, 1000),
 }  # fmt: skip
 DTYPES = ('float32', 'bfloat16')
@@ -100,18 +100,18 @@ def _flat(c) -> dict[str, Any]:
 
 def trace(c) -> Task:
   """Returns the task of reading rows from strips, of simulated or of built pages."""
-  on = layouts.make(c.strip.layout)
-  frame = lattices.frame(on, rate_hz=c.strip.rate_hz, height_px=c.strip.height_px)
+  layout = layouts.make(c.strip.layout)
+  frame = lattices.frame(layout, rate_hz=c.strip.rate_hz, height_px=c.strip.height_px)
   net = unet.network(**c.model, remat=c.remat)
-  look = {'layout': on, 'frame': frame, 'window_px': c.strip.window_px}
+  cutting = {'layout': layout, 'frame': frame, 'window_px': c.strip.window_px}
   if c.data.source == 'records':
     built = records.read(c.data.dir, split='train')
     console.say(f'{len(built)} built pages from {c.data.dir}')
     stream = examples.recorded(built, batch_size=c.batch_size, seed=c.seed)
-    one = lambda key, item: examples.recorded_example(key, item, strength=c.data.strength, **look)
+    one = lambda key, item: examples.recorded_example(key, item, strength=c.data.strength, **cutting)
   elif c.data.source == 'simulated':
     names = variants.parse(c.data.variants)
-    stream, one = _simulated(c, lambda key, mv: examples.example(key, mv, names=names, rows_share=c.data.rows_share, **look))
+    stream, one = _simulated(c, lambda key, mv: examples.example(key, mv, names=names, rows_share=c.data.rows_share, **cutting))
   else:
     raise ECGError(f'config.data.source={c.data.source!r} must be simulated or records')
 
@@ -119,35 +119,35 @@ def trace(c) -> Task:
 
   def loss(params, example: examples.Example, pace: Pace):
     return losses.trace_loss(
-      net.apply(params, example.strips), example.rows_px, example.printed, example.inks, now=pace.signal, **options
+      net.apply(params, example.strips), example.rows_px, example.printed, example.inks, signal_on=pace.signal, **options
     )
 
-  judges = {'trace_snr': lambda **options: evaluators.trace_snr(**options, apply=net.apply, page=on, frame=frame)}
-  return Task(net, stream, one, loss, _evals(c, judges), {'strip': c.strip.to_dict()}, examples.COLUMNS)
+  factories = {'trace_snr': lambda **options: evaluators.trace_snr(**options, apply=net.apply, layout=layout, frame=frame)}
+  return Task(net, stream, one, loss, _evals(c, factories), {'strip': c.strip.to_dict()}, examples.COLUMNS)
 
 
 def page(c) -> Task:
   """Returns the task of locating the page in a picture, of simulated pages; its columns cannot be split."""
   if c.width_shards != 1:
     raise ECGError(f'config.width_shards={c.width_shards}: only strips (config.task=trace) can be shared out by their columns')
-  on, names, net = layouts.make(c.data.layout), variants.parse(c.data.variants), page_net.network(**c.model)
+  layout, names, net = layouts.make(c.data.layout), variants.parse(c.data.variants), page_net.network(**c.model)
   size_px = c.canvas.size_px
   stream, one = _simulated(
-    c, lambda key, mv: canvas_views.example(key, mv, layout=on, names=names, size_px=size_px, count=c.canvas.views)
+    c, lambda key, mv: canvas_views.example(key, mv, layout=layout, names=names, size_px=size_px, count=c.canvas.views)
   )
 
   def of_view(params, view: canvas_views.Views):
-    seen = net.apply(params, view.canvas)
-    place = losses.place_xent(seen, view.page, view.on & (view.turn == 0))
-    return {'place': place, 'on': losses.on_xent(seen, view.on), 'turn': losses.turn_xent(seen, view.turn)}
+    out = net.apply(params, view.canvas)
+    place = losses.place_xent(out, view.place, view.on_page & (view.turn == 0))
+    return {'place': place, 'on': losses.on_page_xent(out, view.on_page), 'turn': losses.turn_xent(out, view.turn)}
 
   def loss(params, example: canvas_views.Views, pace: Pace):
     del pace  # its rate is the update's
     parts = jax.tree.map(lambda x: x.mean(), jax.vmap(of_view, (None, 0))(params, example))
     return parts['place'] + c.loss.on_weight * parts['on'] + c.loss.turn_weight * parts['turn'], parts
 
-  judges = {'page_px': lambda **options: evaluators.page_px(**options, apply=net.apply, size_px=size_px)}
-  return Task(net, stream, one, loss, _evals(c, judges), {'canvas': c.canvas.to_dict()})
+  factories = {'page_px': lambda **options: evaluators.page_px(**options, apply=net.apply, size_px=size_px)}
+  return Task(net, stream, one, loss, _evals(c, factories), {'canvas': c.canvas.to_dict()})
 
 
 def _simulated(c, draw: Callable):
@@ -167,12 +167,12 @@ def _simulated(c, draw: Callable):
   return examples.stream(pack, batch_size=c.batch_size, seed=c.seed), one
 
 
-def _evals(c, judges: dict[str, Callable]) -> dict[str, Callable]:
+def _evals(c, factories: dict[str, Callable]) -> dict[str, Callable]:
   evals = {}
   for name, spec in c.evals.items():
     options = dict(spec)
-    judge = options.pop('name')
-    if judge not in judges:
-      raise ECGError(f'config.evals.{name}.name={judge!r} must be one of {", ".join(judges)} where config.task={c.task!r}')
-    evals[name] = judges[judge](**options)
+    kind = options.pop('name')
+    if kind not in factories:
+      raise ECGError(f'config.evals.{name}.name={kind!r} must be one of {", ".join(factories)} where config.task={c.task!r}')
+    evals[name] = factories[kind](**options)
   return evals

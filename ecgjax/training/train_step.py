@@ -21,7 +21,7 @@ class State(NamedTuple):
   ema: Any  # moving average of params; what is evaluated and shipped
 
 
-HEADS = ('head', 'hide', 'turn')  # of both networks: what they say, not what they see
+HEADS = ('head', 'hide', 'turn')  # output layers of both networks, which Muon leaves alone
 
 
 def optimiser(

@@ -124,18 +124,18 @@ def test_sample_reads_bytes_as_shares_and_zero_outside():
 def test_moving_the_image_moves_what_is_sampled():
   image = jnp.asarray(np.random.default_rng(3).uniform(size=(30, 40, 1)), jnp.float32)
   at = jnp.asarray(np.random.default_rng(4).uniform(8, 20, (50, 2)), jnp.float32)
-  moved = jnp.roll(image, (3, 5), axis=(0, 1))
-  np.testing.assert_allclose(sample(moved, at + jnp.array([5, 3])), sample(image, at), atol=2e-6)
+  after = jnp.roll(image, (3, 5), axis=(0, 1))
+  np.testing.assert_allclose(sample(after, at + jnp.array([5, 3])), sample(image, at), atol=2e-6)
 
 
 def test_a_moved_page_with_its_lattice_moved_gives_the_same_strip():
   image = jnp.asarray(np.random.default_rng(5).uniform(size=(paper.HEIGHT_PX, paper.WIDTH_PX, 1)), jnp.float32)
   lattice = lattices.page_lattice()
   options = {'page': layouts.make(), 'frame': SMALL, 'count': WINDOW}
-  still = window(image, lattice, 200, **options)
-  moved = window(jnp.roll(image, (4, 7), axis=(0, 1)), lattice + np.array([7, 4], np.float32), 200, **options)
+  before = window(image, lattice, 200, **options)
+  after = window(jnp.roll(image, (4, 7), axis=(0, 1)), lattice + np.array([7, 4], np.float32), 200, **options)
   # f32 coordinates near 2000 px are good to 1.2e-4 px, and noise changes by about 1 per px
-  np.testing.assert_allclose(moved, still, atol=2e-3)
+  np.testing.assert_allclose(after, before, atol=2e-3)
 
 
 @pytest.mark.parametrize(('speed', 'gain'), [(25.0, 10.0), (50.0, 10.0), (25.0, 5.0), (25.0, 20.0)])

@@ -89,9 +89,9 @@ def test_moving_the_scores_down_moves_the_rows():
   scores = jax.random.normal(jax.random.key(0), (1, 128, 20)) * 0.1 + as_scores(
     losses.column_target(jnp.full((1, 20), 60.0), jnp.ones((1, 20), bool), height_px=128, sigma_px=SIGMA)
   ).rows.clip(-15)
-  still = read_scores(Scores(None, scores, jnp.zeros((1, 20))))
-  moved = read_scores(Scores(None, jnp.roll(scores, 8, axis=1), jnp.zeros((1, 20))))
-  np.testing.assert_allclose(moved.rows_px, still.rows_px + 8, atol=1e-3)
+  before = read_scores(Scores(None, scores, jnp.zeros((1, 20))))
+  after = read_scores(Scores(None, jnp.roll(scores, 8, axis=1), jnp.zeros((1, 20))))
+  np.testing.assert_allclose(after.rows_px, before.rows_px + 8, atol=1e-3)
 
 
 def crossing():
@@ -126,7 +126,7 @@ def test_a_row_may_jump_where_it_goes_on_with_another_lead_and_nowhere_else():
 def test_hidden_columns_are_not_visible():
   printed = jnp.arange(COLUMNS) % 5 > 1
   got = read_target(smooth_rows(3), jnp.broadcast_to(printed, (2, COLUMNS)))
-  np.testing.assert_array_equal(got.visible >= resample.SEEN, np.broadcast_to(printed, (2, COLUMNS)))
+  np.testing.assert_array_equal(got.visible >= resample.VISIBLE, np.broadcast_to(printed, (2, COLUMNS)))
 
 
 def test_rows_are_differentiable_in_the_scores():
@@ -149,21 +149,21 @@ fill = jax.jit(resample.fill)
 def test_gaps_inside_are_filled_as_scipys_pchip_does(seed):
   rng = np.random.default_rng(seed)
   n = 200
-  mv, seen = np.cumsum(rng.normal(size=n)), rng.uniform(size=n) < 0.35
+  mv, valid = np.cumsum(rng.normal(size=n)), rng.uniform(size=n) < 0.35
   mv[40:60] = np.round(mv[40:60])  # level stretches, where a slope must be zero
-  known = np.flatnonzero(seen)
+  knots = np.flatnonzero(valid)
   # the ends' own slopes are a matter of taste (scipy: one-sided, here: level), so gaps next to them are left out
-  inside = slice(known[1], known[-2] + 1)
-  judge = PchipInterpolator(known, mv[known])(np.arange(n))
-  got = np.asarray(fill(jnp.asarray(mv, jnp.float32), jnp.asarray(seen)))
+  inside = slice(knots[1], knots[-2] + 1)
+  judge = PchipInterpolator(knots, mv[knots])(np.arange(n))
+  got = np.asarray(fill(jnp.asarray(mv, jnp.float32), jnp.asarray(valid)))
   np.testing.assert_allclose(got[inside], judge[inside], atol=2e-5)
-  np.testing.assert_array_equal(got[seen], mv[seen].astype(np.float32))
+  np.testing.assert_array_equal(got[valid], mv[valid].astype(np.float32))
 
 
 def test_ends_are_filled_level_and_nothing_seen_is_zero():
   mv = jnp.arange(50.0) + 7
-  seen = (jnp.arange(50) > 5) & (jnp.arange(50) < 40)
-  got = fill(mv, seen)
+  valid = (jnp.arange(50) > 5) & (jnp.arange(50) < 40)
+  got = fill(mv, valid)
   np.testing.assert_array_equal(got[:6], 13.0)
   np.testing.assert_array_equal(got[40:], 46.0)
   np.testing.assert_array_equal(fill(mv, jnp.zeros(50, bool)), 0.0)
@@ -172,9 +172,9 @@ def test_ends_are_filled_level_and_nothing_seen_is_zero():
 @pytest.mark.parametrize('seed', range(3))
 def test_a_filled_gap_never_overshoots(seed):
   rng = np.random.default_rng(seed)
-  mv, seen = rng.normal(size=120), rng.uniform(size=120) < 0.3
-  got, known = np.asarray(fill(jnp.asarray(mv, jnp.float32), jnp.asarray(seen))), np.flatnonzero(seen)
-  for a, b in zip(known[:-1], known[1:], strict=True):
+  mv, valid = rng.normal(size=120), rng.uniform(size=120) < 0.3
+  got, knots = np.asarray(fill(jnp.asarray(mv, jnp.float32), jnp.asarray(valid))), np.flatnonzero(valid)
+  for a, b in zip(knots[:-1], knots[1:], strict=True):
     low, high = sorted((mv[a], mv[b]))
     assert (got[a : b + 1] >= low - 1e-5).all() and (got[a : b + 1] <= high + 1e-5).all()
 

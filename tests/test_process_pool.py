@@ -127,7 +127,7 @@ def test_no_task_is_lost_where_fewer_children_can_be_started_than_were_asked_for
       tasks = iter([(n, [n]) for n in range(20)])
       found = process_pool.answers(children, str, lambda tasks=tasks: next(tasks, None), limit_s=60)
       if done:
-        assert sorted((what, result) for what, result, *_ in found) == [(n, str(n)) for n in range(20)]
+        assert sorted((task, result) for task, result, *_ in found) == [(n, str(n)) for n in range(20)]
       else:
         asking = [lambda found=found: list(found), lambda children=children: page_job.checked(children, page_job.Options())]
         asking.append(lambda children=children: page_job.counted(children, 'a.pdf', b'', limit_s=60))
@@ -139,8 +139,8 @@ def test_no_task_is_lost_where_fewer_children_can_be_started_than_were_asked_for
 def test_a_library_that_would_end_the_process_costs_its_task_alone():
   with process_pool.Children(1) as children:
     tasks = iter([(code, [code]) for code in (3, 'words')])
-    told = {code: lost for code, _, lost, _ in process_pool.answers(children, sys.exit, lambda: next(tasks, None), limit_s=60)}
-    assert told == {code: f'the process that read it ended (RuntimeError: SystemExit: {code})' for code in (3, 'words')}
+    reasons = {code: lost for code, _, lost, _ in process_pool.answers(children, sys.exit, lambda: next(tasks, None), limit_s=60)}
+    assert reasons == {code: f'the process that read it ended (RuntimeError: SystemExit: {code})' for code in (3, 'words')}
     assert children.schedule(abs, args=[-3]).result(timeout=60) == 3
 
 
@@ -193,8 +193,8 @@ def test_a_child_ends_with_its_parent(tmp_path):
   )
   (tmp_path / 'parent.py').write_text(code)
   parent = subprocess.Popen([sys.executable, str(tmp_path / 'parent.py')], stdout=subprocess.PIPE, text=True)
-  with parent.stdout as told:
-    child = int(told.readline())
+  with parent.stdout as out:
+    child = int(out.readline())
   os.kill(child, 0)
   parent.kill()
   parent.wait()

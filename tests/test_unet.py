@@ -116,15 +116,15 @@ def test_a_shift_by_the_stride_in_time_shifts_the_scores(apply, params):
   mark = jax.random.uniform(jax.random.key(3), (ROWS, HEIGHT, 16, unet.CHANNELS))
   plain = jnp.full((ROWS, HEIGHT, WIDTH, unet.CHANNELS), 0.4)
   stride = NET.stride[1]
-  still, moved = (apply(params, plain.at[:, :, at : at + 16].set(mark)) for at in (112, 112 + stride))
+  before, after = (apply(params, plain.at[:, :, at : at + 16].set(mark)) for at in (112, 112 + stride))
   inner = slice(64, WIDTH - 64)
-  shifted = jax.tree.map(lambda a: jnp.roll(a, stride, axis=2 if a.ndim > 2 else 1), still)
+  shifted = jax.tree.map(lambda a: jnp.roll(a, stride, axis=2 if a.ndim > 2 else 1), before)
   assert_close(
-    Scores(moved.classes[:, :, inner], moved.rows[:, :, inner], moved.hidden[:, inner]),
+    Scores(after.classes[:, :, inner], after.rows[:, :, inner], after.hidden[:, inner]),
     Scores(shifted.classes[:, :, inner], shifted.rows[:, :, inner], shifted.hidden[:, inner]),
     atol=1e-4,
   )
-  assert float(jnp.abs(still.rows - moved.rows)[:, :, inner].max()) > 1e-2
+  assert float(jnp.abs(before.rows - after.rows)[:, :, inner].max()) > 1e-2
 
 
 Scores = unet.Scores
@@ -165,8 +165,8 @@ def test_the_config_says_how_many_parameters_its_network_has(variant):
   shapes = jax.eval_shape(unet.network(**c).init, jax.random.key(0))
   count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
   assert count == parameters_by_hand(tuple(c.widths), tuple(c.cell))
-  said = re.search(rf'unet.py:{variant} .* ([0-9.]+) M parameters', config['__doc__'])
-  assert said and count / 1e6 == pytest.approx(float(said[1]), rel=0.02)
+  stated = re.search(rf'unet.py:{variant} .* ([0-9.]+) M parameters', config['__doc__'])
+  assert stated and count / 1e6 == pytest.approx(float(stated[1]), rel=0.02)
 
 
 def target_scores(target):

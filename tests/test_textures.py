@@ -16,7 +16,7 @@ YS, XS = np.arange(0, 600, 5.0, np.float32), np.arange(0, 900, 5.0, np.float32)
 
 @functools.partial(jax.jit, static_argnames=('grain', 'slope'))
 def drawn(key, ys, xs, *, grain=(20.0, 30.0), slope=None):
-  return textures.at(textures.draw(key, grain_px=grain, span=SPAN), ys, xs, slope=slope)
+  return textures.at(textures.draw(key, scale_px=grain, span=SPAN), ys, xs, slope=slope)
 
 
 blur = jax.jit(textures.blur, static_argnames='reach_px')
@@ -42,7 +42,7 @@ def test_grain_says_how_far_values_hang_together():
 
 def test_smooth_is_a_field_as_coarse_both_ways():
   key = jax.random.key(3)
-  got = textures.smooth(key, YS, XS, grain_px=25.0, span=SPAN)
+  got = textures.smooth(key, YS, XS, scale_px=25.0, span=SPAN)
   np.testing.assert_allclose(got, drawn(key, YS, XS, grain=(25.0, 25.0)), atol=1e-4)  # float32 of 900 / 25
 
 

@@ -96,9 +96,9 @@ def found(monkeypatch):
 
 def test_masks_are_written_only_where_they_are_asked_for(tmp_path, found, monkeypatch):
   file = put(tmp_path / 'a.png')
-  told = np.zeros((4, FRAME.height_px, FRAME.width_px, 4), np.float32)
-  told[..., 1] = 1.0
-  with_classes = found._replace(classes=lambda image, lattice: told)
+  scores = np.zeros((4, FRAME.height_px, FRAME.width_px, 4), np.float32)
+  scores[..., 1] = 1.0
+  with_classes = found._replace(classes=lambda image, lattice: scores)
   monkeypatch.setattr(digitizer, 'cached', lambda weights, **how: with_classes)
   done = page_job.page(file, str(tmp_path / 'out'), 0, page_job.Options(masks=True), None)
   assert done.status == 'ok' and str(tmp_path / 'out.mask.png') in done.written
@@ -178,14 +178,14 @@ def test_whatever_befalls_a_page_is_its_outcome(tmp_path, found, monkeypatch):
   assert 'no picture of a known kind' in outcome.reasons[0]
   file = put(tmp_path / 'a.png')
   faults = ((MemoryError(), 'MemoryError'), (KeyError('x'), "KeyError: 'x'"), (ValueError('x'), 'ValueError: x'))
-  for error, told in ((ECGError('no page'), 'no page'), *faults):
+  for error, reason in ((ECGError('no page'), 'no page'), *faults):
 
     def broken(image, error=error):
       raise error
 
     monkeypatch.setattr(find_page, 'find_page', broken)
     done = page_job.page(file, str(tmp_path / 'a'), 0, page_job.Options(), None)
-    assert done.status == 'fail' and told in done.reasons[0] and not list(tmp_path.glob('a.csv'))
+    assert done.status == 'fail' and reason in done.reasons[0] and not list(tmp_path.glob('a.csv'))
 
 
 def run(*words, stdin=None):
@@ -199,9 +199,9 @@ def test_a_batch_of_bad_files_says_why_of_each_and_exits_with_3(tmp_path):
   Image.new('RGB', (1, 1)).save(tmp_path / 'dot.png')
   Image.new('RGB', (60_000, 1)).save(tmp_path / 'thread.png')
   code, out, _ = run('digitize', tmp_path, '-o', tmp_path / 'out', '--json', '--engine', 'jax', '--weights', 'small')
-  told = {os.path.basename(line['file']): line for line in map(json.loads, out.splitlines())}
-  assert code == 3 and {line['status'] for line in told.values()} == {'fail'}
-  reasons = {name: line['reasons'][0] for name, line in told.items()}
+  results = {os.path.basename(line['file']): line for line in map(json.loads, out.splitlines())}
+  assert code == 3 and {line['status'] for line in results.values()} == {'fail'}
+  reasons = {name: line['reasons'][0] for name, line in results.items()}
   assert 'empty' in reasons['empty.pdf'] and 'known kind' in reasons['text.png']
   assert '1 x 1 px' in reasons['dot.png'] and '60000 x 1 px' in reasons['thread.png']
   assert not list((tmp_path / 'out').iterdir())
@@ -214,17 +214,17 @@ def test_every_page_of_a_file_on_stdin_is_tried(tmp_path):
   document.save(tmp_path / 'two.pdf')
   words = ('-o', tmp_path / 'out', '--json', '--engine', 'jax', '--weights', 'small')
   code, out, _ = run('digitize', '-', *words, stdin=(tmp_path / 'two.pdf').read_bytes())
-  told = [json.loads(line) for line in out.splitlines()]
-  assert code == 3 and [(line['page'], line['pages']) for line in told] == [(1, 2), (2, 2)]
-  assert all('too few to be read' in line['reasons'][0] for line in told)
+  results = [json.loads(line) for line in out.splitlines()]
+  assert code == 3 and [(line['page'], line['pages']) for line in results] == [(1, 2), (2, 2)]
+  assert all('too few to be read' in line['reasons'][0] for line in results)
 
 
 def test_wrong_usage_exits_with_2_and_one_line(tmp_path):
   code, out, err = run('digitize', put(tmp_path / 'a.png'), '-o', tmp_path / 'out', '--layout', '6x2')
   assert code == 2 and out == '' and 'these weights read 3x4+II' in err and 'Traceback' not in err
-  for words, told in ((['--gain', '0'], 'gain_mm_mv=0'), (['--format', 'edf', '--fs', '333.4'], 'whole number')):
+  for words, text in ((['--gain', '0'], 'gain_mm_mv=0'), (['--format', 'edf', '--fs', '333.4'], 'whole number')):
     code, out, err = run('digitize', tmp_path / 'a.png', '-o', tmp_path / 'out', *words)
-    assert code == 2 and told in err and 'Traceback' not in err
+    assert code == 2 and text in err and 'Traceback' not in err
   assert run('digitize', tmp_path / 'none.png', '-o', tmp_path)[0] == 2
 
 

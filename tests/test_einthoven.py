@@ -41,18 +41,20 @@ def columns(start_s, stop_s):
 
 @pytest.mark.parametrize('name', layouts.ROWS)
 def test_every_row_of_every_layout_shows_what_its_stretch_says(name):
-  on = layouts.make(name)
-  frame = lattices.frame(on, rate_hz=50, height_px=640)
+  layout = layouts.make(name)
+  frame = lattices.frame(layout, rate_hz=50, height_px=640)
   mv = record()
-  shown, _ = ground_truth.at(jnp.asarray(mv), frame.times_s(), layout=on, rate_hz=50)
+  shown, _ = ground_truth.at(jnp.asarray(mv), frame.times_s(), layout=layout, rate_hz=50)
   free, _ = ground_truth.at(jnp.asarray(mv), frame.times_s(), layout=layouts.make('12x1'), rate_hz=50)
-  limbs_s = np.zeros(len(on.zeros_px))
-  for first, stop, of in einthoven.stretches(on, frame):
+  limbs_s = np.zeros(len(layout.zeros_px))
+  for first, stop, design in einthoven.intervals(layout, frame):
     inside = slice(first + 1, stop - 1)
-    limb = of.any(1)
+    limb = design.any(1)
     limbs_s += limb * (stop - first) / frame.rate_hz
-    np.testing.assert_allclose(np.asarray(shown)[limb, inside], of[limb] @ np.asarray(free)[:2, inside], atol=1e-5)
-  printed_s = [sum(s.stop_s - s.start_s for s in on.segments if s.row == row and s.lead in LIMBS) for row in range(len(on.zeros_px))]
+    np.testing.assert_allclose(np.asarray(shown)[limb, inside], design[limb] @ np.asarray(free)[:2, inside], atol=1e-5)
+  printed_s = np.zeros(len(layout.zeros_px))
+  for segment in layout.segments:
+    printed_s[segment.row] += (segment.lead in LIMBS) * (segment.stop_s - segment.start_s)
   np.testing.assert_allclose(limbs_s, printed_s, atol=0.05)
 
 
@@ -70,10 +72,10 @@ def test_noise_falls_as_the_stated_deviations_do():
   off = {}
   for seed in range(4):
     trace, true_px = page(noise_px=STD_PX, seed=seed)
-    for what, read in (('before', trace), ('after', fused(trace))):
-      off.setdefault(what, []).append(np.asarray(read.rows_px)[:, columns(2.6, 4.9)] - true_px[:, columns(2.6, 4.9)])
-      off.setdefault(f'stated {what}', []).append(np.asarray(read.std_px)[:, columns(2.6, 4.9)])
-  rms = {what: np.sqrt(np.mean(np.square(values), axis=(0, 2))) for what, values in off.items()}
+    for when, read in (('before', trace), ('after', fused(trace))):
+      off.setdefault(when, []).append(np.asarray(read.rows_px)[:, columns(2.6, 4.9)] - true_px[:, columns(2.6, 4.9)])
+      off.setdefault(f'stated {when}', []).append(np.asarray(read.std_px)[:, columns(2.6, 4.9)])
+  rms = {when: np.sqrt(np.mean(np.square(values), axis=(0, 2))) for when, values in off.items()}
   np.testing.assert_allclose(rms['after'], rms['stated after'], rtol=0.15)
   assert (rms['after'] < 0.9 * rms['before']).all()
 
@@ -82,11 +84,11 @@ def test_uneven_weights_give_what_numpy_s_least_squares_gives():
   trace, _ = page(noise_px=0.5)
   std_px = np.random.default_rng(3).uniform(1, 4, trace.rows_px.shape).astype(np.float32)
   better = fused(trace._replace(std_px=jnp.asarray(std_px)))
-  of = np.array([LIMBS[lead] for lead in ('aVR', 'aVL', 'aVF', 'II')])
+  design = np.array([LIMBS[lead] for lead in ('aVR', 'aVL', 'aVF', 'II')])
   for w in range(columns(2.6, 4.9).start, columns(2.6, 4.9).stop, 7):
     mv = FRAME.millivolts(np.asarray(trace.rows_px[:, w], np.float64))
-    free = np.linalg.lstsq(of / std_px[:, w, None], mv / std_px[:, w], rcond=None)[0]
-    np.testing.assert_allclose(FRAME.millivolts(np.asarray(better.rows_px[:, w])), of @ free, atol=2e-4)
+    free = np.linalg.lstsq(design / std_px[:, w, None], mv / std_px[:, w], rcond=None)[0]
+    np.testing.assert_allclose(FRAME.millivolts(np.asarray(better.rows_px[:, w])), design @ free, atol=2e-4)
 
 
 @pytest.mark.parametrize(('row', 'start_s'), [(1, 0.0), (3, 0.0), (0, 2.5), (1, 2.5), (2, 2.5), (3, 2.5)])
@@ -110,7 +112,7 @@ def test_where_it_is_not_clear_which_row_lies_none_is_changed(lying):
     np.testing.assert_array_equal(before[:, at], after[:, at])
 
 
-def test_a_hidden_stretch_of_one_lead_is_told_by_the_others():
+def test_a_hidden_stretch_of_one_lead_follows_from_the_others():
   trace, true_px = page(noise_px=0.3)
   gap = columns(3.0, 3.6)
   hidden = trace._replace(rows_px=trace.rows_px.at[1, gap].set(100.0), visible=trace.visible.at[1, gap].set(0.1))

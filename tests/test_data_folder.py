@@ -163,12 +163,12 @@ def test_the_kit_reads_whole(shared):
 
 
 def test_the_competitions_own_files_read_whole(shared, tmp_path):
-  look = shared / 'data/kaggle_look'
-  leads = data_folder.read_record_csv(look / '46930936.csv', fs=250)
+  folder = shared / 'data/kaggle_look'
+  leads = data_folder.read_record_csv(folder / '46930936.csv', fs=250)
   assert len(leads['II']) == 2500
   assert all(abs(len(values) - 625) <= 1 for lead, values in leads.items() if lead != 'II')
-  (tmp_path / 'test.csv').write_bytes((look / 'test.csv').read_bytes())
+  (tmp_path / 'test.csv').write_bytes((folder / 'test.csv').read_bytes())
   (tmp_path / 'test').mkdir()
   for page in ('1053922973.png', '2352854581.png'):
-    (tmp_path / 'test' / page).symlink_to(look / page)
+    (tmp_path / 'test' / page).symlink_to(folder / page)
   assert [r.image.stem for r in data_folder.list_test(tmp_path)] == ['1053922973', '2352854581']

@@ -59,7 +59,7 @@ def test_an_update_is_the_gradient_of_both_losses_and_the_average_follows():
 
   def loss(params, example, pace):
     how = {'sigma_px': 1.5, 'class_weight': 0.5, 'signal_weight': 0.0, 'signal_path': True}
-    return losses.trace_loss(apply(params, example.strips), example.rows_px, example.printed, example.inks, now=pace.signal, **how)
+    return losses.trace_loss(apply(params, example.strips), example.rows_px, example.printed, example.inks, signal_on=pace.signal, **how)
 
   seen = []
   draw = lambda key, batch, part: (seen.append(key), example)[1]

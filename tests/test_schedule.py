@@ -68,7 +68,7 @@ def test_a_step_is_as_long_as_its_pace_says_and_the_signal_is_learned_only_once_
     rows = -0.01 * (jnp.arange(64.0)[:, None] - params['w']) ** 2 * jnp.ones((1, 64, 8))
     scores = unet.Scores(jnp.zeros((1, 64, 8, 4)), rows, -jnp.ones((1, 8)))
     how = {'sigma_px': 1.5, 'class_weight': 0.0, 'signal_weight': 0.3, 'signal_path': False}
-    return losses.trace_loss(scores, example.rows_px, example.printed, example.inks, now=now.signal, **how)
+    return losses.trace_loss(scores, example.rows_px, example.printed, example.inks, signal_on=now.signal, **how)
 
   step = jax.jit(train_step.make_step(loss, optax.sgd(1.0), lambda key, batch, part: example, ema_decay=0.9))
   params = {'w': jnp.float32(25.0)}

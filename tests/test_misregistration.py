@@ -25,8 +25,8 @@ def picture(field, beats_mv):
   return np.round(255 * drawn(beats_mv, field)).astype(np.uint8)
 
 
-def told(seen):
-  return offset_field.fit(seen.at_px, seen.off_px, seen.std_px, wanted_px=WANTED_PX)
+def field_of(measured):
+  return offset_field.fit(measured.at_px, measured.off_px, measured.std_px, wanted_px=WANTED_PX)
 
 
 def fields(count):
@@ -76,14 +76,14 @@ def test_without_marks_nothing_is_moved_and_all_is_doubted():
 
 
 @pytest.mark.parametrize('wrong', [0, 3])
-def test_the_field_is_told_within_its_own_doubt_even_where_some_marks_are_wrong(beats_mv, wrong):
+def test_the_field_is_found_within_its_own_doubt_even_where_some_marks_are_wrong(beats_mv, wrong):
   seen = marks.measure(picture(misregistration.none(), beats_mv), lattices.page_lattice())
   errors, before, doubts = [], [], []
   for n, field in enumerate(fields(12)):
     random = np.random.default_rng(n)
     off = true(field, seen.at_px) + seen.std_px * random.normal(size=seen.off_px.shape)
     off[random.permutation(len(off))[:wrong]] += 1.5
-    mean, std = told(seen._replace(off_px=off))
+    mean, std = field_of(seen._replace(off_px=off))
     wanted = true(field, WANTED_PX)
     errors, before, doubts = [*errors, mean - wanted], [*before, wanted], [*doubts, (mean - wanted) / std]
   rms = lambda values: np.sqrt((np.stack(values)[..., 0] ** 2).mean())
@@ -91,14 +91,14 @@ def test_the_field_is_told_within_its_own_doubt_even_where_some_marks_are_wrong(
 
 
 def test_a_page_that_is_exact_is_left_alone(beats_mv):
-  mean, std = told(marks.measure(picture(misregistration.none(), beats_mv), lattices.page_lattice()))
+  mean, std = field_of(marks.measure(picture(misregistration.none(), beats_mv), lattices.page_lattice()))
   assert np.abs(mean[:, 0]).max() < 0.01 and std[:, 0].max() < 0.05
 
 
-def test_prints_are_told_from_their_marks(beats_mv):
+def test_the_fields_of_prints_are_found_from_their_marks(beats_mv):
   errors, before = [], []
   for field in fields(4):
-    mean, std = told(marks.measure(picture(field, beats_mv), lattices.page_lattice()))
+    mean, std = field_of(marks.measure(picture(field, beats_mv), lattices.page_lattice()))
     wanted = true(field, WANTED_PX)[:, 0]
     errors, before = [*errors, (mean[:, 0] - wanted)], [*before, wanted]
     assert np.abs(errors[-1] / std[:, 0]).max() < 4

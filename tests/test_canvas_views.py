@@ -21,31 +21,31 @@ def picture():
   return jnp.asarray(image), jnp.asarray(page_px)
 
 
-look = jax.jit(lambda key: canvas_views.view(key, *picture(), size_px=SIZE))
+view_of = jax.jit(lambda key: canvas_views.view(key, *picture(), size_px=SIZE))
 
 
 @pytest.mark.parametrize('seed', range(6))
 def test_a_view_shows_at_every_cell_the_part_of_the_page_that_it_says(seed):
-  view = look(jax.random.key(seed))
+  view = view_of(jax.random.key(seed))
   cells = np.asarray(view.canvas).reshape(SIZE // 4, 4, SIZE // 4, 4, 3).mean((1, 3))  # what the px of a cell show on average
-  inside = np.asarray(view.on) & (cells[..., 2] > 0.999)
-  shown = cells[..., :2] * [paper.WIDTH_PX, paper.HEIGHT_PX]
-  off = np.abs(shown - canvas_views.to_page_px(np.asarray(view.page)))[inside]
+  inside = np.asarray(view.on_page) & (cells[..., 2] > 0.999)
+  place_px = cells[..., :2] * [paper.WIDTH_PX, paper.HEIGHT_PX]
+  off = np.abs(place_px - canvas_views.to_page_px(np.asarray(view.place)))[inside]
   assert inside.sum() > 30 and off.max() < 45  # a px of this small picture is 35 page px
 
 
 def test_as_many_counter_clockwise_turns_as_a_view_says_make_it_upright():
-  seen = set()
+  turns = set()
   for seed in range(30):
-    view = look(jax.random.key(seed))
+    view = view_of(jax.random.key(seed))
     turn = int(view.turn)
-    place, on = np.asarray(view.page), np.asarray(view.on)
-    upright, on = np.rot90(place, turn), np.rot90(on, turn)
-    right = np.diff(upright[..., 0], axis=1)[on[:, 1:] & on[:, :-1]]
-    down = np.diff(upright[..., 1], axis=0)[on[1:] & on[:-1]]
+    place, on_page = np.asarray(view.place), np.asarray(view.on_page)
+    upright, on_page = np.rot90(place, turn), np.rot90(on_page, turn)
+    right = np.diff(upright[..., 0], axis=1)[on_page[:, 1:] & on_page[:, :-1]]
+    down = np.diff(upright[..., 1], axis=0)[on_page[1:] & on_page[:-1]]
     assert np.median(right) > 0 and np.median(down) > 0
-    seen.add(turn)
-  assert seen == {0, 1, 2, 3}
+    turns.add(turn)
+  assert turns == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize('shape', [(30, 40, 3), (400, 300, 3), (97, 203, 3)])
@@ -71,10 +71,10 @@ def test_the_fit_finds_a_plane_map_although_a_third_of_the_cells_lie(seed):
   x, y = np.meshgrid(at, at)
   moved = np.stack([x, y, np.ones_like(x)], axis=-1) @ true.T
   place = moved[..., :2] / moved[..., 2:]
-  lying = rng.random((n, n)) < 1 / 3
-  place[lying] += rng.uniform(-0.5, 0.5, (lying.sum(), 2))
-  seen = page_net.PageNetOutput(*(jnp.asarray(a, jnp.float32) for a in (place, np.full((n, n), -4.0), np.full((n, n), 5.0), np.zeros(4))))
-  matrix, miss = homography_fit.fit(seen)
+  outliers = rng.random((n, n)) < 1 / 3
+  place[outliers] += rng.uniform(-0.5, 0.5, (outliers.sum(), 2))
+  out = page_net.PageNetOutput(*(jnp.asarray(a, jnp.float32) for a in (place, np.full((n, n), -4.0), np.full((n, n), 5.0), np.zeros(4))))
+  matrix, miss = homography_fit.fit(out)
   corners = np.array([[-0.5, -0.5, 1], [0.5, -0.5, 1], [0.5, 0.5, 1], [-0.5, 0.5, 1]])
   a, b = corners @ true.T, corners @ np.asarray(matrix).T
   np.testing.assert_allclose(a[:, :2] / a[:, 2:], b[:, :2] / b[:, 2:], atol=1e-3)
@@ -83,14 +83,14 @@ def test_the_fit_finds_a_plane_map_although_a_third_of_the_cells_lie(seed):
 
 def test_the_fit_is_finite_where_nothing_is_seen():
   n = 8
-  seen = page_net.PageNetOutput(jnp.zeros((n, n, 2)), jnp.zeros((n, n)), jnp.full((n, n), -50.0), jnp.zeros(4))
-  assert all(np.isfinite(np.asarray(a)).all() for a in homography_fit.fit(seen))
+  out = page_net.PageNetOutput(jnp.zeros((n, n, 2)), jnp.zeros((n, n)), jnp.full((n, n), -50.0), jnp.zeros(4))
+  assert all(np.isfinite(np.asarray(a)).all() for a in homography_fit.fit(out))
 
 
 def test_the_place_loss_is_least_where_the_spread_is_the_error_itself():
-  page, on = jnp.zeros((1, 1, 2)), jnp.ones((1, 1), bool)
-  seen = lambda spread: page_net.PageNetOutput(page + 0.1, jnp.full((1, 1), spread), jnp.zeros((1, 1)), jnp.zeros(4))
-  at = lambda spread: float(losses.place_xent(seen(spread), page, on))
+  page, on_page = jnp.zeros((1, 1, 2)), jnp.ones((1, 1), bool)
+  out = lambda spread: page_net.PageNetOutput(page + 0.1, jnp.full((1, 1), spread), jnp.zeros((1, 1)), jnp.zeros(4))
+  at = lambda spread: float(losses.place_xent(out(spread), page, on_page))
   spreads = np.linspace(-6, 0, 121)
   best = spreads[np.argmin([at(s) for s in spreads])]
   assert best == pytest.approx(np.log(0.1 * 2**0.5 / 2 - losses.FINEST), abs=0.06)
@@ -109,5 +109,5 @@ def test_the_page_network_refuses_a_canvas_that_does_not_fit():
   params = jax.eval_shape(net.init, jax.random.key(0))
   with pytest.raises(ValueError, match='multiple of 8'):
     jax.eval_shape(net.apply, params, jnp.zeros((20, 20, 3)))
-  seen = jax.eval_shape(net.apply, params, jnp.zeros((32, 32, 3)))
-  assert seen.page.shape == (8, 8, 2) and seen.turn.shape == (4,)
+  out = jax.eval_shape(net.apply, params, jnp.zeros((32, 32, 3)))
+  assert out.place.shape == (8, 8, 2) and out.turn.shape == (4,)

@@ -140,7 +140,7 @@ def test_the_overlay_lies_where_the_page_was_printed(printed):
   page = printed(0, mv)
   leads = {lead: mv[n, round(s.start_s * 500) : round(s.stop_s * 500)] for n, lead in enumerate(LEADS) for s in [PAGE.scored(lead)]}
   std = {lead: np.full(len(v), 0.01) for lead, v in leads.items()}
-  shown = charts.on_picture(page, leads, std, fs=500, page=PAGE, lattice=lattices.page_lattice()).astype(int)
+  shown = charts.overlay(page, leads, std, fs=500, layout=PAGE, lattice=lattices.page_lattice()).astype(int)
   drawn = (shown[..., 2] - shown[..., 0]) > 150
   ink = ndimage.binary_dilation(page.max(-1) < 120, iterations=2)
   assert drawn.sum() > 10_000 and (drawn & ink).sum() > 0.99 * drawn.sum()
@@ -194,10 +194,10 @@ def test_the_shipped_reader_states_measured_errors():
 def test_a_reader_with_a_calibration_reads_the_same_leads_and_states_its_errors():
   plain = reader()
   table = {'std_mv': [1e-4, 1.0], 'off_mv': [0.007, 0.007]}
-  told = digitizer.digitize(WHITE, reader=plain._replace(meta={'calibration': table}))
+  calibrated = digitizer.digitize(WHITE, reader=plain._replace(meta={'calibration': table}))
   for lead, mv in digitizer.digitize(WHITE, reader=plain).leads.items():
-    np.testing.assert_array_equal(told.leads[lead], mv)
-    np.testing.assert_allclose(told.std[lead], 0.007)
+    np.testing.assert_array_equal(calibrated.leads[lead], mv)
+    np.testing.assert_allclose(calibrated.std[lead], 0.007)
 
 
 def test_the_package_offers_its_verb_and_nothing_that_it_has_not():
@@ -211,5 +211,5 @@ def test_the_package_offers_its_verb_and_nothing_that_it_has_not():
 
 def test_a_path_is_read_as_its_pixels_are(tmp_path):
   Image.fromarray(WHITE).save(tmp_path / 'page.png')
-  by_path, by_pixels = (digitizer.digitize(what, reader=reader(), fs=FS) for what in (str(tmp_path / 'page.png'), WHITE))
+  by_path, by_pixels = (digitizer.digitize(image, reader=reader(), fs=FS) for image in (str(tmp_path / 'page.png'), WHITE))
   np.testing.assert_array_equal(by_path.leads['V5'], by_pixels.leads['V5'])

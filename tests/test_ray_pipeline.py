@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pyarrow
 import pytest
-from archives import HOW, NONE, counted, started, tar, two_pages
+from archives import NONE, SETTINGS, counted, started, tar, two_pages
 from PIL import Image
 from pyarrow import parquet
 
@@ -35,13 +35,13 @@ def test_readers_are_as_many_as_devices_or_cores(monkeypatch):
 
 
 def test_pages_of_a_file_that_was_begun_are_read_with_ray_as_without(monkeypatch):
-  class Now:
+  class ImmediatePool:
     def schedule(self, function, *, args, timeout):
       job = concurrent.futures.Future()
       job.set_result(function(*args))
       return job
 
-  monkeypatch.setattr(ray_tasks, '_decoder', Now)
+  monkeypatch.setattr(ray_tasks, '_decoder', ImmediatePool)
   source, member = listing.Origin('a.pdf', 1, 'picture'), containers.Member('', two_pages())
   done = lambda begun: parquet_store.CompletedPages(np.zeros(0, 'S16'), begun)
   read = lambda begun: [row['page'] for row in ray_tasks._pages(source, member, done(begun), 60.0)]
@@ -53,7 +53,7 @@ def blocks_of(*passes):
   """A stand-in for Ray: what each pass hands on, as (unit, member, END's count) or (unit, member, None)."""
   left = iter(passes)
 
-  def blocks(units, done, how, jobs, most):
+  def blocks(units, done, settings, jobs, most):
     for unit, member, count in next(left):
       at = schema.where(units[unit].source.url, member, data=b'1')
       row = at | {'status': 'ok'} if count is None else {'status': 'end', 'pages': count}
@@ -66,10 +66,10 @@ def test_what_ray_lost_is_read_again_what_it_repeats_is_kept_once_and_what_stays
   units = [partition.Unit(listing.Origin(f'{n}.tar', 1, 'tar'), 0, 1) for n in range(3)]
   first = [(0, 'a', None), (0, 'a', None), (0, '', 1), (0, 'a', None), (0, '', 1), (1, 'a', None), (1, '', 2), (2, 'a', None)]
   monkeypatch.setattr(ray_pipeline, '_blocks', blocks_of(first, [(1, 'b', None), (1, '', 1)], []))
-  found = pyarrow.concat_tables(ray_pipeline.read(units, lambda: NONE, HOW, jobs=1)).to_pylist()
-  told = [(r['source'], r['member'], r['status']) for r in found]
+  found = pyarrow.concat_tables(ray_pipeline.read(units, lambda: NONE, SETTINGS, jobs=1)).to_pylist()
+  rows = [(r['source'], r['member'], r['status']) for r in found]
   good = [('0.tar', 'a', 'ok'), ('1.tar', 'a', 'ok'), ('2.tar', 'a', 'ok'), ('1.tar', 'b', 'ok')]
-  assert told == [*good, ('2.tar', '', 'fail')] and 'was lost with a process of Ray' in found[-1]['reasons'][0]
+  assert rows == [*good, ('2.tar', '', 'fail')] and 'was lost with a process of Ray' in found[-1]['reasons'][0]
 
 
 def test_where_nothing_is_opened_at_all_an_installation_that_cannot_work_makes_no_rows_and_one_that_can_says_what_was_lost(monkeypatch):
@@ -85,7 +85,7 @@ def test_where_nothing_is_opened_at_all_an_installation_that_cannot_work_makes_n
   for able in (unable, lambda _: None):
     monkeypatch.setattr(ray, 'get', able)
     monkeypatch.setattr(ray_pipeline, '_blocks', blocks_of([], [], []))
-    read = ray_pipeline.read(units, lambda: begun, HOW, jobs=1)
+    read = ray_pipeline.read(units, lambda: begun, SETTINGS, jobs=1)
     if able is unable:
       with pytest.raises(ValueError, match='opened nothing'):
         list(read)
@@ -105,16 +105,17 @@ def test_a_machine_that_starts_no_child_process_is_an_error_and_no_page_is_given
   monkeypatch.setattr(ray_tasks, '_decoder', None_)
   monkeypatch.setattr(ray_tasks.process_pool, 'Children', lambda *_, **__: None_())
   monkeypatch.setattr(containers, '_opened', lambda *_, **__: iter([containers.Member('', b'1')]))
-  opened = ray_tasks.opened(pyarrow.Table.from_pylist([ray_tasks.listed(n, unit) for n, unit in enumerate(units)]), done=NONE, how=HOW)
+  rows = pyarrow.Table.from_pylist([ray_tasks.listed(n, unit) for n, unit in enumerate(units)])
+  opened = ray_tasks.opened(rows, done=NONE, settings=SETTINGS)
   (first,) = [table.to_pylist()[0] for table in opened]  # the others are missed, and tried again
   assert (first['unit'], first['status']) == (0, ray_tasks.BROKEN)
-  reader = ray_tasks.PageReader(how=HOW, place='', share=1.0)
+  reader = ray_tasks.PageReader(settings=SETTINGS, place='', share=1.0)
   second = reader._row({'unit': 1, 'px': bytes(3), 'height': 1, 'width': 1})
   broken = [pyarrow.Table.from_pylist([row], schema=ray_tasks.PAGE) for row in ({'unit': 0, **ray_tasks.broken(ValueError('x'))}, second)]
   whole = [schema.where('a.pdf', '', data=b'1') | {'unit': 0, 'status': 'ok'}, {'unit': 0, 'status': ray_tasks.END, 'pages': 1}]
   passes = iter([broken, [*broken, pyarrow.Table.from_pylist(whole, schema=ray_tasks.PAGE)], broken[1:]])
   monkeypatch.setattr(ray_pipeline, '_blocks', lambda *_: next(passes))
-  read, found = ray_pipeline.read(units, lambda: NONE, HOW, jobs=1), []
+  read, found = ray_pipeline.read(units, lambda: NONE, SETTINGS, jobs=1), []
   with pytest.raises(concurrent.futures.BrokenExecutor, match='no child'):
     found.extend(table.to_pylist() for table in read)
   assert [[row['source'] for row in table] for table in found] == [['a.pdf']]
@@ -122,8 +123,8 @@ def test_a_machine_that_starts_no_child_process_is_an_error_and_no_page_is_given
 
 def reading_pids():
   """Process ids of all Ray workers that read or open pages, and of their children."""
-  told = subprocess.run(['ps', '-eo', 'pid=,ppid=,args='], capture_output=True, text=True).stdout.splitlines()
-  found = [(int(pid), int(parent), args) for pid, parent, args in (line.split(None, 2) for line in told)]
+  lines = subprocess.run(['ps', '-eo', 'pid=,ppid=,args='], capture_output=True, text=True).stdout.splitlines()
+  found = [(int(pid), int(parent), args) for pid, parent, args in (line.split(None, 2) for line in lines)]
   workers = {pid for pid, _, args in found if 'ray::' in args and ('PageReader' in args or 'opened' in args)}
   return workers, {pid for pid, parent, args in found if parent in workers and 'spawn_main' in args}
 
@@ -145,10 +146,10 @@ def test_with_ray_every_page_has_one_row_though_its_workers_and_their_children_a
         for pid in sorted(pids)[:1]:
           os.kill(pid, signal.SIGKILL)
       killed += 1
-  told, errors = run.communicate(timeout=500)
+  printed, errors = run.communicate(timeout=500)
   assert run.returncode == 0 and killed == 4, errors
   found = {(os.path.basename(r['source']), r['member'], r['page']): r for r in parquet.read_table(out).to_pylist()}
-  assert len(found) == counted(out) == 9 + 6 + 4 + 2 and f'{counted(out)} pages' in told
+  assert len(found) == counted(out) == 9 + 6 + 4 + 2 and f'{counted(out)} pages' in printed
   good = [row for (name, _, _), row in found.items() if name.startswith(('page-', 'more'))]
   read = [row for row in good if row['status'] == 'ok']
   assert len(read) >= 6 and all('the process that read it ended' in row['reasons'][0] for row in good if row['status'] != 'ok')
@@ -174,8 +175,8 @@ def test_with_ray_a_file_that_ends_each_process_that_opens_it_has_a_row_and_cost
   for name in (*'abcdefghijklmno', 'poison'):
     tar(tmp_path / 'in' / f'{name}.tar', [(f'{n}.png', b'%s %d' % (name.encode(), n)) for n in range(4)])
   run = started(tmp_path / 'in', tmp_path / 'out')
-  told, errors = run.communicate(timeout=500)
-  assert run.returncode == 0 and '61 pages (0 ok, 0 review, 61 fail)' in told, errors
+  printed, errors = run.communicate(timeout=500)
+  assert run.returncode == 0 and '61 pages (0 ok, 0 review, 61 fail)' in printed, errors
   found = parquet.read_table(tmp_path / 'out').to_pylist()
   reasons = {(os.path.basename(row['source']), row['member']): row['reasons'][0] for row in found}
   assert len(found) == len(reasons) == 61 and 'was lost with a process of Ray' in reasons.pop(('poison.tar', ''))

@@ -32,11 +32,11 @@ def test_ink_in_lines_speaks_of_the_grid_only_if_the_grid_is_black(beats_mv, bla
 def test_slopes_find_what_is_twenty_times_larger_but_for_a_constant(page):
   ys, xs = unwarp.centres_px()
   x, y = np.meshgrid(xs, ys)
-  moved = np.stack([0.02 * (x - 1100) + 0.015 * (y - 850) + 30, -0.02 * (x - 1100) + 25 * np.sin(y / 600)], axis=-1)
+  displacement_px = np.stack([0.02 * (x - 1100) + 0.015 * (y - 850) + 30, -0.02 * (x - 1100) + 25 * np.sin(y / 600)], axis=-1)
   found = np.zeros(TRUE.shape)
-  found = grid_alignment._straighten(unwarp.prepare(*flat_pages.flat_of(page, moved)), found)
-  off = flat_pages.inner(np.asarray(found) + flat_pages.at_nodes(moved))
-  before, after = flat_pages.inner(flat_pages.at_nodes(moved)).std((0, 1)), off.std((0, 1))
+  found = grid_alignment._straighten(unwarp.prepare(*flat_pages.flat_of(page, displacement_px)), found)
+  off = flat_pages.inner(np.asarray(found) + flat_pages.at_nodes(displacement_px))
+  before, after = flat_pages.inner(flat_pages.at_nodes(displacement_px)).std((0, 1)), off.std((0, 1))
   assert (before > 8).all() and (after < paper.MINOR_PX / 4).all()  # within half a fine pitch is near enough for the angles
 
 
@@ -63,14 +63,14 @@ def test_landmarks_match_their_own_layout_best(beats_mv, name):
   """A page of one layout scores higher with its own landmarks than with any other's."""
   drawn = render.page(jax.random.key(2), jnp.asarray(beats_mv), layout=layouts.make(name), style=looks.competition(), rate_hz=500)
   found = flat_pages.of_page(drawn.image)
-  scores = {other: float(template_match.match(found.ink, template_match.sought(other)).score) for other in layouts.LAYOUTS}
+  scores = {other: float(template_match.match(found.ink, template_match.template_spectra(other)).score) for other in layouts.LAYOUTS}
   assert max(scores, key=scores.__getitem__) == name and scores[name] > find_page.SURE
 
 
 @pytest.mark.parametrize('shift', [(40, -26), (300, -96)])
 def test_landmarks_say_by_how_much_a_page_has_slipped(page, shift):
-  moved = np.broadcast_to(-np.array(shift, float), (*unwarp.SIZE, 2))  # what is found right of its place belongs further left
-  match = template_match.match(unwarp.prepare(*flat_pages.flat_of(page, moved)).ink, template_match.sought('3x4+II'))
+  displacement_px = np.broadcast_to(-np.array(shift, float), (*unwarp.SIZE, 2))  # what is found right of its place belongs further left
+  match = template_match.match(unwarp.prepare(*flat_pages.flat_of(page, displacement_px)).ink, template_match.template_spectra('3x4+II'))
   np.testing.assert_allclose(match.shift_px, shift, atol=2)
 
 
@@ -126,11 +126,11 @@ def cloudy(height, width):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('what', 'reason'), [
+@pytest.mark.parametrize(('kind', 'reason'), [
   ('blank', 'no page'), ('black', 'no page'), ('noise', 'no page'), ('cloudy', 'no page'), ('mirrored', 'no page'),
   ('left half', '% of the page.s traces lie outside'), ('two pages', 'a grid beside it|no page'),
 ])  # fmt: skip
-def test_what_is_not_one_whole_page_is_not_taken_for_one(page, what, reason):
+def test_what_is_not_one_whole_page_is_not_taken_for_one(page, kind, reason):
   desk = cloudy(1900, 4700) // 3 + 90
   desk[100:1800, 50:2250], desk[80:1780, 2400:4600] = page, page
   image = {
@@ -138,7 +138,7 @@ def test_what_is_not_one_whole_page_is_not_taken_for_one(page, what, reason):
     'noise': lambda: np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8), 'cloudy': lambda: cloudy(1200, 1600),
     'mirrored': lambda: np.ascontiguousarray(page[:, ::-1]), 'left half': lambda: np.ascontiguousarray(page[:, :1100]),
     'two pages': lambda: desk,
-  }[what]()  # fmt: skip
+  }[kind]()  # fmt: skip
   found = find_page.find_page(image)
   assert found.status in ('review', 'fail') and re.search(reason, found.reason), found.reason
 
@@ -177,14 +177,14 @@ def test_a_picture_of_108_million_px_is_found_as_exactly(photo):
 
 def test_pulses_are_measured_within_one_per_cent_and_a_white_page_shows_none(page):
   flat = unwarp.prepare(*flat_pages.flat_of(page, np.zeros((*unwarp.SIZE, 2))))
-  heights_mv, clear = template_match.pulses_mv(flat.ink, page=layouts.make())
+  heights_mv, clear = template_match.pulses_mv(flat.ink, layout=layouts.make())
   np.testing.assert_allclose(heights_mv, paper.PULSE_MV, atol=0.01)
-  assert (clear > find_page.PULSE_SEEN).all()
-  _, clear = template_match.pulses_mv(np.zeros(unwarp.SIZE), page=layouts.make())
-  assert (clear < find_page.PULSE_SEEN).all()
+  assert (clear > find_page.PULSE_CLEAR).all()
+  _, clear = template_match.pulses_mv(np.zeros(unwarp.SIZE), layout=layouts.make())
+  assert (clear < find_page.PULSE_CLEAR).all()
 
 
-def tones_of(off_px, pitch_px, *, sure=0.05):
+def phase_of(off_px, pitch_px, *, sure=0.05):
   """What a grid would tell that lies off_px off everywhere, along y and x."""
   ys, xs = (np.arange(pitch_px / 2, size, pitch_px) for size in (paper.HEIGHT_PX, paper.WIDTH_PX))
   z = np.full((2, len(ys), len(xs)), np.exp(2j * np.pi * off_px / pitch_px))
@@ -194,13 +194,13 @@ def tones_of(off_px, pitch_px, *, sure=0.05):
 @pytest.mark.parametrize('off_px', [0.0, 2.5, -6.0, 9.5, -14.0])
 def test_the_5_mm_grid_says_which_fine_line_is_which(off_px):
   """As on a vernier: fine lines tell the rest, the coarse ones how many whole lines to add to it."""
-  fine, coarse = tones_of(off_px, paper.MINOR_PX), tones_of(off_px, paper.MAJOR_PX)
-  told = grid_phase.offset_px(fine, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * grid_phase.slip(fine, coarse)
-  np.testing.assert_allclose(told, off_px, atol=1e-3)
+  fine, coarse = phase_of(off_px, paper.MINOR_PX), phase_of(off_px, paper.MAJOR_PX)
+  found = grid_phase.offset_px(fine, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * grid_phase.slip(fine, coarse)
+  np.testing.assert_allclose(found, off_px, atol=1e-3)
 
 
 def test_a_5_mm_grid_of_chance_angles_says_nothing_of_slips():
-  fine, coarse = tones_of(0.0, paper.MINOR_PX), tones_of(0.0, paper.MAJOR_PX)
+  fine, coarse = phase_of(0.0, paper.MINOR_PX), phase_of(0.0, paper.MAJOR_PX)
   turned = np.exp(2j * np.pi * np.random.default_rng(0).random(coarse.z.shape))
   assert np.abs(grid_phase.slip(fine, coarse._replace(z=turned))).max() == 0
 

@@ -55,9 +55,9 @@ def test_the_onnx_graph_is_sound_and_says_what_the_network_says(shipped, strips,
   small = strips[:, :64, :64]
   seen = dict(zip(['hidden', 'rows', 'classes'], ReferenceEvaluator(data).run(None, {'strips': small}), strict=True))
   net, params, _ = shipped
-  told = net.apply(params, jnp.asarray(small))
+  expected = net.apply(params, jnp.asarray(small))
   for name in seen:
-    close(seen[name], getattr(told, name))
+    close(seen[name], getattr(expected, name))
 
 
 def test_openvino_in_float32_says_of_colours_what_jax_says_of_strips_and_decodes_to_the_same_rows(colours, wanted):
@@ -137,7 +137,7 @@ def test_a_cpu_without_bfloat16_computes_in_float32_and_says_so_where_bfloat16_i
     inference.chosen('openvino', precision='bfloat16')
 
 
-def test_weights_are_told_by_name_or_by_path_and_an_unknown_one_names_those_that_ship(tmp_path, monkeypatch):
+def test_weights_are_chosen_by_name_or_by_path_and_an_unknown_one_names_those_that_ship(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for name in shipped_weights.NAMES:
     (tmp_path / name).write_bytes(b'')

@@ -47,7 +47,7 @@ def test_a_line_shows_what_lies_so_far_along_its_way(down):
   axis = int(down)
   lines = np.arange(100)
   shift, lean = np.where(lines == 20, 2.0, 0.0), np.where(lines == 20, 1.0, 0.0)
-  moved = scanner_feed.seen(feed(shift, lean_px=lean, down=down), even(), frame_px=(40, 60), origin_px=jnp.zeros(2)) - even()
+  moved = scanner_feed.apply(feed(shift, lean_px=lean, down=down), even(), frame_px=(40, 60), origin_px=jnp.zeros(2)) - even()
   here, slope = (moved[20], np.array([0.98, -0.01])) if axis else (moved[:, 20], np.array([0.98, -0.01]))
   slope = np.array([0.01, 1.0]) if axis else slope
   ends = 2 * (np.arange(here.shape[0]) + 0.5) / here.shape[0] - 1
@@ -57,8 +57,8 @@ def test_a_line_shows_what_lies_so_far_along_its_way(down):
 
 def test_a_part_of_a_picture_shows_what_the_whole_shows():
   drawn = scanner_feed.draw(jax.random.key(3), lines=60, leap=1.0)
-  whole = scanner_feed.seen(drawn, even(), frame_px=(40, 60), origin_px=jnp.zeros(2))
-  part = scanner_feed.seen(drawn, even()[10:30, 20:50], frame_px=(40, 60), origin_px=jnp.array([20.0, 10.0]))
+  whole = scanner_feed.apply(drawn, even(), frame_px=(40, 60), origin_px=jnp.zeros(2))
+  part = scanner_feed.apply(drawn, even()[10:30, 20:50], frame_px=(40, 60), origin_px=jnp.array([20.0, 10.0]))
   np.testing.assert_allclose(part[1:-1, 1:-1], whole[11:29, 21:49], atol=1e-4)
 
 
@@ -90,7 +90,7 @@ def test_no_leap_is_seen_in_a_picture_whose_px_are_as_coarse(page):
   """A leap at full size is there; at half the size it is left alone, and the instants are doubted."""
   image = leapt(page, bump(1200, 1240, 2.0))
   half = np.round(image.reshape(850, 2, 1100, 2, 3).mean((1, 3))).astype(np.uint8)
-  whole, coarse = (retiming.standing(a, lattices.page_lattice() * s, page=PAGE, frame=FRAME) for a, s in ((image, 1.0), (half, 0.5)))
+  whole, coarse = (retiming.ink_offsets(a, lattices.page_lattice() * s, layout=PAGE, frame=FRAME) for a, s in ((image, 1.0), (half, 0.5)))
   assert np.abs(whole.right_px).max() > 1 and np.abs(coarse.right_px).max() == 0 and coarse.std_px.min() > 0.2
 
 
@@ -107,7 +107,7 @@ def trace(rows_px, visible=1.0):
 COLUMNS = np.arange(FRAME.width_px)
 INSIDE = slice(round(FRAME.columns_px(0.1)), round(FRAME.columns_px(2.4)))
 PER_PX = FRAME.rate_hz / PAGE.px_per_s
-move = functools.partial(retiming.moved, page=PAGE, frame=FRAME)
+move = functools.partial(retiming.retimed, layout=PAGE, frame=FRAME)
 
 
 def to(right_px, below_px=0.0):
@@ -116,7 +116,7 @@ def to(right_px, below_px=0.0):
 
 
 def test_columns_that_leapt_and_those_beside_them_are_less_sure_and_no_others(page):
-  ink = retiming.standing(leapt(page, bump(1200, 1240, 2.0)), lattices.page_lattice(), page=PAGE, frame=FRAME)
+  ink = retiming.ink_offsets(leapt(page, bump(1200, 1240, 2.0)), lattices.page_lattice(), layout=PAGE, frame=FRAME)
   x = paper.START_X_PX + FRAME.times_s() * PAGE.px_per_s
   leap, far = (x > 1202) & (x < 1238), (x < 1180) | (x > 1260)
   off = np.abs(ink.right_px[:, leap] - 2.0)
@@ -156,6 +156,6 @@ def test_no_lead_takes_what_stands_beside_it():
 def test_an_instant_that_is_not_sure_makes_steep_waves_unsure():
   mv = np.concatenate([np.zeros(100), np.linspace(0, 1, 11), np.ones(100)])
   ink = retiming.exact(PAGE, FRAME)._replace(std_px=np.full((len(PAGE.zeros_px), FRAME.width_px), 0.4))
-  std = retiming.std_mv(mv, ink, row=0, start_s=0.0, fs=500.0, page=PAGE, frame=FRAME)
+  std = retiming.std_mv(mv, ink, row=0, start_s=0.0, fs=500.0, layout=PAGE, frame=FRAME)
   assert std[:99].max() == 0 and std[105] == pytest.approx(0.1 * 500 * 0.4 / PAGE.px_per_s, rel=1e-6)
   assert paper.px_per_s() == PAGE.px_per_s

@@ -91,6 +91,6 @@ def test_the_command_says_what_hosts_it_cannot_make_out(tmp_path):
 
 
 def test_one_host_asks_itself():
-  assert multihost.any_says(True) and not multihost.any_says(False)
+  assert multihost.any_host(True) and not multihost.any_host(False)
   assert multihost.of_first(lambda: None, like=3) is None
   assert json.dumps(multihost.of_first(lambda: [1, 2], like=[0, 0])) == '[1, 2]'

@@ -18,9 +18,9 @@ TRUE = lattices.page_lattice()
 def test_angles_find_a_small_smooth_displacement_to_a_tenth_of_a_px(page):
   ys, xs = unwarp.centres_px(step_px=1)
   x, y = np.meshgrid(xs, ys)
-  moved = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
-  found = subpixel.refine(unwarp.prepare(*flat_pages.flat_of(page, moved)), np.zeros(TRUE.shape), step_px=150.0, bending=1e-2)
-  off = flat_pages.inner(np.asarray(found) + flat_pages.at_nodes(moved))
+  displacement_px = np.stack([1.5 * np.sin(y / 300), 1.2 * np.cos(x / 350 + y / 500)], axis=-1)
+  found = subpixel.refine(unwarp.prepare(*flat_pages.flat_of(page, displacement_px)), np.zeros(TRUE.shape), step_px=150.0, bending=1e-2)
+  off = flat_pages.inner(np.asarray(found) + flat_pages.at_nodes(displacement_px))
   assert np.sqrt((off**2).mean()) < 0.1
 
 
@@ -30,13 +30,13 @@ def test_what_one_neighbourhood_says_of_a_page_in_its_place_is_hardly_off_snappe
   style = looks.competition()._replace(snap=jnp.float32(snapped))
   drawn = validation_set.draw(500)(jax.random.key(2), jnp.asarray(beats_mv), style)
   flat = flat_pages.of_page(drawn, step_px=1)
-  tones = subpixel.minor_grid_phase(flat)
-  assert rms_off_px(tones) < 0.04
+  phase = subpixel.minor_grid_phase(flat)
+  assert rms_off_px(phase) < 0.04
 
 
-def rms_off_px(tones):
+def rms_off_px(phase):
   """Of what each neighbourhood says of a page that lies in its place, below its header."""
-  off_px, sure = (np.asarray(a)[:, 40:-10, 10:-10] for a in (grid_phase.offset_px(tones, pitch_px=paper.MINOR_PX), tones.sure))
+  off_px, sure = (np.asarray(a)[:, 40:-10, 10:-10] for a in (grid_phase.offset_px(phase, pitch_px=paper.MINOR_PX), phase.sure))
   return np.sqrt((off_px**2 * sure).sum() / sure.sum())
 
 
@@ -112,52 +112,52 @@ def test_a_displacement_beyond_half_a_square_is_told_line_by_line(page):
   ys, xs = unwarp.centres_px(step_px=1)
   x, y = np.meshgrid(xs, ys)
   bump = 6.5 * np.exp(-((x - 1200) ** 2 + (y - 1000) ** 2) / 2 / 160**2)
-  moved = np.stack([bump, -bump], axis=-1)
-  flat = unwarp.prepare(*flat_pages.flat_of(page, moved))
-  tones = subpixel.minor_grid_phase(flat)
-  told_px = grid_phase.offset_px(tones, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * subpixel.lines(flat, tones)
-  at = np.searchsorted(ys, tones.ys), np.searchsorted(xs, tones.xs)
-  off_px = np.asarray(told_px) - np.moveaxis(moved, -1, 0)[::-1][:, at[0]][:, :, at[1]]
-  near = (np.abs(tones.ys - 1000) < 250)[:, None] & (np.abs(tones.xs - 1200) < 250)
+  displacement_px = np.stack([bump, -bump], axis=-1)
+  flat = unwarp.prepare(*flat_pages.flat_of(page, displacement_px))
+  phase = subpixel.minor_grid_phase(flat)
+  found_px = grid_phase.offset_px(phase, pitch_px=paper.MINOR_PX) + paper.MINOR_PX * subpixel.lines(flat, phase)
+  at = np.searchsorted(ys, phase.ys), np.searchsorted(xs, phase.xs)
+  off_px = np.asarray(found_px) - np.moveaxis(displacement_px, -1, 0)[::-1][:, at[0]][:, :, at[1]]
+  near = (np.abs(phase.ys - 1000) < 250)[:, None] & (np.abs(phase.xs - 1200) < 250)
   assert np.mean(np.abs(off_px[:, near]) < 1) > 0.99
-  assert np.mean(np.abs(np.asarray(grid_phase.offset_px(tones, pitch_px=paper.MINOR_PX) - told_px)[:, near]) > 1) > 0.05
+  assert np.mean(np.abs(np.asarray(grid_phase.offset_px(phase, pitch_px=paper.MINOR_PX) - found_px)[:, near]) > 1) > 0.05
 
 
 def halves_of(share, *, seed=0):
-  """What two halves say of a displacement of rms 1 in noise of variance `share` each, on the mesh of the 1 mm grid, and its tones."""
+  """What two halves predict of a displacement of rms 1 in noise of variance `share` each, on the mesh of the 1 mm grid, and its phase."""
   rng = np.random.default_rng(seed)
   ys, xs = (np.arange(paper.MINOR_PX / 2, size, paper.MINOR_PX) for size in (paper.HEIGHT_PX, paper.WIDTH_PX))
   true = rng.normal(size=(2, len(ys), len(xs)))
-  say = [true + rng.normal(size=true.shape) * share**0.5 for _ in range(2)]
-  return grid_phase.PhaseField(np.ones(true.shape, complex), np.ones(true.shape), ys, xs), say
+  predicted = [true + rng.normal(size=true.shape) * share**0.5 for _ in range(2)]
+  return grid_phase.PhaseField(np.ones(true.shape, complex), np.ones(true.shape), ys, xs), predicted
 
 
 @pytest.mark.parametrize('noise', [0.0, 0.5, 1.0, 3.0])
 def test_as_much_is_believed_as_a_wiener_filter_would(noise):
   """Of the mean of two halves, each with signal 1 and noise n, the share 1 / (1 + n / 2) is signal."""
-  tones, say = halves_of(noise)
-  gain = np.asarray(subpixel.split_half_reliability(tones, say, say, step_px=80.0))
+  phase, predicted = halves_of(noise)
+  gain = np.asarray(subpixel.split_half_reliability(phase, predicted, predicted, step_px=80.0))
   np.testing.assert_allclose(gain.mean(), 1 / (1 + noise / 2), atol=0.02)
   assert gain.shape == (2, *(len(k) for k in displacement.knots_px(80.0)))
 
 
 def test_what_one_half_says_and_the_other_denies_is_not_believed():
-  tones, (say, _) = halves_of(0.0)
-  assert np.abs(subpixel.split_half_reliability(tones, [say, say], [-say, -say], step_px=80.0)).max() == 0
+  phase, (predicted, _) = halves_of(0.0)
+  assert np.abs(subpixel.split_half_reliability(phase, [predicted, predicted], [-predicted, -predicted], step_px=80.0)).max() == 0
 
 
 def test_a_noisy_page_in_its_place_is_hardly_moved_and_a_clean_one_that_is_not_is(page):
   """The noise alone would bend the page by 0.2 px: what one half of the squares says, the other denies."""
   noisy = np.clip(page + np.random.default_rng(0).normal(0, 60, page.shape[:2])[..., None], 0, 255)
   ys, xs = unwarp.centres_px(step_px=1)
-  moved = np.stack(np.broadcast_arrays(0.8 * np.sin(ys[:, None] / 60), 0.8 * np.cos(xs / 60)), axis=-1)
-  told = {}
-  for what, image, shift in (('noisy', noisy, 0 * moved), ('wavy', page, moved)):
+  displacement_px = np.stack(np.broadcast_arrays(0.8 * np.sin(ys[:, None] / 60), 0.8 * np.cos(xs / 60)), axis=-1)
+  found = {}
+  for name, image, shift in (('noisy', noisy, 0 * displacement_px), ('wavy', page, displacement_px)):
     flat = unwarp.prepare(*flat_pages.flat_of(image, shift))
-    told[what] = flat_pages.inner(np.asarray(subpixel.refine(flat, np.zeros(TRUE.shape), step_px=60.0, bending=3e-3)))
-  wanted = flat_pages.inner(flat_pages.at_nodes(moved))
-  assert told['noisy'].std() < 0.06
-  assert np.std(told['wavy'] + wanted) < 0.3 * wanted.std()
+    found[name] = flat_pages.inner(np.asarray(subpixel.refine(flat, np.zeros(TRUE.shape), step_px=60.0, bending=3e-3)))
+  wanted = flat_pages.inner(flat_pages.at_nodes(displacement_px))
+  assert found['noisy'].std() < 0.06
+  assert np.std(found['wavy'] + wanted) < 0.3 * wanted.std()
 
 
 @pytest.mark.parametrize('step_px', [60.0, 150.0])

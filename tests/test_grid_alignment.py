@@ -26,13 +26,13 @@ def test_a_plane_map_is_sane_if_it_shows_the_page_from_the_front_large_enough_an
 @pytest.mark.parametrize('turn', range(-1, 4))
 def test_a_turned_and_shifted_frame_shows_every_point_where_the_old_one_did(turn):
   """What lies at p of the new frame lies, turned about the middle and shifted, in the old one: at the same place of the picture."""
-  moved = np.stack([3 * np.sin(NODES[..., 1] / 300), 2 * np.cos(NODES[..., 0] / 250)], axis=-1) + 0.01 * NODES
+  displacement_px = np.stack([3 * np.sin(NODES[..., 1] / 300), 2 * np.cos(NODES[..., 0] / 250)], axis=-1) + 0.01 * NODES
   shift = np.array([35.0, -20.0])
-  new_plane, new_moved = homography.change_frame(ASKEW, moved, turn=turn, shift_px=shift)
-  shown = np.asarray(unwarp.lattice(new_plane, new_moved))
+  new_plane, new_displacement_px = homography.change_frame(ASKEW, displacement_px, turn=turn, shift_px=shift)
+  shown = np.asarray(unwarp.lattice(new_plane, new_displacement_px))
   x, y = (NODES + shift - homography.MIDDLE)[..., 0], (NODES + shift - homography.MIDDLE)[..., 1]
   old = np.stack([(x, y), (-y, x), (-x, -y), (y, -x)][turn % 4], axis=-1) + homography.MIDDLE
-  before = lattices.image_px(homography.projected(ASKEW, NODES + moved), old)
+  before = lattices.image_px(homography.projected(ASKEW, NODES + displacement_px), old)
   inside = ((old > 0) & (old < 2 * homography.MIDDLE)).all(-1)
   assert inside.mean() > 0.5
   np.testing.assert_allclose(shown[inside], before[inside], atol=0.2)  # the spline between turned nodes is not the same
@@ -50,8 +50,8 @@ def test_the_frame_is_moved_to_where_the_grid_is(page):
 
 def test_a_part_of_the_page_without_a_grid_counts_by_its_share_of_the_trace_area():
   confidence, area = np.ones((45, 57), np.float32), lattices.trace_area()
-  assert grid_alignment.unseen(confidence) == 0
+  assert grid_alignment.doubtful_share(confidence) == 0
   confidence[:, :20] = 0.4
-  np.testing.assert_allclose(grid_alignment.unseen(confidence), area[:, :20].sum() / area.sum())
+  np.testing.assert_allclose(grid_alignment.doubtful_share(confidence), area[:, :20].sum() / area.sum())
   confidence[:] = np.where(area, 0.9, 0.0)  # what is not read may be unseen
-  assert grid_alignment.unseen(confidence) == 0
+  assert grid_alignment.doubtful_share(confidence) == 0
