@@ -16,6 +16,7 @@ os.environ['XLA_FLAGS'] = (
   '--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_multi_thread_eigen=false'  # the cores have their workers
 )
 os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # for the worker processes of this one, as in `process_pool.Children`
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # likewise
 # the suite's processes, and what they start, share what they compiled
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', f'{tempfile.gettempdir()}/ecgjax-programs-{os.getpid()}')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')

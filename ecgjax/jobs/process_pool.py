@@ -84,6 +84,8 @@ class Children:
     """
     # read by glibc when a child starts: with huge pages for its many large arrays a page takes a fifth less time
     os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')
+    # likewise by NumPy's OpenBLAS: threads that wait for each other spin, which doubles the time on the cores and saves none
+    os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
     hardware.limit('NOFILE', FILES * jobs + 256, lower=False)  # many systems allow 1,024
     self.jobs = jobs
     self.unable: set[int] = set()  # numbers of those of which no process could be started, the last time
