@@ -36,6 +36,7 @@ def get_config(variant: str = '') -> ConfigDict:
 
   c.strip = dict(layout='3x4+II', rate_hz=500, height_px=640, window_px=1024 if base else 64 if debug else 512)
   c.model = dict(
+    kind='unet',  # of ecgjax/networks/backbones.py
     widths=(48, 64, 96, 144, 192) if base else (8, 8, 8, 8) if debug else (32, 48, 64, 96),
     cell=(4, 4) if base else (4, 8),  # rows, columns of px in one cell of the first level
     dtype='bfloat16' if base else 'float32',

@@ -11,8 +11,8 @@ from ecgjax.damage import aging, camera, degrade, sheet_shape
 from ecgjax.geometry import interpolation, lattices
 
 QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}  # compiling takes longer than running
-EFFECTS = {effect.__name__: effect for effect in (*degrade.PAPER, *degrade.CAMERA)}
-PAPER, CAMERA = ([effect.__name__ for effect in effects] for effects in (degrade.PAPER, degrade.CAMERA))
+EFFECTS = {effect.__name__: effect for _, effect in (*degrade.PAPER, *degrade.CAMERA)}
+PAPER, CAMERA = ([effect.__name__ for _, effect in effects] for effects in (degrade.PAPER, degrade.CAMERA))
 PX_NOISE = ('sensor', 'bilevel', 'jpeg')  # drawn or rounded for the px of the picture that is made
 X0_PX, WIDTH_PX = 2008, 192  # the page's right edge: there are the label and two of the corners that tear
 FRAME_PX, ZOOM = (450, 600), 0.25  # the whole page small, of which only that strip is printed

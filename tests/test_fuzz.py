@@ -28,7 +28,7 @@ from test_images import BAD, FILES
 from ecgjax.ecg import packs
 from ecgjax.ecg.leads import LEADS
 from ecgjax.io import images
-from ecgjax.networks import page_net, unet, weight_files
+from ecgjax.networks import backbones, page_net, unet, weight_files
 from ecgjax.training import sharding, tasks, train_step
 
 LONG = int(os.environ.get('ECGJAX_FUZZ', '0'))
@@ -215,7 +215,7 @@ def test_a_config_trains_or_is_refused_by_the_name_of_its_option(name, data):
 @functools.cache
 def _shapes(task, config, remat):
   settings = json.loads(config)
-  net = unet.network(**settings, remat=remat) if task == 'trace' else page_net.network(**settings)
+  net = backbones.network(**settings, remat=remat) if task == 'trace' else page_net.network(**settings)
   return jax.eval_shape(net.init, jax.random.key(0))
 
 

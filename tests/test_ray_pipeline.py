@@ -138,7 +138,7 @@ def test_with_ray_every_page_has_one_row_though_its_workers_and_their_children_a
   tar(home / 'more.tar', [(f'{n}.png', picture.getvalue()) for n in range(4)])
   (home / 'two.pdf').write_bytes(two_pages())
   out = tmp_path / 'out'
-  run, killed = started(home, out, '--engine', 'jax', '--weights', 'small', rows_each=1), 0
+  run, killed = started(home, out, '--weights', 'small', rows_each=1), 0
   while run.poll() is None and killed < 4:
     time.sleep(3)
     if counted(out) > 2 * killed:  # between two kills something is read

@@ -41,7 +41,7 @@ def memory_mib(pid):
 
 @pytest.fixture
 def serving(tmp_path):
-  command = [sys.executable, '-m', 'ecgjax', 'serve', '--port', '0', '--jobs', '2', '--engine', 'jax', '--timeout', '120']
+  command = [sys.executable, '-m', 'ecgjax', 'serve', '--port', '0', '--jobs', '2', '--timeout', '120']
   command += ['--weights', 'small']
   with (tmp_path / 'errors').open('w') as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
     url, token = re.match(r'(http://\S+)/#(\S+)', process.stdout.readline()).groups()

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from ecgjax.networks import unet, weight_files
+from ecgjax.networks import backbones, weight_files
 from ecgjax.training import checkpoints, examples, loop, schedule
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -73,7 +73,7 @@ def test_a_debug_run_leaves_a_journal_checkpoints_weights_and_pictures(finished)
   assert all(line['grad_norm'] > 0 and 0 <= line['waiting'] <= 1 for line in steps)
   assert sorted(states(workdir)) == [2, 4]
   params, meta = weight_files.load_weights(workdir / 'trace.safetensors')
-  net = unet.network(**meta['model'])
+  net = backbones.network(**meta['model'])
   weight_files.compare(params, jax.eval_shape(net.init, jax.random.key(0)), 'weights')
   assert meta['step'] == STEPS and meta['strip']['layout'] == '3x4+II'
   pictures = re.findall(r'^picture (.*)$', process.stdout, flags=re.M)
@@ -250,7 +250,7 @@ SETTINGS = [(v, name) for name in ('unet', 'finetune') for v in ('', 'base', 'sm
 @pytest.mark.parametrize(('variant', 'name'), SETTINGS)
 def test_the_config_fits_together(variant, name):
   c = config(variant, name)
-  net = unet.network(**c.model)
+  net = backbones.network(**c.model)
   assert c.strip.height_px % net.stride[0] == 0 and c.strip.window_px % net.stride[1] == 0
   c.total_steps = 77
   assert c.optim.decay_steps == 77  # follows
@@ -266,6 +266,26 @@ def test_a_stream_is_a_function_of_the_step_and_an_epoch_shows_every_record_once
   shown = [stream(step)['pack'][:, 0, 0].tolist() for step in range(6)]
   assert sorted(sum(shown[:3], [])) == sorted(sum(shown[3:], [])) == list(range(6)) and shown[:3] != shown[3:]
   assert [examples.stream(pack, batch_size=2, seed=3)(step)['pack'][:, 0, 0].tolist() for step in (5, 0)] == [shown[5], shown[0]]
+
+
+def test_the_commit_is_that_of_this_code_alone_and_says_if_it_was_changed(tmp_path, monkeypatch):
+  git = lambda *words: subprocess.run(['git', '-C', str(tmp_path), *words], check=True, capture_output=True, text=True).stdout.strip()
+  own, installed = tmp_path / 'ecgjax' / 'training' / 'loop.py', tmp_path / '.venv' / 'lib' / 'ecgjax' / 'training' / 'loop.py'
+  for path in (own, installed):
+    path.parent.mkdir(parents=True)
+    path.write_text('')
+  git('init', '-q')
+  git('add', 'ecgjax')
+  git('-c', 'user.name=x', '-c', 'user.email=x@example.org', 'commit', '-qm', 'x')
+  monkeypatch.setattr(loop, '__file__', str(own))
+  assert loop.commit() == git('rev-parse', 'HEAD')
+  own.write_text('changed = True')
+  assert loop.commit() == git('rev-parse', 'HEAD') + '+'
+  monkeypatch.setattr(loop, '__file__', str(installed))
+  assert loop.commit() == ''  # of the project around it
+  monkeypatch.setattr(loop, '__file__', str(own))
+  monkeypatch.setenv('PATH', str(tmp_path))
+  assert loop.commit() == ''  # without git
 
 
 def test_a_run_ends_when_its_minutes_are_over():

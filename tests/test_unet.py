@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import reference
 
+from ecgjax.ecg.errors import ECGError
 from ecgjax.extract import pixel_classes
-from ecgjax.networks import unet
+from ecgjax.networks import backbones, unet, weight_files
 from ecgjax.training import losses
 
 ROWS, HEIGHT, WIDTH = 3, 32, 256
@@ -162,11 +163,30 @@ def test_the_config_says_how_many_parameters_its_network_has(variant):
   path = pathlib.Path(__file__).parents[1] / 'configs/unet.py'
   config = runpy.run_path(str(path))
   c = config['get_config'](variant).model
-  shapes = jax.eval_shape(unet.network(**c).init, jax.random.key(0))
+  shapes = jax.eval_shape(backbones.network(**c).init, jax.random.key(0))
   count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
   assert count == parameters_by_hand(tuple(c.widths), tuple(c.cell))
   stated = re.search(rf'unet.py:{variant} .* ([0-9.]+) M parameters', config['__doc__'])
   assert stated and count / 1e6 == pytest.approx(float(stated[1]), rel=0.02)
+
+
+def test_weights_of_another_kind_find_their_network_and_those_without_one_the_first(tmp_path, monkeypatch):
+  def mean(**options):
+    assert options == {'dtype': 'float32', 'cell': [1, 1]}
+    init = lambda key: {'level': jnp.zeros(3)}
+    return unet.Network(init, lambda params, x: x.mean(), (1, 1))
+
+  monkeypatch.setitem(backbones.BACKBONES, 'mean', backbones.Backbone(mean, None))
+  model, strip = {'dtype': 'float32', 'cell': [1, 1]}, {'layout': '3x4+II', 'rate_hz': 500, 'height_px': 640}
+  weight_files.save_weights(tmp_path / 'w', {'level': np.ones(3)}, meta={'model': {'kind': 'mean', **model}, 'strip': strip})
+  net, params, _ = weight_files.load_network(tmp_path / 'w', backbones.network, part='strip')
+  assert float(net.apply(params, jnp.arange(3.0))) == 1 and params['level'].shape == (3,)
+  with pytest.raises(ECGError, match='mean cannot be written as ONNX: read with --engine jax'):
+    backbones.onnx_bytes('mean')
+  own = {'widths': (8, 8), 'cell': (4, 4), 'dtype': 'float32'}
+  assert backbones.network(**own).stride == backbones.network(kind='unet', **own).stride == unet.network(**own).stride
+  with pytest.raises(ECGError, match="no network of kind 'transformer': config.model.kind must be one of unet, mean"):
+    backbones.network(kind='transformer')
 
 
 def target_scores(target):

@@ -167,7 +167,7 @@ def test_every_row_names_a_known_look_and_ground_and_strengths_in_range():
   for name, row in variants.VARIANTS.items():
     assert row.look in range(len(variants.LOOKS)), name
     assert row.damage.ground in (degrade.LID_WHITE, degrade.LID_BLACK, degrade.DESK, degrade.MONITOR), name
-    for effect in (*degrade.PAPER, *degrade.CAMERA):
+    for _, effect in (*degrade.PAPER, *degrade.CAMERA):
       # 1 is what archives hold; 1.2 is what `draw` makes of it at the most
       assert 0 <= getattr(row.damage, effect.__name__) <= 1.2, f'{name}: {effect.__name__}'
     assert all(getattr(row.damage, field) >= 0 for field in BENDS), name

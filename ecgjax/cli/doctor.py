@@ -84,19 +84,19 @@ def _tested(engine: str, precision: str) -> bool:
 def export(args: argparse.Namespace) -> int:
   """Writes the trace network as ONNX or StableHLO; returns 0."""
   from ecgjax.geometry import layouts
-  from ecgjax.networks import inference, unet, weight_files
-  from ecgjax.networks import onnx_export as exporter
+  from ecgjax.networks import backbones, inference, onnx_export, weight_files
 
   path = pathlib.Path(args.out)
   if path.exists() and not args.overwrite:
     raise ECGError(f'{path} is there; choose another --out or add --overwrite')
-  net, params, meta = weight_files.load_network(args.weights, unet.network, part='strip')
+  net, params, meta = weight_files.load_network(args.weights, backbones.network, part='strip')
   layout, frame = layouts.make(meta['strip']['layout']), inference.frame(meta)
   shape = len(layout.zeros_px), frame.height_px, frame.width_px
   if args.format == 'onnx':
-    data = exporter.onnx_bytes(params, cell=tuple(meta['model']['cell']), shape=shape)
+    write = backbones.onnx_bytes(meta['model'].get('kind', backbones.FIRST))
+    data = write(params, cell=tuple(meta['model']['cell']), shape=shape)
   else:
-    data = exporter.stablehlo_bytes(net, params, shape=shape)
+    data = onnx_export.stablehlo_bytes(net, params, shape=shape)
   atomic.whole(path, lambda part: part.write_bytes(data))
   print(f'{path}: {len(data):,} bytes, strips {shape} + 5 channels to rows, hidden, classes')
   return 0

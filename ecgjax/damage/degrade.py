@@ -81,13 +81,16 @@ class Photo(NamedTuple):
   page_px: jax.Array
 
 
-# In the order in which they happen. A new effect goes to the end of its list in `Damage`, so that the others keep their chance.
+# In the order in which they happen, each with the number that its chance comes from: a new one takes a new number, and the others keep
+# their chance wherever it stands. In `Damage` it goes to the end, since `variants.draw` varies the strengths by their place.
 PAPER = (
-  aging.dot_gain, aging.halftone, aging.fade, aging.stain, aging.soak, aging.mould, aging.dirt, creases.crease, creases.wrinkle,
-  creases.tear, aging.sticker,
+  (0, aging.dot_gain), (1, aging.halftone), (2, aging.fade), (3, aging.stain), (4, aging.soak), (5, aging.mould), (6, aging.dirt),
+  (7, creases.crease), (8, creases.wrinkle), (9, creases.tear), (10, aging.sticker),
 )  # fmt: skip
-CAMERA = (camera.screen, camera.light, camera.shadow, camera.glare, camera.focus, camera.motion, camera.tint, camera.grey,
-          camera.sensor, camera.sharpen, camera.bilevel, jpeg.jpeg)  # fmt: skip
+CAMERA = (
+  (0, camera.screen), (1, camera.light), (2, camera.shadow), (3, camera.glare), (4, camera.focus), (5, camera.motion), (6, camera.tint),
+  (7, camera.grey), (8, camera.sensor), (9, camera.sharpen), (10, camera.bilevel), (11, jpeg.jpeg),
+)  # fmt: skip
 
 
 def photo(
@@ -166,15 +169,15 @@ def photometric(key: jax.Array, image: jax.Array, *, strength: float) -> jax.Arr
   ys, xs = ((jnp.arange(n) + 0.5) / n for n in (height, width))
   shot = camera.Shot(image, jnp.zeros((height, width, 2)), whole, ys, xs)
   damage = Damage(light=strength, focus=strength, sensor=strength)
-  return _chain((camera.light, camera.focus, camera.sensor), key, shot, damage, changing=('image',)).image
+  return _chain(((0, camera.light), (1, camera.focus), (2, camera.sensor)), key, shot, damage, changing=('image',)).image
 
 
 def _chain(effects, key: jax.Array, state, damage: Damage, *, changing: tuple[str, ...]):
-  """Applies effects in turn, each under its own name's strength and with its own key, and only those that have one.
+  """Applies (number, effect) pairs in turn, each under its own name's strength and its number's key, and only those that have a strength.
 
   Only the leaves named by `changing` pass through the conditions: a CPU copies what does.
   """
-  for n, effect in enumerate(effects):
+  for n, effect in effects:
     strength = jnp.asarray(getattr(damage, effect.__name__), jnp.float32)
 
     def act(leaves, *, effect=effect, n=n, strength=strength, state=state):

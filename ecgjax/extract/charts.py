@@ -1,5 +1,6 @@
 """Pictures of recordings: a standard ECG chart, and the traces drawn back on the picture they were read from."""
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,6 +14,8 @@ SURE_RGB, UNSURE_RGB = (0, 80, 230), (225, 70, 0)
 UNSURE_MV = 0.1  # samples of a larger standard deviation are drawn in UNSURE_RGB
 HEADROOM_MV = 1.5  # of a chart above its first and below its last zero line, at least: a tall wave is not cut off
 LONG_PX = 2200  # of an overlay: larger pictures are made smaller
+PALE, BAND = 0.35, 0.24  # share of white in its picture, and of blue in the bands of two standard deviations
+FRACTION_BITS = 4  # of the coordinates of what is drawn
 Leads = Mapping[str, np.ndarray]
 
 
@@ -68,24 +71,31 @@ def overlay(image: np.ndarray, leads: Leads, std: Leads, *, fs: float, layout: L
   Returns:
     (h, w, 3) uint8, the picture, reduced where its longer side is over LONG_PX, in pale colours with the leads on it.
   """
-  from PIL import Image, ImageDraw
+  import cv2
 
   shrink = min(1.0, LONG_PX / max(image.shape[:2]))
   size = round(image.shape[1] * shrink), round(image.shape[0] * shrink)
-  picture = Image.fromarray(image).resize(size, Image.Resampling.BOX if shrink <= 0.5 else Image.Resampling.BILINEAR)
-  picture = Image.blend(picture, Image.new('RGB', size, 'white'), 0.35)
-  bands = Image.new('RGBA', size)
-  lines, shade = ImageDraw.Draw(picture), ImageDraw.Draw(bands)
-  paths = {lead: _paths(lead, leads, std, fs=fs, layout=layout, lattice=np.asarray(lattice) * shrink) for lead in LEADS}
-  for low, _, high, _ in paths.values():
+  picture = image if shrink == 1 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+  picture = cv2.addWeighted(picture, 1 - PALE, np.full_like(picture, 255), PALE, 0)
+  banded, paths = picture.copy(), {}
+  for lead in LEADS:
+    low, path, high, unsure = _paths(lead, leads, std, fs=fs, layout=layout, lattice=np.asarray(lattice) * shrink)
+    paths[lead] = path, unsure
     for start, stop in stretches(np.isfinite(low).all(-1)):
-      shade.polygon([*map(tuple, high[start:stop]), *map(tuple, low[start:stop][::-1])], fill=(*SURE_RGB, 60))
-  picture.paste(bands, mask=bands)
-  for _, path, _, unsure in paths.values():
+      cv2.fillPoly(banded, [_fixed_point(np.concatenate([high[start:stop], low[start:stop][::-1]]))], SURE_RGB, cv2.LINE_8, FRACTION_BITS)
+  picture = cv2.addWeighted(picture, 1 - BAND, banded, BAND, 0)
+  for path, unsure in paths.values():
     for start, stop in stretches(np.isfinite(path).all(-1)):
-      for i in range(start, stop - 1):
-        lines.line([tuple(path[i]), tuple(path[i + 1])], fill=UNSURE_RGB if unsure[i] else SURE_RGB, width=1)
-  return np.asarray(picture)
+      turns = np.flatnonzero(np.diff(unsure[start:stop])) + start + 1  # where the colour changes
+      for first, last in itertools.pairwise([start, *turns, stop]):
+        points = _fixed_point(path[first : min(last + 1, stop)])
+        cv2.polylines(picture, [points], False, UNSURE_RGB if unsure[first] else SURE_RGB, 1, cv2.LINE_AA, FRACTION_BITS)
+  return picture
+
+
+def _fixed_point(points_px: np.ndarray) -> np.ndarray:
+  """Returns (n, 2) continuous px as OpenCV draws them: whole numbers of 2^-FRACTION_BITS px from the middle of the first px."""
+  return np.round((points_px - 0.5) * 2**FRACTION_BITS).astype(np.int32)
 
 
 def _paths(lead: str, leads: Leads, std: Leads, *, fs: float, layout: Layout, lattice: np.ndarray):

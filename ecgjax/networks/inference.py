@@ -12,7 +12,7 @@ import numpy as np
 
 from ecgjax.ecg.errors import ECGError, MissingLibrary
 from ecgjax.geometry import lattices, layouts
-from ecgjax.networks import onnx_export, unet, weight_files
+from ecgjax.networks import backbones, unet, weight_files
 from ecgjax.networks.shipped import ENGINES, PRECISIONS
 
 _HINTS = {'bfloat16': 'bf16', 'float32': 'f32'}  # OpenVINO's words
@@ -83,14 +83,16 @@ def load(path, *, engine: str, precision: str = 'auto') -> tuple[Engine, dict]:
     MissingLibrary: as `chosen`.
   """
   engine, precision = chosen(engine, precision=precision)
-  net, params, meta = weight_files.load_network(path, lambda **how: unet.network(**{**how, 'dtype': precision}), part='strip')
+  build = lambda **options: backbones.network(**{**options, 'dtype': precision})
+  net, params, meta = weight_files.load_network(path, build, part='strip')
   if engine == 'jax':
     scores = jax.jit(lambda params, strips: net.apply(params, strips)._replace(classes=np.zeros(0, np.float32)))
     classes = jax.jit(lambda params, strips: net.apply(params, strips).classes)
     params = jax.device_put(params)
     return Engine(engine, precision, None, functools.partial(scores, params), functools.partial(classes, params)), meta
-  cell = tuple(meta['model']['cell'])
-  return Engine(engine, precision, cell, *_in_openvino(params, cell, frame(meta), precision)), meta
+  cell, onnx_bytes = tuple(meta['model']['cell']), backbones.onnx_bytes(meta['model'].get('kind', backbones.FIRST))
+  write = functools.partial(onnx_bytes, params, cell=cell)
+  return Engine(engine, precision, cell, *_in_openvino(write, cell, frame(meta), precision)), meta
 
 
 def frame(meta: dict) -> lattices.Frame:
@@ -108,7 +110,7 @@ def _openvino():
   return openvino.Core()
 
 
-def _in_openvino(params: dict, cell: tuple[int, int], of: lattices.Frame, precision: str) -> tuple[Callable, Callable]:
+def _in_openvino(write: Callable[..., bytes], cell: tuple[int, int], of: lattices.Frame, precision: str) -> tuple[Callable, Callable]:
   core = _openvino()
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 0
   options = {'INFERENCE_PRECISION_HINT': _HINTS[precision], 'INFERENCE_NUM_THREADS': cores}
@@ -116,7 +118,7 @@ def _in_openvino(params: dict, cell: tuple[int, int], of: lattices.Frame, precis
   @functools.cache
   def compiled(rows: int, height: int, width: int, classes: bool):
     places = np.asarray(lattices.coordinates(height, width, frame=of))
-    data = onnx_export.onnx_bytes(params, cell=cell, shape=(rows, height, width), classes=classes, coordinates=places)
+    data = write(shape=(rows, height, width), classes=classes, coordinates=places)
     return core.compile_model(core.read_model(data), 'CPU', options)
 
   def run(cells: jax.Array, classes: bool):

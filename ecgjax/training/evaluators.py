@@ -1,5 +1,6 @@
 """Evaluators: closures `run(params) -> Result`, made once, on the same pages every time."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,6 +18,15 @@ from ecgjax.geometry.layouts import Layout
 from ecgjax.locate import canvases, homography_fit
 from ecgjax.simulate import validation_set
 from ecgjax.training import canvas_views
+
+
+def _recordings(signals: str, *, count: int) -> Callable[[], list[jax.Array]]:
+  """Returns `validation_set.recordings` as a function: files are read at once, so that a wrong path is seen before the first step, but
+  simulated signals only when the first score is due, since compiling the simulator takes seconds."""
+  if not signals:
+    return functools.cache(lambda: validation_set.recordings('', count=count))
+  records = validation_set.recordings(signals, count=count)
+  return lambda: records
 
 
 class Result(NamedTuple):
@@ -47,7 +57,7 @@ def trace_snr(
   Returns:
     params -> Result, the score of all pages together as its numbers, a line for each variant in its table.
   """
-  records, fs = validation_set.recordings(signals, count=pages), validation_set.RATE_HZ
+  records, fs = _recordings(signals, count=pages), validation_set.RATE_HZ
   trace, cut = strip_cutting.make_trace(apply, layout=layout, frame=frame), strip_cutting.make_cut(layout=layout, frame=frame)
   segments = [layout.scored(lead) for lead in LEADS]
 
@@ -58,7 +68,7 @@ def trace_snr(
 
   def run(params) -> Result:
     reports, pictures = {name: [] for name in variants}, {}
-    for case in (validation_set.case(mv, name, number, even=True) for name in variants for number, mv in enumerate(records)):
+    for case in (validation_set.case(mv, name, number, even=True) for name in variants for number, mv in enumerate(records())):
       found = trace(params, case.image, case.lattice)
       pred = {s.lead: np.asarray(v, np.float64) for s, v in zip(segments, leads(found), strict=True)}
       reports[case.variant].append(scoring.image_report(case.leads, pred, fs=fs))
@@ -89,13 +99,13 @@ def page_px(*, signals: str, pages: int, variants: tuple[str, ...], apply, size_
   Returns:
     params -> Result: per variant the share of right turns, and the error of the fitted plane map at the page's nodes, in page px.
   """
-  records = validation_set.recordings(signals, count=pages)
+  records = _recordings(signals, count=pages)
   predict = jax.jit(lambda params, canvas: (lambda out: (out, *homography_fit.fit(out)))(apply(params, canvas)))
 
   def run(params) -> Result:
     lines = [f'{"":<8}{"n":>5}{"turns %":>9}{"median px":>11}{"p95 px":>8}{"worst px":>10}']
     turns, offs = {name: [] for name in variants}, {name: [] for name in variants}
-    for case in (validation_set.case(mv, name, number, even=True) for name in variants for number, mv in enumerate(records)):
+    for case in (validation_set.case(mv, name, number, even=True) for name in variants for number, mv in enumerate(records())):
       for turn in range(4):
         canvas = jnp.asarray(canvases.canvas(np.ascontiguousarray(np.rot90(case.image, -turn)), size_px=size_px) / np.float32(255))
         out, matrix, _ = predict(params, canvas)

@@ -191,14 +191,16 @@ class _Stop:
 
 
 def commit() -> str:
-  """Returns the git commit of the code that runs, or '' outside its repository or without git."""
+  """Returns the git commit of the code that runs, with a + if that was changed since, or '' outside its repository or without git."""
   here = pathlib.Path(__file__).resolve().parents[2]
-  ask = ['git', '-C', str(here), 'rev-parse', '--show-toplevel', 'HEAD']
+  ask = lambda *words: subprocess.run(['git', '-C', str(here), *words], capture_output=True, text=True, check=True).stdout
   try:
-    folder, found = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split('\n')[:2]
+    folder, found = ask('rev-parse', '--show-toplevel', 'HEAD').split('\n')[:2]
+    if pathlib.Path(folder).resolve() != here:  # that of another project, in whose environment this is installed
+      return ''
+    return found + '+' * bool(ask('status', '--porcelain', '--untracked-files=no', '--', 'ecgjax', 'configs'))
   except (OSError, subprocess.CalledProcessError):
     return ''
-  return found if pathlib.Path(folder).resolve() == here else ''  # that of another project, in whose environment this is installed
 
 
 def weights_meta(c, shape: dict, step: int) -> dict:

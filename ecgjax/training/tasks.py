@@ -9,7 +9,7 @@ from ecgjax.ecg import packs
 from ecgjax.ecg.errors import ECGError
 from ecgjax.geometry import lattices, layouts
 from ecgjax.jobs import console
-from ecgjax.networks import page_net, unet
+from ecgjax.networks import backbones, page_net, unet
 from ecgjax.simulate import variants
 from ecgjax.training import canvas_views, evaluators, examples, losses, records
 from ecgjax.training.schedule import Pace
@@ -102,7 +102,7 @@ def trace(c) -> Task:
   """Returns the task of reading rows from strips, of simulated or of built pages."""
   layout = layouts.make(c.strip.layout)
   frame = lattices.frame(layout, rate_hz=c.strip.rate_hz, height_px=c.strip.height_px)
-  net = unet.network(**c.model, remat=c.remat)
+  net = backbones.network(**c.model, remat=c.remat)
   cutting = {'layout': layout, 'frame': frame, 'window_px': c.strip.window_px}
   if c.data.source == 'records':
     built = records.read(c.data.dir, split='train')
