@@ -249,6 +249,24 @@ def test_a_page_that_hangs_is_given_up_and_one_that_is_killed_is_reported_and_th
   assert 'the process that read it ended' in outcomes[0].reasons[0] and 'known kind' in outcomes[1].reasons[0]
 
 
+AS_ON_WINDOWS = """
+import socket, sys
+sys.modules['resource'] = sys.modules['fcntl'] = None
+del socket.AF_UNIX
+"""
+
+
+def test_where_a_system_has_neither_limits_nor_locks_pages_are_read_and_an_archive_says_what_it_needs(tmp_path, monkeypatch):
+  (tmp_path / 'sitecustomize.py').write_text(AS_ON_WINDOWS)  # which the children import, too
+  monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get('PYTHONPATH')])]))
+  Image.fromarray(np.full((300, 400, 3), 255, np.uint8)).save(tmp_path / 'small.png')
+  code, out, err = run('digitize', tmp_path / 'small.png', '-o', tmp_path / 'out', '--jobs', '1', '--json')
+  (page,) = map(json.loads, out.splitlines())
+  assert code == 3 and page['status'] == 'fail' and 'too few to be read' in page['reasons'][0], err
+  code, _, err = run('archive', tmp_path / 'small.png', tmp_path / 'rows')
+  assert code == 2 and 'needs Linux or macOS: this system has no locks' in err and 'Traceback' not in err
+
+
 def test_the_summary_counts_and_lists_what_is_not_ok():
   outcome = lambda name, status, *reasons: page_job.Outcome(name, 1, 1, status, reasons, {}, (), 2.0)
   some = [outcome('a', 'ok'), outcome('b', 'review', 'hard to see'), outcome('c', 'fail', 'no page'), outcome('d', 'skipped')]

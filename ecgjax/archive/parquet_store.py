@@ -21,7 +21,7 @@ from pyarrow import compute, parquet
 from ecgjax.archive.containers import OURS
 from ecgjax.archive.listing import place
 from ecgjax.archive.schema import packed, printable
-from ecgjax.ecg.errors import ECGError
+from ecgjax.ecg.errors import ECGError, MissingLibrary
 from ecgjax.io import atomic
 
 SOLE = '0-of-1'  # owner of all rows
@@ -195,8 +195,10 @@ def _to_disk(path, data: bytes) -> None:
 
 def _locked(root: str, owner: str, *, shared: bool):
   """Acquires a lock of a folder, held until the returned file is closed or the process ends in any way."""
-  import fcntl
-
+  try:
+    import fcntl
+  except ModuleNotFoundError as error:
+    raise MissingLibrary('an archive on a local disk needs Linux or macOS: this system has no locks of files (fcntl)') from error
   path = os.path.join(root, f'.{owner}.lock')
   file = open(path, 'w')  # noqa: SIM115  # held as long as this process writes
   try:

@@ -66,15 +66,17 @@ def readers() -> int:
 
 
 def limit(kind: str, value: int, *, lower: bool = True) -> None:
-  """Sets a resource limit of this process and its children, as far as the system permits.
+  """Sets a resource limit of this process and its children, as far as the system permits; Windows has none.
 
   Args:
     kind: 'CORE', 'DATA' (bytes) or 'NOFILE', as getrlimit(2) has them.
     value: the new limit.
     lower: whether the limit may be lowered.
   """
-  import resource
-
+  try:
+    import resource
+  except ModuleNotFoundError:
+    return
   name = getattr(resource, f'RLIMIT_{kind}')
   soft, hard = resource.getrlimit(name)
   least = 0 if lower else math.inf if soft == resource.RLIM_INFINITY else soft
