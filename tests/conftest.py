@@ -114,6 +114,7 @@ def home(tmp_path):
 def a_page_is_found(monkeypatch):
   """White pages have neither grid nor landmarks; that they are found, and their ink, is taken for granted here (test_find_page)."""
   monkeypatch.setattr(find_page, 'find_page', lambda image: known.FOUND)
+  monkeypatch.setattr(find_page, 'along', lambda image, lattice: known.FOUND._replace(lattice=lattice))
   monkeypatch.setattr(retiming, 'ink_offsets', lambda image, lattice, *, layout, frame, printer: retiming.exact(layout, frame))
 
 
@@ -169,6 +170,7 @@ def site(page, beats_mv):
   with pytest.MonkeyPatch.context() as patch, concurrent.futures.ThreadPoolExecutor(2) as threads:
     patch.setattr(find_page, 'find_page', anywhere)
     patch.setattr(find_page, 'within', within)
+    patch.setattr(find_page, 'along', lambda image, lattice: found._replace(lattice=lattice))
     patch.setattr(digitizer, 'cached', lambda *_, **__: digitizer.Reader(lambda image, lattice: trace, printed, frame, {'name': 'a table'}))
     made = api.make(Threads(), limit_s=60.0, defaults=handlers.DigitizeRequest())
     made = app.guarded(app.limited(made, max_bytes=lambda _: max_bytes, most=16), token=token, hosts=app.LOOPBACK)

@@ -161,6 +161,18 @@ def test_a_page_is_found_within_the_corners_that_a_person_pointed_to(photo):
   assert np.sqrt((off**2).mean()) < 0.33
 
 
+def test_a_lattice_that_is_given_is_believed_as_far_as_the_picture_s_grid_bears_it_out(photo):
+  image, true = photo
+  found = find_page.along(image, true)
+  assert (found.status, found.reason) == ('ok', '') and np.median(found.confidence) > 0.95 and found.pulse_mv == pytest.approx(1, rel=0.02)
+  np.testing.assert_array_equal(found.lattice, true)
+  squares = 2 * (true[20, 21] - true[20, 20]) / 5  # two 1 mm squares to the right: the fine lines alone would fit
+  moved = find_page.along(image, true + squares)
+  assert moved.status == 'review' and moved.reason and np.median(moved.confidence) < 0.2
+  with pytest.raises(ValueError, match='shows no page from the front'):
+    find_page.along(image, true[:, ::-1])
+
+
 def test_corners_that_show_no_page_are_refused(page):
   with pytest.raises(ValueError, match='upper left, upper right, lower right, lower left'):
     find_page.within(page, np.array([[0, 0], [0, 1700], [2200, 1700], [2200, 0]]))

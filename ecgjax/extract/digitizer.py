@@ -82,7 +82,7 @@ def digitize(
     reader: loaded weights; None loads the default weights of the package.
     fs: output sampling rate in Hz.
     counts: number of output samples of each lead; None for all that are printed.
-    lattice: (45, 57, 2) image px of the page's nodes, if known; None locates the page.
+    lattice: (45, 57, 2) image px of the page's nodes, if known: the picture's grid is compared with it; None locates the page.
     corners: (4, 2) approximate image x, y of the page's upper left, upper right, lower right and lower left corner; None searches the
       whole picture.
     ink: displacement of the ink from the lattice; None measures it.
@@ -103,15 +103,10 @@ def digitize(
   reader = cached() if reader is None else reader
   image = image if isinstance(image, np.ndarray) else images.read(image)
   _check(layouts.make(reader.layout.name, speed_mm_s=speed_mm_s, gain_mm_mv=gain_mm_mv or paper.GAIN_MM_MV), counts or {}, fs)
-  notes, pulse_mv, off_px = [], float('nan'), 0.0
-  if lattice is None:
-    found = find_page.find_page(image) if corners is None else find_page.within(image, corners)
-    lattice, pulse_mv, off_px = found.lattice, found.pulse_mv, quality.page_px(found.confidence)
-    if found.status == 'fail':
-      raise PageNotFound(found.reason)
-    notes += [found.reason] if found.reason else []
-  gain, note = _gain(pulse_mv, gain_mm_mv)
-  notes += [note] if note else []
+  found = find_page.along(image, lattice) if lattice is not None else _found(image, corners)
+  lattice, off_px = found.lattice, quality.page_px(found.confidence)
+  gain, note = _gain(found.pulse_mv, gain_mm_mv)
+  notes = [each for each in (found.reason, note) if each]
   trace = jax.device_get(reader.trace(image, lattice))
   doubt = quality.doubt(trace, off_px, layout=reader.layout, frame=reader.frame, scale=reader.layout.gain_mm_mv / gain)
   if not any(doubt.visible.values()):
@@ -136,6 +131,14 @@ def digitize(
     leads, std, float(fs), starts_s, printed.seconds, lead_quality, printed.name, speed_mm_s, gain, 'review' if notes else 'ok',
     tuple(notes), lattice, trace, mask(image, lattice, reader=reader) if masked else None,
   )  # fmt: skip
+
+
+def _found(image: np.ndarray, corners: np.ndarray | None) -> find_page.Found:
+  """Locates the page, within corners if there are any; raises PageNotFound if it cannot be found."""
+  found = find_page.find_page(image) if corners is None else find_page.within(image, corners)
+  if found.status == 'fail':
+    raise PageNotFound(found.reason)
+  return found
 
 
 def _check(layout: layouts.Layout, counts: Mapping[str, int], fs: float) -> None:

@@ -100,6 +100,32 @@ def within(image: np.ndarray, corners: np.ndarray) -> Found:
     return _failed(image, 'no page was found within the corners')
 
 
+def along(image: np.ndarray, lattice: np.ndarray) -> Found:
+  """Judges a lattice that is given, by the picture's grid and printed marks along it.
+
+  Args:
+    image: (H, W, 3) uint8.
+    lattice: (45, 57, 2) image px of the page's nodes.
+
+  Returns:
+    The lattice with the confidence of its nodes and the height of the pulses; 'review' with the reason where the picture contradicts it.
+
+  Raises:
+    ECGError: if the lattice shows no page from the front.
+  """
+  nodes = lattices.page_lattice().astype(np.float64)
+  plane = homography(nodes.reshape(-1, 2), np.asarray(lattice, np.float64).reshape(-1, 2))
+  if not is_plausible(plane, image.shape):
+    raise ECGError('the lattice shows no page from the front: give the image x, y of the nodes, from the upper left one')
+  displacement_px = projected(np.linalg.inv(plane), np.asarray(lattice, np.float64)) - nodes
+  view = grid_alignment.flattener(image, plane)(plane, displacement_px)
+  judgement = grid_alignment.judge(view, template_match.template_spectra(READ))
+  status, reason = _verdict(initial_guesses.thumbnail(image), judgement, np.asarray(lattice))
+  return Found(
+    lattice, judgement.confidence, READ, float(judgement.score), _pulse_mv(view), 'ok' if status == 'ok' else 'review', reason
+  )
+
+
 def _failed(image: np.ndarray, reason: str) -> Found:
   filled = projected(initial_guesses.whole(image.shape), lattices.page_lattice()).astype(np.float32)
   return Found(filled, np.zeros(filled.shape[:2]), READ, 0.0, np.nan, 'fail', reason)

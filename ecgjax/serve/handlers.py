@@ -78,8 +78,6 @@ def digitize(data: bytes, request: DigitizeRequest) -> dict:
   from ecgjax.geometry import lattices, paper
 
   image, pages = _page(data, request.number)
-  if request.lattice is not None and request.gain_mm_mv is None:
-    raise ECGError('along a given lattice the calibration pulses are not measured: say the gain, too')
   reader = _reader(request)
   if request.layout not in ('auto', reader.layout.name):
     raise ECGError(f'layout {request.layout} is not read by these weights; they read {reader.layout.name}')

@@ -66,8 +66,7 @@ async function open(chosen, page = 1) {
 function read(where, signal) {
   const { layout, speed, gain, fs } = Object.fromEntries(new FormData($('options')));
   say(`Reading ${file.name} ...`);
-  const known = where.lattice ? gain || work.answer.gain_mm_mv : gain; // along a lattice that is given the pulses are not measured
-  return digitize(file, { layout, speed, gain: known, fs, page: shown.page, ...where }, signal).then((answer) => {
+  return digitize(file, { layout, speed, gain, fs, page: shown.page, ...where }, signal).then((answer) => {
     work = edited(answer);
     lattice = answer.lattice_px;
     corners = cornersOf(lattice);
