@@ -66,7 +66,8 @@ async function open(chosen, page = 1) {
 function read(where, signal) {
   const { layout, speed, gain, fs } = Object.fromEntries(new FormData($('options')));
   say(`Reading ${file.name} ...`);
-  return digitize(file, { layout, speed, gain, fs, page: shown.page, ...where }, signal).then((answer) => {
+  const known = where.lattice ? gain || work.answer.gain_mm_mv : gain; // what the pulses gave holds along a lattice that was dragged
+  return digitize(file, { layout, speed, gain: known, fs, page: shown.page, ...where }, signal).then((answer) => {
     work = edited(answer);
     lattice = answer.lattice_px;
     corners = cornersOf(lattice);
