@@ -32,13 +32,17 @@ def environment(*, cache=None, devices=1):
   return env
 
 
-def command(workdir, *options, variant='debug'):
-  return [sys.executable, '-m', 'ecgjax.train', '--config', f'{ROOT}/configs/unet.py:{variant}', '--workdir', str(workdir), *options]
+DRAWN, PLAIN = ('-m', 'ecgjax.train'), ('tests/plain_training.py',)  # the second draws waves instead of pages: it starts in a third
 
 
-def run(workdir, *options, cache=None, devices=1, variant='debug'):
+def command(workdir, *options, variant='debug', program=DRAWN):
+  return [sys.executable, *program, '--config', f'{ROOT}/configs/unet.py:{variant}', '--workdir', str(workdir), *options]
+
+
+def run(workdir, *options, cache=None, devices=1, variant='debug', program=DRAWN):
+  called = command(workdir, *options, variant=variant, program=program)
   env = environment(cache=cache, devices=devices)
-  return subprocess.run(command(workdir, *options, variant=variant), cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
+  return subprocess.run(called, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope='module')
@@ -158,10 +162,10 @@ KILLS = 20
 def test_a_run_that_is_killed_twenty_times_ends_with_the_state_of_one_that_was_not(tmp_path, compiled):
   chance, options = np.random.default_rng(0), ('--config.total_steps=120', '--config.ckpt_every=1', '--config.eval_every=1000')
   undisturbed = tmp_path / 'undisturbed'
-  assert run(undisturbed, *options, cache=compiled).returncode == 0
+  assert run(undisturbed, *options, cache=compiled, program=PLAIN).returncode == 0
   for _ in range(KILLS):
-    env = environment(cache=compiled)
-    with subprocess.Popen(command(tmp_path, *options), cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as process:
+    env, called = environment(cache=compiled), command(tmp_path, *options, program=PLAIN)
+    with subprocess.Popen(called, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as process:
       assert process.stderr
       for line in process.stderr:
         if line.startswith('step '):  # it is about to save this step, or saves it
@@ -169,7 +173,7 @@ def test_a_run_that_is_killed_twenty_times_ends_with_the_state_of_one_that_was_n
           process.kill()
           break
     assert process.wait() == -signal.SIGKILL
-  assert run(tmp_path, *options, cache=compiled).returncode == 0
+  assert run(tmp_path, *options, cache=compiled, program=PLAIN).returncode == 0
   jax.tree.map(np.testing.assert_array_equal, states(undisturbed)[120], states(tmp_path)[120])
 
 
@@ -179,7 +183,11 @@ from ml_collections import ConfigDict
 from ecgjax.training import loop
 c = runpy.run_path('configs/unet.py')['get_config']('debug')
 c.batch_size, c.evals, c.total_steps = 8, ConfigDict(), 3
-for word in sys.argv[2:]:
+if sys.argv[2] == 'plain':
+  sys.path.append('tests')
+  import plain_training
+  plain_training.patch()
+for word in sys.argv[3:]:
   c[word.split('=')[0]] = json.loads(word.split('=')[1])
 loop.train(c, pathlib.Path(sys.argv[1]))
 """
@@ -187,19 +195,19 @@ loop.train(c, pathlib.Path(sys.argv[1]))
 
 @pytest.mark.slow
 def test_however_pages_and_their_columns_are_shared_out_the_losses_are_the_same(tmp_path):
-  ways = [(1,), (2,), (8,), (8, 'width_shards=4'), (2, 'accumulate=4'), (8, 'width_shards=2', 'accumulate=2'), (1, 'remat=true')]
+  plain = [(1,), (2,), (8,), (8, 'width_shards=4'), (2, 'accumulate=4'), (8, 'width_shards=2', 'accumulate=2'), (1, 'remat=true')]
   found = {}
-  for devices, *options in ways:
-    workdir = tmp_path / '-'.join([str(devices), *options])
-    script = [sys.executable, '-c', ON_DEVICES, str(workdir), *options]
+  for strips, devices, *options in [('plain', *way) for way in plain] + [('drawn', *way) for way in (plain[0], plain[5])]:
+    workdir = tmp_path / '-'.join([strips, str(devices), *options])
+    script = [sys.executable, '-c', ON_DEVICES, str(workdir), strips, *options]
     process = subprocess.run(script, cwd=ROOT, env=environment(devices=devices), capture_output=True, text=True, timeout=900)
     assert process.returncode == 0, process.stderr
     assert f' {devices} x cpu' in process.stderr
     found[workdir.name] = [line['loss'] for line in journal(workdir) if 'loss' in line]
   print(found)
-  assert len(found['1']) == 3
-  for way in found.values():  # sums are taken in another order
-    np.testing.assert_allclose(way, found['1'], rtol=1e-5)
+  assert len(found['plain-1']) == len(found['drawn-1']) == 3 and found['plain-1'] != found['drawn-1']
+  for way, losses in found.items():  # sums are taken in another order
+    np.testing.assert_allclose(losses, found[f'{way.split("-")[0]}-1'], rtol=1e-5)
 
 
 def sentence(process):
