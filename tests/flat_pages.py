@@ -14,7 +14,7 @@ def flat_of(page, displacement_px):
   at = [(y + displacement_px[..., 1] - 0.5), (x + displacement_px[..., 0] - 0.5)]
   smooth = ndimage.gaussian_filter(page.astype(np.float32) / 255, (0.7, 0.7, 0))
   colours = [ndimage.map_coordinates(smooth[..., c], at, order=1, mode='nearest') for c in range(3)]
-  return np.stack([np.mean(colours, 0), np.max(colours, 0)], axis=-1).astype(np.float32), np.ones(x.shape, np.float32)
+  return [np.float32(np.mean(colours, 0)), np.float32(np.max(colours, 0))], np.ones(x.shape, np.float32)
 
 
 def of_page(image, *, step_px=unwarp.STEP_PX):

@@ -88,7 +88,7 @@ def test_a_quantile_is_what_numpy_says(share):
 
 def test_the_shades_of_a_picture_are_the_mean_and_the_highest_of_its_colours():
   image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
-  np.testing.assert_allclose(unwarp.shades(image), np.stack([image.mean(-1), image.max(-1)], -1) / 255, atol=1e-6)
+  np.testing.assert_allclose(unwarp.shades(image), np.stack([image.mean(-1), image.max(-1)]) / 255, atol=1e-6)
 
 
 def test_the_sums_of_two_halves_are_those_of_the_page(page):

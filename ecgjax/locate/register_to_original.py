@@ -162,9 +162,9 @@ def _mesh() -> list[np.ndarray]:
 
 def _twin(clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns the (850, 1100) ink of the original, and its grid."""
-  planes = np.dstack([unwarp.shades(clean), clean.min(-1) * np.float32(1 / 255)])
-  sampled, inside = unwarp.lay_flat(planes, lattices.page_lattice())
-  return unwarp.prepare(sampled[..., :2], inside).ink, (1 - sampled[..., 2]) * (sampled[..., 1] > 0.7)
+  planes = [*unwarp.shades(clean), clean.min(-1) * np.float32(1 / 255)]
+  (grey, brightest, darkest), inside = unwarp.lay_flat(planes, lattices.page_lattice())
+  return unwarp.prepare([grey, brightest], inside).ink, (1 - darkest) * (brightest > 0.7)
 
 
 def _by_ink(flat, displacement_px, last, twin, grid) -> tuple[np.ndarray, float]:

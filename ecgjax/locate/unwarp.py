@@ -5,6 +5,7 @@ their nominal positions in page px.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,13 +54,13 @@ def blurred(a: np.ndarray, sigma_px: float) -> np.ndarray:
   return blur(a, (sigma_px / STEP_PX, sigma_px / STEP_PX))
 
 
-def shades(image: np.ndarray) -> np.ndarray:
-  """Returns (H, W, 2) float32 0..1, the mean and the highest of a picture's colours (H, W, 3) uint8: all that is used of it."""
+def shades(image: np.ndarray) -> list[np.ndarray]:
+  """Returns (H, W) float32 0..1 each, the mean and the highest of a picture's colours (H, W, 3) uint8: all that is used of it."""
   import cv2
 
   colours = cv2.split(image)
   total = np.add(np.add(colours[0], colours[1], dtype=np.uint16), colours[2])
-  return cv2.merge([total * np.float32(1 / 765), np.maximum.reduce(colours) * np.float32(1 / 255)])
+  return [total * np.float32(1 / 765), np.maximum.reduce(colours) * np.float32(1 / 255)]
 
 
 @functools.lru_cache(maxsize=4)
@@ -70,40 +71,40 @@ def _node_splines(step_px: int) -> tuple[np.ndarray, np.ndarray]:
   return down, across
 
 
-def lay_flat(planes: np.ndarray, lattice_px: np.ndarray, *, step_px: int = STEP_PX) -> tuple[np.ndarray, np.ndarray]:
+def lay_flat(planes: Sequence[np.ndarray], lattice_px: np.ndarray, *, step_px: int = STEP_PX) -> tuple[list[np.ndarray], np.ndarray]:
   """Samples a picture in the page frame.
 
   Args:
-    planes: (H, W, C) float32, of a picture with about one px per px of the result.
+    planes: (H, W) float32 each, of a picture with about one px per px of the result.
     lattice_px: (45, 57, 2) image px of the nodes.
     step_px: page px per px.
 
   Returns:
-    (1700 / step_px, 2200 / step_px, C) the planes; and without C, float32, 1 where the px is inside the picture, else 0.
+    (1700 / step_px, 2200 / step_px) each: the planes; and float32, 1 where the px is inside the picture, else 0.
   """
   import cv2
 
   down, across = _node_splines(step_px)
   x, y = (down @ lattice_px[..., i].astype(np.float32) @ across.T for i in (0, 1))
-  height, width = planes.shape[:2]
+  height, width = planes[0].shape
   inside = np.minimum(cv2.inRange(x, 1.0, width - 1.0), cv2.inRange(y, 1.0, height - 1.0)) * np.float32(1 / 255)
-  sampled = cv2.remap(planes, x - np.float32(0.5), y - np.float32(0.5), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-  return sampled, inside
+  x, y = x - np.float32(0.5), y - np.float32(0.5)
+  # plane by plane: of several channels at once `remap` takes the nearest 32nd of a px (findings/)
+  return [cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for plane in planes], inside
 
 
-def prepare(sampled: np.ndarray, inside: np.ndarray) -> FlatView:
+def prepare(sampled: Sequence[np.ndarray], inside: np.ndarray) -> FlatView:
   """Removes paper, light and ink from a rectified picture, so that the grid remains.
 
   Args:
-    sampled: (n h, n w, 2) result of `lay_flat` for `shades`, n being 1 or STEP_PX.
+    sampled: (n h, n w) each, result of `lay_flat` for `shades`, n being 1 or STEP_PX.
     inside: (n h, n w), likewise.
 
   Returns:
     The grid's darkness with the ink and the usable px.
   """
-  n = len(sampled) // SIZE[0]
-  fine = np.ascontiguousarray(sampled[..., 0])
-  grey, brightest, there = (reduced(plane, n, n) for plane in (fine, np.ascontiguousarray(sampled[..., 1]), inside))
+  n, fine = len(inside) // SIZE[0], sampled[0]
+  grey, brightest, there = (reduced(plane, n, n) for plane in (*sampled, inside))
   known = blurred(there, PAPER_PX) + np.float32(1e-3)
   light = blurred(grey * there, PAPER_PX) / known
   dark = (light - grey) / (light + 0.03) * there
