@@ -18,6 +18,12 @@ X0_PX, WIDTH_PX = 2008, 192  # the page's right edge: there are the label and tw
 FRAME_PX, ZOOM = (450, 600), 0.25  # the whole page small, of which only that strip is printed
 PART_PX = (449, 599)  # odd, so that rounding cannot decide where the part around the middle begins: at 0, 0
 PAPER_RGB = np.array([0.97, 0.95, 0.9], np.float32)
+
+
+def test_no_two_effects_of_a_list_have_one_number_and_each_has_a_strength():
+  for effects in (degrade.PAPER, degrade.CAMERA):
+    assert len({number for number, _ in effects}) == len(effects)
+    assert all(hasattr(degrade.Damage(), effect.__name__) for _, effect in effects)
 NONE = degrade.Damage()
 
 

@@ -11,6 +11,8 @@ import commands
 import pytest
 import yaml
 
+from ecgjax.io import formats
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / 'docs').rglob('*.md'))
 BESIDE = ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md', 'ecgjax/weights/README.md')
@@ -128,3 +130,11 @@ def test_every_test_that_a_document_names_exists():
   assert len(named) > 15
   for file, name in named:
     assert f'\ndef {name}(' in (ROOT / file).read_text(), f'{file} has no {name}'
+
+
+def test_every_format_of_output_has_a_row_and_stands_where_formats_are_listed():
+  (table,) = re.findall(r'^\| format \|.*\n(?:\|.*\n)+', (ROOT / 'docs/formats.md').read_text(), flags=re.M)
+  rows = re.findall(r'^\| `(\w+)`', table, flags=re.M)
+  assert rows == list(formats.FORMATS)
+  for document in ('README.md', 'docs/index.md'):
+    assert f'`--format {",".join(formats.FORMATS)}`' in (ROOT / document).read_text()

@@ -1,4 +1,4 @@
-"""Rules of the house that a machine can check (STYLE, example 19)."""
+"""Rules of the house that a machine can check."""
 
 import ast
 import itertools

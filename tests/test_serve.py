@@ -24,6 +24,7 @@ from PIL import Image
 from ecgjax.ecg.leads import LEADS
 from ecgjax.extract import digitizer
 from ecgjax.geometry import lattices
+from ecgjax.io import formats
 from ecgjax.jobs import process_pool
 from ecgjax.serve import api, app, handlers
 
@@ -132,7 +133,7 @@ def test_a_picture_is_shown_upright_and_small_enough_with_its_own_size(client):
   assert (shown.headers['x-width'], shown.headers['x-height'], shown.headers['x-pages']) == ('2000', '5000', '1')
 
 
-@pytest.mark.parametrize('format', ['csv', 'wfdb', 'edf', 'parquet', 'dicom'])
+@pytest.mark.parametrize('format', formats.FORMATS)
 def test_corrected_leads_are_saved_in_every_format(client, answer, format, tmp_path):
   body = {key: answer[key] for key in ('leads_mv', 'start_s', 'seconds', 'fs_hz')}
   body['leads_mv'] = body['leads_mv'] | {'V2': [None] * 100 + body['leads_mv']['V2'][100:]}

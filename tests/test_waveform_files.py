@@ -87,6 +87,10 @@ def test_every_format_of_the_table_is_written_under_its_suffix_and_offered_by_th
   assert f'<button type="button" value="{name}">{one.title}</button>' in api._index()
 
 
+def test_every_format_of_the_table_is_read_back_here():
+  assert {one.suffix for one in formats.FORMATS.values()} == set(FORMATS)
+
+
 @pytest.mark.parametrize('suffix', FORMATS)
 def test_what_is_written_is_read_back_within_a_microvolt_and_absent_samples_stay_absent(tmp_path, suffix):
   write, read = FORMATS[suffix]
