@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from ecgjax.drawing import looks
-from ecgjax.geometry import lattices, paper
+from ecgjax.geometry import homography, lattices, paper
 from ecgjax.locate import displacement, filters, grid_phase, subpixel, unwarp
 from ecgjax.simulate import validation_set
 
@@ -166,6 +166,14 @@ def test_every_spline_has_its_middle_where_its_knot_is(step_px):
   for weights, at, knots in zip(displacement.bases(ys, xs, step_px=step_px), (ys, xs), displacement.knots_px(step_px), strict=True):
     weights = np.asarray(weights, np.float64)
     np.testing.assert_allclose(at @ weights / weights.sum(0), knots, atol=0.05)
+
+
+def test_a_fit_to_what_is_no_number_is_given_up_as_a_grid_that_was_lost():
+  ys, xs = np.linspace(0, 1700, 40), np.linspace(0, 2200, 50)
+  nothing = np.full((2, 40, 50), np.nan)
+  part = displacement.Observation(*displacement.bases(ys, xs, step_px=300.0), nothing, nothing)
+  with pytest.raises(homography.TrackingLost, match='the grid that was followed is not there'):
+    displacement.fit([part], step_px=300.0, bending=1e-2)
 
 
 @pytest.mark.parametrize(('step_px', 'bending'), [(300.0, 0.0), (500.0, 0.3), (1000.0, 0.3)])

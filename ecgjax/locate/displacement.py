@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecgjax.geometry import bsplines, lattices, paper
+from ecgjax.geometry.homography import TrackingLost
 
 SIZE_PX = (paper.HEIGHT_PX, paper.WIDTH_PX)
 ROUNDS = 3  # of reweighting
@@ -74,6 +75,9 @@ def fit(observations: list[Observation], *, step_px: float, bending: float, ridg
 
   Returns:
     The surface.
+
+  Raises:
+    homography.TrackingLost: if the measurements are no numbers.
   """
   coefficients = np.zeros((2, observations[0].down.shape[1], observations[0].across.shape[1]))
   for turn in range(rounds):
@@ -97,7 +101,12 @@ def _solve(observations, bending: float, ridge: float) -> np.ndarray:
   known = normal[0].mean() + 1e-12  # more than 0 where nothing at all is measured: then there is no displacement
   normal += known * bending * _bending_penalty(ny, nx)
   normal[0] += known * ridge
-  solved = linalg.solveh_banded(normal, pull.T.ravel(), lower=True, overwrite_ab=True, check_finite=False)
+  try:
+    solved = linalg.solveh_banded(normal, pull.T.ravel(), lower=True, overwrite_ab=True, check_finite=False)
+  except np.linalg.LinAlgError:
+    solved = np.full(ny * nx, np.nan)
+  if not np.isfinite(solved).all():  # of measurements that are no numbers
+    raise TrackingLost('the grid that was followed is not there')
   return solved.reshape(nx, ny).T
 
 

@@ -69,6 +69,13 @@ def register(image: np.ndarray, clean: np.ndarray) -> Registered:
   Raises:
     ECGError: if the two do not fit within ACCEPTED_PX, show different ink, or too little of the grid is visible.
   """
+  try:
+    return _registered(image, clean)
+  except TrackingLost as error:
+    raise PageNotFound(f'the picture does not show its original: {error}') from error
+
+
+def _registered(image: np.ndarray, clean: np.ndarray) -> Registered:
   twin, grid = _twin(clean)
   templates = template_match.spectra(twin[None])
   plane, displacement_px = _start(image, templates)
