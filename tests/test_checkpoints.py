@@ -145,14 +145,19 @@ def die_before_the_rename(folder, step, monkeypatch):
       fill(folder, step)
 
 
+def assert_only_the_first_is_left(folder):
+  """After a save of step 2 that failed: step 1 is restored, and the next save leaves nothing of step 2."""
+  found, step = checkpoints.restore(folder, state(0), warn=refuse)
+  assert step == 1
+  assert_equal(found, state(1))
+  fill(folder, 3)
+  assert sorted(p.name for p in folder.iterdir()) == ['step_00000001', 'step_00000003']
+
+
 def test_an_interrupted_save_leaves_the_one_before_and_nothing_half_written(tmp_path, monkeypatch):
   fill(tmp_path, 1)
   die_before_the_rename(tmp_path, 2, monkeypatch)
-  found, step = checkpoints.restore(tmp_path, state(0), warn=refuse)
-  assert step == 1
-  assert_equal(found, state(1))
-  fill(tmp_path, 3)
-  assert sorted(p.name for p in tmp_path.iterdir()) == ['step_00000001', 'step_00000003']
+  assert_only_the_first_is_left(tmp_path)
 
 
 def test_an_interrupted_second_save_of_a_step_does_not_lose_the_first(tmp_path, monkeypatch):
@@ -171,11 +176,7 @@ def test_a_full_disk_leaves_the_step_before_and_the_next_save_cleans_up(tmp_path
       fill(tmp_path, 2)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-  found, step = checkpoints.restore(tmp_path, state(0), warn=refuse)
-  assert step == 1
-  assert_equal(found, state(1))
-  fill(tmp_path, 3)
-  assert sorted(p.name for p in tmp_path.iterdir()) == ['step_00000001', 'step_00000003']
+  assert_only_the_first_is_left(tmp_path)
 
 
 def test_only_the_first_host_writes(tmp_path, monkeypatch):

@@ -11,8 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ecgjax.drawing import looks, render
-from ecgjax.geometry import homography as homography
-from ecgjax.geometry import lattices, layouts, paper
+from ecgjax.geometry import homography, lattices, layouts, paper
 from ecgjax.locate import displacement, find_page, grid_alignment, grid_phase, template_match, unwarp
 from ecgjax.simulate import validation_set
 

@@ -11,8 +11,7 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.spatial.transform import Rotation
 
 from ecgjax.damage import aging, camera, sheet_shape
-from ecgjax.geometry import homography as homography
-from ecgjax.geometry import lattices
+from ecgjax.geometry import homography, lattices
 
 FRAME_PX = (1700, 2200)
 PITCH_PX = 5 * 200 / 25.4

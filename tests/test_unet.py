@@ -182,7 +182,7 @@ def test_weights_of_another_kind_find_their_network_and_those_without_one_the_fi
   net, params, _ = weight_files.load_network(tmp_path / 'w', backbones.network, part='strip')
   assert float(net.apply(params, jnp.arange(3.0))) == 1 and params['level'].shape == (3,)
   with pytest.raises(ECGError, match='mean cannot be written as ONNX: read with --engine jax'):
-    backbones.onnx_bytes('mean')
+    backbones.onnx_writer({'kind': 'mean', **model}, params)
   own = {'widths': (8, 8), 'cell': (4, 4), 'dtype': 'float32'}
   assert backbones.network(**own).stride == backbones.network(kind='unet', **own).stride == unet.network(**own).stride
   with pytest.raises(ECGError, match="no network of kind 'transformer': config.model.kind must be one of unet, mean"):

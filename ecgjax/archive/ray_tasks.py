@@ -67,7 +67,7 @@ def _pages(
 
 
 def broken(error: BrokenExecutor) -> dict[str, Any]:
-  """Returns the placeholder row of a page for which no child process could be started."""
+  """Returns the row of a page for which no child process could be started, by which the page is known to be tried again."""
   return {'status': BROKEN, 'reasons': [str(error)]}
 
 

@@ -62,8 +62,6 @@ def listed(inputs: list[str], out: pathlib.Path, *, recursive: bool) -> list[Fil
   return files
 
 
-
-
 def options(args: argparse.Namespace) -> page_job.Options:
   """Returns the options of reading from the command line.
 

@@ -93,8 +93,7 @@ def export(args: argparse.Namespace) -> int:
   layout, frame = layouts.make(meta['strip']['layout']), inference.frame(meta)
   shape = len(layout.zeros_px), frame.height_px, frame.width_px
   if args.format == 'onnx':
-    write = backbones.onnx_bytes(meta['model'].get('kind', backbones.FIRST))
-    data = write(params, cell=tuple(meta['model']['cell']), shape=shape)
+    data = backbones.onnx_writer(meta['model'], params)(shape=shape)
   else:
     data = onnx_export.stablehlo_bytes(net, params, shape=shape)
   atomic.whole(path, lambda part: part.write_bytes(data))

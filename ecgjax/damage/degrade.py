@@ -81,8 +81,8 @@ class Photo(NamedTuple):
   page_px: jax.Array
 
 
-# In the order in which they happen, each with the number that its chance comes from: a new one takes a new number, and the others keep
-# their chance wherever it stands. In `Damage` it goes to the end, since `variants.draw` varies the strengths by their place.
+# In the order in which they happen, each with the number that is folded into its key: a new one takes the next number of its list, so that
+# the others look as before wherever it stands. In `Damage` it goes to the end, since `variants.draw` varies the strengths by their place.
 PAPER = (
   (0, aging.dot_gain), (1, aging.halftone), (2, aging.fade), (3, aging.stain), (4, aging.soak), (5, aging.mould), (6, aging.dirt),
   (7, creases.crease), (8, creases.wrinkle), (9, creases.tear), (10, aging.sticker),

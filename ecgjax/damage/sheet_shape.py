@@ -149,8 +149,6 @@ def _about_x(angle):
   return jnp.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
-
-
 def page_px(view: View, *, size_px: tuple[int, int], origin_px: jax.Array, rounds: int = 12) -> jax.Array:
   """Inverts a view: which page point each px of the image shows.
 

@@ -20,8 +20,6 @@ ACROSS = 0.5  # all along y, of what it is along x
 WAVE_MM, RIPPLE_MM = (50.0, 150.0), (40.0, 160.0)  # lengths
 
 
-
-
 class Misregistration(NamedTuple):
   """Where black stands off the colours, page px, along x and y.
 
@@ -66,9 +64,5 @@ def off_px(field: Misregistration, x_px, y_px) -> tuple[Any, Any]:
     + sum(rise[i] * wave for rise, wave in zip(field.rise_px, waves, strict=True))
   )  # fmt: skip
   return along(0), along(1)
-
-
-
-
 
 

@@ -26,8 +26,6 @@ class Field(NamedTuple):
   step_px: tuple[float, float]
 
 
-
-
 def draw(key: jax.Array, *, scale_px: tuple[float, float], span=PAGE_SPAN) -> Field:
   """Draws a field of mean 0 and variance 1.
 

@@ -116,8 +116,6 @@ def waveform(patient: Patient, t_s) -> jax.Array:
   return breath * (ventricles + _atrial(patient.atria, t_s))
 
 
-
-
 def _beat(patient, t_s, beat):
   """Returns (8, T) mV of one beat for every sample; `beat` (T,) may run over either end, where there is none."""
   rhythm, waves = patient.rhythm, patient.waves

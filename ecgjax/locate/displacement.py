@@ -80,23 +80,22 @@ def fit(observations: list[Observation], *, step_px: float, bending: float, ridg
     homography.TrackingLost: if the measurements are no numbers.
   """
   coefficients = np.zeros((2, observations[0].down.shape[1], observations[0].across.shape[1]))
+  products = [(_neighbours(part.down), _neighbours(part.across)) for part in observations]
   for turn in range(rounds):
     weighted = observations if turn == 0 else [part.reweighted(coefficients) for part in observations]
-    coefficients = np.stack([
-      _solve([(p.down, p.across, p.goal[axis], p.weight[axis]) for p in weighted], bending, ridge) for axis in (0, 1)
-    ])
+    coefficients = np.stack([_solve(weighted, products, axis, bending=bending, ridge=ridge) for axis in (0, 1)])
   return Surface(coefficients, step_px)
 
 
-def _solve(observations, bending: float, ridge: float) -> np.ndarray:
-  """Least squares for B-spline coefficients (ny, nx), with penalties in proportion to the weight of the measurements."""
+def _solve(observations: list[Observation], products, axis: int, *, bending: float, ridge: float) -> np.ndarray:
+  """Least squares for B-spline coefficients (ny, nx) along an axis, with penalties in proportion to the weight of the measurements."""
   from scipy import linalg
 
-  ny, nx = observations[0][0].shape[1], observations[0][1].shape[1]
+  ny, nx = observations[0].down.shape[1], observations[0].across.shape[1]
   sums, pull = np.zeros((OVERLAP, ny, OVERLAP, nx)), np.zeros((ny, nx))
-  for down, across, goal, weight in observations:
-    sums += (_neighbours(down).T @ weight @ _neighbours(across)).reshape(sums.shape)
-    pull += down.T @ (weight * goal) @ across
+  for part, (down, across) in zip(observations, products, strict=True):
+    sums += (down.T @ part.weight[axis] @ across).reshape(sums.shape)
+    pull += part.down.T @ (part.weight[axis] * part.goal[axis]) @ part.across
   normal = _diagonals(sums)
   known = normal[0].mean() + 1e-12  # more than 0 where nothing at all is measured: then there is no displacement
   normal += known * bending * _bending_penalty(ny, nx)

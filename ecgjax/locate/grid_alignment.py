@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax.geometry import homography as homography
-from ecgjax.geometry import lattices
+from ecgjax.geometry import homography, lattices
 from ecgjax.geometry.homography import change_frame
 from ecgjax.geometry.paper import MAJOR_PX, MINOR_PX
 from ecgjax.locate import displacement, grid_phase, subpixel, template_match, unwarp
@@ -114,7 +113,7 @@ def align(image: np.ndarray, rough: Flattener, plane: np.ndarray, displacement_p
     judgement: Judgement = judge(view, templates)
     if last or np.abs(judgement.shift_px).max() < MINOR_PX / 2:
       break
-    plane, displacement_px = change_frame(plane, displacement_px, turn=0, shift_px=np.asarray(judgement.shift_px))
+    plane, displacement_px = change_frame(plane, displacement_px, turn=0, shift_px=judgement.shift_px)
   return plane, displacement_px, view, judgement
 
 
@@ -156,4 +155,4 @@ def judge(flat: unwarp.FlatView, templates: template_match.TemplateSpectra) -> J
 
 def doubtful_share(confidence: np.ndarray) -> float:
   """Returns the share of nodes in the trace area whose confidence (45, 57) is below 0.5."""
-  return float((np.asarray(confidence)[lattices.trace_area()] < 0.5).mean())
+  return float((confidence[lattices.trace_area()] < 0.5).mean())

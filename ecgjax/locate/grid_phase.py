@@ -99,22 +99,27 @@ def _tuned(axis: int, pitch_px: float, window: float, harmonic: int, times: int)
 
 
 @functools.lru_cache(maxsize=8)
-def _window(axis: int, pitch_px: float, window: float) -> Banded:
+def _window(axis: int, pitch_px: float, sigma_px: float) -> Banded:
   """Returns (A, P): the weights of the smoothing alone."""
-  return banded(gaussian(mesh_px(pitch_px)[axis], unwarp.centres_px()[axis], window * pitch_px))
+  return banded(gaussian(mesh_px(pitch_px)[axis], unwarp.centres_px()[axis], sigma_px))
+
+
+def on_mesh(a: np.ndarray, *, pitch_px: float, sigma_px: float) -> np.ndarray:
+  """Returns a flat picture (h, w) smoothed by a Gaussian and taken on the mesh of a grid of this pitch, see `mesh_px`."""
+  down, across = (_window(axis, pitch_px, sigma_px) for axis in (0, 1))
+  return product(across, product(down, a, axis=0), axis=1)
 
 
 def smoothed(flat: unwarp.FlatView, *, pitch_px: float, window: float, harmonics: tuple[int, ...]) -> list[Sums]:
   """Returns the sums for `demodulate` of each of several harmonics, which have most of the work in common; arguments as there."""
   times = flat.lines.shape[0] // flat.ink.shape[0]
-  down, across = (_window(axis, pitch_px, window) for axis in (0, 1))
-  over = lambda a: product(across, product(down, a, axis=0), axis=1)
+  over = functools.partial(on_mesh, pitch_px=pitch_px, sigma_px=window * pitch_px)
   square = reduced(flat.lines * flat.lines, times, times)
   waves = {harmonic: [] for harmonic in harmonics}
-  for axis, beside in ((0, across), (1, down)):
+  for axis in (0, 1):
     once, along = ((1, times), (times, 1)) if axis == 0 else ((times, 1), (1, times))  # px made larger across the wave, and kept along it
     seen = reduced(flat.lines, *once) * repeated(flat.use[axis], *along)
-    smooth = product(beside, seen, axis=1 - axis)
+    smooth = product(_window(1 - axis, pitch_px, window * pitch_px), seen, axis=1 - axis)
     for harmonic in harmonics:
       real, imaginary = product(_tuned(axis, pitch_px, window, harmonic, times), smooth, axis=axis)
       waves[harmonic].append(real + 1j * imaginary)

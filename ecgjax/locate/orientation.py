@@ -32,7 +32,7 @@ def orient(
   best = -1.0, np.zeros(2), start
   for quarter in (0, 1):
     framed, view = _straight(flat, *change_frame(*start, turn=quarter, shift_px=np.zeros(2)))
-    away_px = np.asarray(_grid_shift(view))
+    away_px = _grid_shift(view)
     if np.abs(away_px).max() > NEAR_PX:
       framed, view = _straight(flat, *change_frame(*framed, turn=0, shift_px=away_px))
     start = change_frame(*framed, turn=-quarter, shift_px=np.zeros(2))

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ecgjax.ecg.errors import PageNotFound
-from ecgjax.geometry import lattices, paper
+from ecgjax.geometry import lattices
 from ecgjax.geometry.homography import TrackingLost
 from ecgjax.geometry.paper import MAJOR_PX
-from ecgjax.locate import displacement, filters, grid_alignment, grid_phase, initial_guesses, orientation, subpixel, template_match, unwarp
+from ecgjax.locate import displacement, grid_alignment, grid_phase, initial_guesses, orientation, subpixel, template_match, unwarp
 
 PATCH_PX = 30.0  # sigma of the neighbourhoods in which inks are compared
 STEPS = ((16.0, 300.0), (8.0, 150.0))  # coarse to fine: blur of the inks, and knots of the surface
@@ -147,9 +147,9 @@ def offsets(seen: np.ndarray, wanted: np.ndarray, grid: np.ndarray, *, blur_px: 
   sharp = lambda a: unwarp.blurred(a, blur_px) - unwarp.blurred(a, 80.0)
   seen, wanted, grid = sharp(seen), sharp(wanted), sharp(grid)
   along = [wanted, *(g / unwarp.STEP_PX for g in np.gradient(wanted)), grid]
-  near = [filters.banded(filters.gaussian(a, p, PATCH_PX)) for a, p in zip(_mesh(), unwarp.centres_px(), strict=True)]
-  over = lambda a: filters.product(near[1], filters.product(near[0], a, axis=0), axis=1).astype(np.float64)
-  normal = np.stack([np.stack([over(a * b) for b in along], -1) for a in along], -1)
+  over = lambda a: grid_phase.on_mesh(a, pitch_px=MAJOR_PX, sigma_px=PATCH_PX).astype(np.float64)
+  upper = {(i, j): over(along[i] * along[j]) for i in range(len(along)) for j in range(i, len(along))}  # of a symmetric matrix
+  normal = np.stack([np.stack([upper[min(i, j), max(i, j)] for j in range(len(along))], -1) for i in range(len(along))], -1)
   right = np.stack([over(a * seen) for a in along], -1)
   floor = 1e-6 * np.array([1.0, blur_px**-2, blur_px**-2, 1.0])
   inverse = np.linalg.inv(normal + np.diag(floor))
@@ -163,10 +163,6 @@ def offsets(seen: np.ndarray, wanted: np.ndarray, grid: np.ndarray, *, blur_px: 
   return Offsets(goal, weight)
 
 
-def _mesh() -> list[np.ndarray]:
-  return [np.arange(MAJOR_PX / 2, limit, MAJOR_PX) for limit in (paper.HEIGHT_PX, paper.WIDTH_PX)]
-
-
 def _twin(clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns the (850, 1100) ink of the original, and its grid."""
   planes = [*unwarp.shades(clean), clean.min(-1) * np.float32(1 / 255)]
@@ -177,7 +173,7 @@ def _twin(clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _by_ink(flat, displacement_px, last, twin, grid) -> tuple[np.ndarray, float]:
   """Returns `displacement_px` fitted to the ink alone, without that at the page's edges, and the residual."""
   step_px, bending, ridge, rounds = INK_ALONE
-  ys, xs = (np.minimum(at, size - at) > EDGE_PX for at, size in zip(_mesh(), displacement.SIZE_PX, strict=True))
+  ys, xs = (np.minimum(at, size - at) > EDGE_PX for at, size in zip(grid_phase.mesh_px(MAJOR_PX), displacement.SIZE_PX, strict=True))
   within = (ys[:, None] & xs).astype(np.float32)
   for _ in range(rounds):
     ink = _ink(last, twin, grid, blur_px=SHARP_PX, step_px=step_px, weight=1.0)
@@ -189,7 +185,7 @@ def _by_ink(flat, displacement_px, last, twin, grid) -> tuple[np.ndarray, float]
 
 def _ink(flat, twin, grid, *, blur_px: float, step_px: float, weight: float) -> displacement.Observation:
   found = offsets(flat.ink, twin, grid, blur_px=blur_px)
-  return displacement.Observation(*displacement.bases(*_mesh(), step_px=step_px), found.goal, found.weight * weight)
+  return displacement.Observation(*displacement.bases(*grid_phase.mesh_px(MAJOR_PX), step_px=step_px), found.goal, found.weight * weight)
 
 
 def _inked(flat, displacement_px, twin, grid, *, blur_px: float, step_px: float):

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecgjax.geometry import homography as homography
-from ecgjax.geometry import lattices, paper
+from ecgjax.geometry import homography, lattices, paper
 from ecgjax.locate.filters import blur, quantile, reduced, repeated
 
 STEP_PX = 2  # page px per px of the flat picture

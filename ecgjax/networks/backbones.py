@@ -1,7 +1,8 @@
 """Trace networks by kind, as `config.model.kind` and the header of a weights file name it: a new backbone is one file and one row here."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ecgjax.ecg.errors import ECGError
 from ecgjax.networks import onnx_export, unet
@@ -36,19 +37,21 @@ def network(*, kind: str = FIRST, **options) -> unet.Network:
   return _backbone(kind).build(**options)
 
 
-def onnx_bytes(kind: str) -> Callable[..., bytes]:
-  """Returns the function that writes a kind of network as ONNX.
+def onnx_writer(model: Mapping[str, Any], params: dict) -> Callable[..., bytes]:
+  """Returns the function that writes a network as ONNX, of what `onnx_export.onnx_bytes` takes beside `params` and `cell`.
 
   Args:
-    kind: key of BACKBONES.
+    model: `meta['model']` of its weights.
+    params: of the network, nested dict of float32 arrays.
 
   Raises:
-    ECGError: if there is no such kind or no such function.
+    ECGError: if there is no such kind of network, or no ONNX of it.
   """
+  kind = model.get('kind', FIRST)
   write = _backbone(kind).onnx_bytes
   if write is None:
     raise ECGError(f'a network of kind {kind} cannot be written as ONNX: read with --engine jax, export with --format stablehlo')
-  return write
+  return functools.partial(write, params, cell=tuple(model['cell']))
 
 
 def _backbone(kind: str) -> Backbone:

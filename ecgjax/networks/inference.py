@@ -90,8 +90,7 @@ def load(path, *, engine: str, precision: str = 'auto') -> tuple[Engine, dict]:
     classes = jax.jit(lambda params, strips: net.apply(params, strips).classes)
     params = jax.device_put(params)
     return Engine(engine, precision, None, functools.partial(scores, params), functools.partial(classes, params)), meta
-  cell, onnx_bytes = tuple(meta['model']['cell']), backbones.onnx_bytes(meta['model'].get('kind', backbones.FIRST))
-  write = functools.partial(onnx_bytes, params, cell=cell)
+  cell, write = tuple(meta['model']['cell']), backbones.onnx_writer(meta['model'], params)
   return Engine(engine, precision, cell, *_in_openvino(write, cell, frame(meta), precision)), meta
 
 

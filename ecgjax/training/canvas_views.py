@@ -50,12 +50,6 @@ def to_page_px(units):
   return units * paper.WIDTH_PX + np.array([paper.WIDTH_PX / 2, paper.HEIGHT_PX / 2], np.float32)
 
 
-
-
-
-
-
-
 def example(key: jax.Array, mv: jax.Array, *, layout: Layout, names: tuple[str, ...], size_px: int, count: int) -> Views:
   """Draws, degrades and photographs a page, and takes `count` views of the picture.
 

@@ -76,16 +76,8 @@ def restore(folder, like: Any, *, warn) -> tuple[Any, int] | None:
   return None
 
 
-
-
-
-
-
-
 def _steps(folder: pathlib.Path) -> list[pathlib.Path]:
   return sorted(folder.glob('step_*'))
-
-
 
 
 def _damage(path: pathlib.Path) -> str:
@@ -95,9 +87,5 @@ def _damage(path: pathlib.Path) -> str:
   except (OSError, ValueError) as error:
     return str(error)
   return f'{", ".join(bad)} changed since it was written' if bad or 'state.msgpack' not in sums else ''
-
-
-
-
 
 

@@ -37,10 +37,6 @@ class Result(NamedTuple):
   table: str
 
 
-
-
-
-
 def trace_snr(
   *, signals: str, pages: int, variants: tuple[str, ...], apply, layout: Layout, frame: lattices.Frame
 ) -> Callable[[dict], Result]:

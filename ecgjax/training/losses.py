@@ -49,8 +49,6 @@ def column_xent(scores: Scores, rows_px: jax.Array, printed: jax.Array, *, sigma
   return (entropy - target * logp).sum(-2).mean()
 
 
-
-
 def class_xent(scores: Scores, inks: jax.Array) -> jax.Array:
   """Returns the cross entropy of the classes, mean over px.
 
